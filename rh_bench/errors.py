@@ -1,0 +1,31 @@
+"""The two ways a command fails. Anything else that escapes is a bug and shows its traceback."""
+
+from __future__ import annotations
+
+
+class RhBenchError(Exception):
+    """Base class of the errors that end a command with one line and no traceback."""
+
+    exit_status = 2
+
+
+class InputError(RhBenchError):
+    """The input is wrong (exit status 2): says which file or option, which field, and how to mend it, on one line."""
+
+    def __init__(self, problem: str, *, where: object = None, mend: str | None = None) -> None:
+        """
+        Args:
+            problem: what is wrong, without a final full stop.
+            where: the file, option or field that is wrong.
+            mend: what the user can do about it.
+        """
+        text = f"{where}: {problem}" if where is not None else problem
+        if mend:
+            text = f"{text}; {mend}"
+        super().__init__(" ".join(text.split()))
+
+
+class CheckFailed(RhBenchError):
+    """A check ran to its end and the thing checked is not valid (exit status 1)."""
+
+    exit_status = 1

@@ -1,0 +1,137 @@
+"""The frozen records that stages hand to one another. Data only: no I/O, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+IntArray = npt.NDArray[np.int32]
+
+EVENT_FIELDS = ("layer", "head", "step", "span_offset")
+
+
+@dataclass(frozen=True, slots=True)
+class Needle:
+    """A sentence to hide, a question about it, and the answer as a character range inside it."""
+
+    needle_id: str
+    domain: str
+    needle: str
+    question: str
+    answer_start: int
+    """First character of the answer in `needle`."""
+    answer_end: int
+    """One past the last character of the answer in `needle`."""
+    haystack_id: str
+    """The haystack this needle is hidden in (the paper pairs each needle with a haystack)."""
+
+    @property
+    def answer(self) -> str:
+        return self.needle[self.answer_start : self.answer_end]
+
+
+@dataclass(frozen=True, slots=True)
+class Haystack:
+    """A long text to hide needles in."""
+
+    haystack_id: str
+    text: str
+    source: str
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One cell of the grid: a needle, in its haystack, at a context length and a depth."""
+
+    sample_id: str
+    needle_id: str
+    haystack_id: str
+    length: int
+    """Context length L: tokens of the whole prompt, template included."""
+    depth: float
+    """Where the needle goes, in percent of the haystack tokens that fit: 0 is the start, 100 the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A sample as token ids for one tokenizer and template."""
+
+    sample: Sample
+    ids: IntArray
+    """int32 [L]: the whole prompt."""
+    insert_at: int
+    """Index in `ids` of the needle's first token."""
+    needle_length: int
+    """Tokens of the needle."""
+    span_start: int
+    """Index in `ids` of the answer's first token."""
+    span_length: int
+    """Tokens of the answer: |k| in the paper."""
+    answer: str
+    sha256: str
+    """SHA-256 of `ids` as little-endian uint32."""
+
+    @property
+    def span_ids(self) -> IntArray:
+        return self.ids[self.span_start : self.span_start + self.span_length]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What an engine returns for one prompt: the greedy continuation and where every head looked while producing it."""
+
+    sample_id: str
+    generated: IntArray
+    """int32 [T]: the tokens of greedy decoding, the stop token left out."""
+    targets: IntArray
+    """int32 [T, A, H]: key position of the largest attention weight, at the step that produced each token, for each
+    softmax-attention layer (in order) and query head; -1 pads layers with fewer heads."""
+    seconds: float
+    """Wall time of this sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleResult:
+    """A measured sample: everything that scores are computed from. `events` is int32 [E, 4], columns EVENT_FIELDS,
+    sorted by (step, layer, head)."""
+
+    sample: Sample
+    prompt_sha256: str
+    insert_at: int
+    span_start: int
+    span_ids: tuple[int, ...]
+    answer: str
+    generated_ids: tuple[int, ...]
+    text: str
+    rouge1_recall: float
+    success: bool
+    seconds: float
+    events: IntArray = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One decoder layer. `kind` is "full" or "sliding" for softmax attention; anything else names what the layer does
+    instead (for example "linear_attention") and has no heads to score."""
+
+    index: int
+    kind: str
+    query_heads: int = 0
+    kv_heads: int = 0
+    window: int | None = None
+
+    @property
+    def scored(self) -> bool:
+        return self.kind in ("full", "sliding")
+
+
+def head_grid(layers: list[Layer] | tuple[Layer, ...]) -> list[tuple[int, int]]:
+    """Every (layer, query head) that is scored, in order."""
+    return [(layer.index, head) for layer in layers if layer.scored for head in range(layer.query_heads)]
+
+
+Json = dict[str, Any]
