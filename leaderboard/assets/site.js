@@ -1,0 +1,235 @@
+// Sorting, filtering, light and dark, and the heat map's tooltip. The pages are complete without it.
+// What the reader chose lives in the address after the #, so that a link or a reload brings it back.
+"use strict";
+
+(() => {
+  const root = document.documentElement;
+  const system = window.matchMedia("(prefers-color-scheme: dark)");
+
+  const state = {
+    read() {
+      return new URLSearchParams(location.hash.slice(1));
+    },
+    write(name, value) {
+      const params = state.read();
+      if (!location.hash.includes("=")) [...params.keys()].forEach((key) => params.delete(key));
+      if (value) params.set(name, value);
+      else params.delete(name);
+      const hash = params.toString();
+      history.replaceState(null, "", location.pathname + location.search + (hash ? "#" + hash : ""));
+    },
+  };
+
+  const theme = {
+    chosen() {
+      const name = state.read().get("theme");
+      return name === "light" || name === "dark" ? name : null;
+    },
+    now() {
+      return theme.chosen() || (system.matches ? "dark" : "light");
+    },
+    /** Colours at once, in the head, so that a dark page never flashes white. */
+    paint() {
+      if (theme.chosen()) root.dataset.theme = theme.chosen();
+      else delete root.dataset.theme;
+    },
+    /** The button's name, and the links, which carry the choice to the next page. */
+    label(button) {
+      button.textContent = theme.now() === "dark" ? "Light theme" : "Dark theme";
+      for (const link of document.querySelectorAll("a[href*='.html']")) {
+        link.hash = theme.chosen() ? "theme=" + theme.chosen() : "";
+      }
+    },
+    start() {
+      const button = document.getElementById("theme");
+      button.hidden = false;
+      button.addEventListener("click", () => {
+        const next = theme.now() === "dark" ? "light" : "dark";
+        state.write("theme", next === (system.matches ? "dark" : "light") ? null : next);
+        theme.paint();
+        theme.label(button);
+      });
+      system.addEventListener("change", () => theme.label(button));
+      theme.label(button);
+    },
+  };
+
+  const sorting = {
+    /** What a cell sorts by: its data-sort, else its text. Missing is null. */
+    key(cell, numeric) {
+      const text = (cell.dataset.sort ?? cell.textContent).trim();
+      if (!numeric) return text === "" ? null : text.toLocaleLowerCase("en");
+      const value = Number.parseFloat(text);
+      return Number.isNaN(value) ? null : value;
+    },
+    apply(table, name, descending) {
+      const headers = [...table.tHead.rows[0].cells];
+      const column = headers.findIndex((header) => header.dataset.key === name);
+      if (column < 0) return;
+      const numeric = "numeric" in headers[column].dataset;
+      const compare = (a, b) => {
+        if (a.key === null || b.key === null) return (a.key === null) - (b.key === null) || a.place - b.place;
+        const order = a.key < b.key ? -1 : a.key > b.key ? 1 : 0;
+        return (descending ? -order : order) || a.place - b.place;
+      };
+      const body = table.tBodies[0];
+      const rows = [...body.rows].map((row) => ({
+        row,
+        key: sorting.key(row.cells[column], numeric),
+        place: Number(row.dataset.place),
+      }));
+      body.append(...rows.sort(compare).map((entry) => entry.row));
+      for (const header of headers) header.removeAttribute("aria-sort");
+      headers[column].setAttribute("aria-sort", descending ? "descending" : "ascending");
+    },
+    fromState() {
+      const wanted = state.read().get("sort");
+      if (!wanted) return;
+      for (const table of document.querySelectorAll("table[data-sortable]")) {
+        sorting.apply(table, wanted.replace(/^-/, ""), wanted.startsWith("-"));
+      }
+    },
+    start() {
+      for (const table of document.querySelectorAll("table[data-sortable]")) {
+        [...table.tBodies[0].rows].forEach((row, place) => (row.dataset.place = place));
+        for (const header of table.tHead.rows[0].cells) {
+          const button = document.createElement("button");
+          button.type = "button";
+          button.append(...header.childNodes);
+          header.append(button);
+          button.addEventListener("click", () => {
+            const now = header.getAttribute("aria-sort");
+            const first = "numeric" in header.dataset ? "descending" : "ascending";
+            const next = now === null ? first : now === "ascending" ? "descending" : "ascending";
+            state.write("sort", (next === "descending" ? "-" : "") + header.dataset.key);
+            sorting.fromState();
+          });
+        }
+      }
+      sorting.fromState();
+    },
+  };
+
+  const filter = {
+    apply(text) {
+      const words = text.toLocaleLowerCase("en").split(/\s+/).filter(Boolean);
+      const rows = [...document.querySelectorAll("table.overview tbody tr")];
+      for (const row of rows) {
+        const found = row.textContent.toLocaleLowerCase("en");
+        row.hidden = !words.every((word) => found.includes(word));
+      }
+      for (const section of document.querySelectorAll("section:has(table.overview)")) {
+        section.hidden = !section.querySelector("tbody tr:not([hidden])");
+      }
+      const shown = rows.filter((row) => !row.hidden).length;
+      document.getElementById("shown").textContent = words.length ? `${shown} of ${rows.length} shown` : "";
+    },
+    fromState(input) {
+      input.value = state.read().get("q") || "";
+      filter.apply(input.value);
+    },
+    start() {
+      const tools = document.getElementById("tools");
+      if (!tools) return;
+      tools.hidden = false;
+      const input = document.getElementById("filter");
+      input.addEventListener("input", () => {
+        state.write("q", input.value.trim());
+        filter.apply(input.value);
+      });
+      filter.fromState(input);
+    },
+  };
+
+  const heat = {
+    /** Beside the cell, and always inside the window. */
+    show(tip, cell) {
+      tip.textContent = cell.dataset.tip;
+      tip.hidden = false;
+      const at = cell.getBoundingClientRect();
+      const size = tip.getBoundingClientRect();
+      const left = Math.min(Math.max(at.left + at.width / 2 - size.width / 2, 8), innerWidth - size.width - 8);
+      const above = at.top - size.height - 8;
+      tip.style.left = `${Math.max(left, 8)}px`;
+      tip.style.top = `${above < 8 ? at.bottom + 8 : above}px`;
+    },
+    /** The cell that a key leads to, or null. Rows without heads are stepped over. */
+    step(cell, key) {
+      const row = cell.parentElement;
+      if (key === "ArrowLeft") return heat.usable(cell.previousElementSibling);
+      if (key === "ArrowRight") return heat.usable(cell.nextElementSibling);
+      if (key === "Home") return row.querySelector("td[data-tip]");
+      if (key === "End") return [...row.querySelectorAll("td[data-tip]")].at(-1);
+      const side = { ArrowUp: "previousElementSibling", ArrowDown: "nextElementSibling" }[key];
+      if (!side) return null;
+      for (let other = row[side]; other; other = other[side]) {
+        const found = heat.usable(other.cells[cell.cellIndex]);
+        if (found) return found;
+      }
+      return null;
+    },
+    usable(cell) {
+      return cell && cell.dataset.tip ? cell : null;
+    },
+    start() {
+      const table = document.querySelector("table.heat");
+      const tip = document.getElementById("tip");
+      if (!table || !tip) return;
+      table.setAttribute("role", "grid");
+      const cells = [...table.querySelectorAll("tbody td[title]")];
+      for (const cell of cells) {
+        cell.dataset.tip = cell.title;
+        cell.setAttribute("aria-label", cell.title.replaceAll("\n", ", "));
+        cell.removeAttribute("title");
+        cell.tabIndex = -1;
+      }
+      const first = table.querySelector("td.above") || cells[0];
+      if (first) first.tabIndex = 0;
+      let shown = null;
+      const point = (cell) => {
+        shown = heat.usable(cell);
+        if (shown) heat.show(tip, shown);
+        else tip.hidden = true;
+      };
+      const hide = () => point(null);
+      const over = (event) => point(event.target.closest("td"));
+      table.addEventListener("pointerover", over);
+      table.addEventListener("pointerleave", hide);
+      table.addEventListener("focusin", over);
+      table.addEventListener("focusout", hide);
+      // Scrolling leaves the mouse over another cell, but a cell with the focus keeps it.
+      const follow = () => point(shown === document.activeElement ? shown : null);
+      window.addEventListener("scroll", follow, { capture: true, passive: true });
+      table.addEventListener("keydown", (event) => {
+        if (event.key === "Escape") hide();
+        const next = event.target.matches("td") ? heat.step(event.target, event.key) : null;
+        if (!next) return;
+        event.preventDefault();
+        event.target.tabIndex = -1;
+        next.tabIndex = 0;
+        next.focus({ preventScroll: true });
+        next.scrollIntoView({ block: "nearest", inline: "nearest" });
+      });
+      for (const hint of document.querySelectorAll(".scripted")) hint.hidden = false;
+    },
+  };
+
+  theme.paint();
+  document.addEventListener("DOMContentLoaded", () => {
+    theme.start();
+    sorting.start();
+    filter.start();
+    heat.start();
+    document.querySelector(".skip").addEventListener("click", (event) => {
+      event.preventDefault();
+      document.getElementById("main").focus();
+    });
+    window.addEventListener("hashchange", () => {
+      theme.paint();
+      theme.label(document.getElementById("theme"));
+      sorting.fromState();
+      const input = document.getElementById("filter");
+      if (input) filter.fromState(input);
+    });
+  });
+})();

@@ -1,0 +1,243 @@
+"""Where each head looks, without materialising attention weights.
+
+transformers lets a model name its attention function; :func:`capture` registers one under a name of its own for the
+duration of a ``with`` block. It leaves the attention itself to the kernel the model would have used and, for the last
+query row only, reduces the scores to one arg-max position a head, on the device. When the block ends, the model's own
+implementation is back and the names are gone from transformers' tables.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn.attention.bias import causal_lower_right
+
+_names = itertools.count()
+
+# Arguments that model code passes to attention functions and that change neither the scores of a row nor their order.
+_HARMLESS = frozenset(
+    "dropout scaling is_causal sliding_window position_ids cache_position use_cache output_attentions "
+    "output_hidden_states return_dict position_embeddings past_key_values past_key_value logits_to_keep "
+    "cu_seq_lens_q cu_seq_lens_k max_length_q max_length_k num_items_in_batch layer_head_mask head_mask "
+    "num_key_value_groups s_aux softcap position_bias output_router_logits seq_idx".split()
+)
+_QUERY_BLOCK = 256
+"""Query rows at a time where no fused kernel can compute the attention (soft-capping, sinks)."""
+
+
+@dataclass
+class Recorder:
+    """Holds what the attention function sees while a capture is on.
+
+    `targets` is int32 [T, A, H] on the device, preset to -1; row `step` is written by the next forward pass when
+    `active`. `rows` maps a layer's index to its place on the A axis.
+    """
+
+    rows: dict[int, int] = field(default_factory=dict)
+    targets: torch.Tensor | None = None
+    step: int = 0
+    active: bool = False
+    seen: dict[int, tuple[int, int, int | None]] = field(default_factory=dict)
+    """layer index -> (query heads, key/value heads, window) of every layer that called the attention function."""
+
+    def record(self, layer: int, positions: torch.Tensor) -> None:
+        assert self.targets is not None
+        self.targets[self.step, self.rows[layer], : positions.shape[0]] = positions
+
+
+@contextmanager
+def capture(model: Any, recorder: Recorder) -> Iterator[Recorder]:
+    """Route `model`'s softmax attention through a recording function inside the block; leave no trace after it.
+
+    Args:
+        model: a transformers causal language model in evaluation mode, batch size 1 while inside.
+        recorder: receives the arg-max positions.
+    """
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    name = f"rh_bench_capture_{next(_names)}"
+    before = _implementations(model)
+    ALL_ATTENTION_FUNCTIONS[name] = _attention_function(recorder)
+    ALL_MASK_ATTENTION_FUNCTIONS[name] = _mask
+    try:
+        model.set_attn_implementation(name)
+        yield recorder
+    finally:
+        _restore(model, before)
+        del ALL_ATTENTION_FUNCTIONS[name]
+        del ALL_MASK_ATTENTION_FUNCTIONS[name]
+
+
+@contextmanager
+def eager(model: Any) -> Iterator[None]:
+    """Materialised attention weights inside the block, the model's own implementation after it."""
+    before = _implementations(model)
+    try:
+        model.set_attn_implementation("eager")
+        yield
+    finally:
+        _restore(model, before)
+
+
+def _implementations(model: Any) -> list[tuple[Any, str]]:
+    """Every configuration object in the model with the attention implementation it names."""
+    configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
+    return [(c, c._attn_implementation) for c in configs.values() if hasattr(c, "_attn_implementation")]
+
+
+def _restore(model: Any, before: list[tuple[Any, str]]) -> None:
+    # Restored attribute by attribute: set_attn_implementation would re-validate, and a failing restore would hide the
+    # error that ended the block.
+    for config, implementation in before:
+        config._attn_implementation_internal = implementation
+
+
+def _mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: int = 0,
+    kv_offset: int = 0,
+    attention_mask: torch.Tensor | None = None,
+    local_size: int | None = None,
+    allow_is_causal_skip: bool = True,
+    **kwargs: Any,
+) -> torch.Tensor | None:
+    """transformers' SDPA mask, except that a plain causal mask is never built, also for fewer queries than keys.
+
+    Returns:
+        bool [B, 1, Q, K], or None where the attention is causal, aligned to the last key.
+    """
+    from transformers.masking_utils import sdpa_mask
+
+    windowed = local_size is not None and kv_length > local_size
+    # The keys must end where the queries end; a preallocated cache is longer and needs its mask.
+    aligned = int(q_offset) + q_length == kv_offset + kv_length
+    unpadded = attention_mask is None or bool(attention_mask.all())
+    if allow_is_causal_skip and aligned and unpadded and not windowed:
+        return None
+    return sdpa_mask(
+        batch_size=batch_size,
+        q_length=q_length,
+        kv_length=kv_length,
+        q_offset=q_offset,
+        kv_offset=kv_offset,
+        attention_mask=attention_mask,
+        local_size=local_size,
+        allow_is_causal_skip=False,
+        **kwargs,
+    )
+
+
+def _attention_function(recorder: Recorder) -> Callable[..., tuple[torch.Tensor, None]]:
+    def rh_bench_attention(
+        module: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, None]:
+        unknown = {k for k, v in kwargs.items() if v is not None and k not in _HARMLESS}
+        if unknown:
+            raise UnsupportedAttention(f"attention argument {', '.join(sorted(unknown))} is not understood")
+        layer = int(module.layer_idx)
+        recorder.seen[layer] = (query.shape[1], key.shape[1], kwargs.get("sliding_window"))
+        if recorder.active:
+            recorder.record(layer, _last_row_argmax(query, key, attention_mask, kwargs))
+        return _attend(module, query, key, value, attention_mask, kwargs), None
+
+    return rh_bench_attention
+
+
+class UnsupportedAttention(Exception):
+    """The model's attention does something that the capture does not understand."""
+
+
+def _last_row_argmax(
+    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, kwargs: dict[str, Any]
+) -> torch.Tensor:
+    """Key position with the largest attention weight for the last query row of each head; ties: the lowest position.
+
+    Softmax keeps the order of the scores, so the weights themselves are not needed.
+
+    Args:
+        query: [1, H, Q, D]; key: [1, G, K, D] with H a multiple of G; mask: bool or additive [1, 1 or H, Q, K] or None.
+
+    Returns:
+        int64 [H].
+    """
+    heads, groups, dim = query.shape[1], key.shape[1], query.shape[-1]
+    scaling = kwargs.get("scaling")
+    last = query[0, :, -1].reshape(groups, heads // groups, dim)
+    scores = torch.matmul(last, key[0].transpose(1, 2)).float() * (dim**-0.5 if scaling is None else scaling)
+    scores = scores.reshape(heads, -1)
+    softcap, bias = kwargs.get("softcap"), kwargs.get("position_bias")
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if bias is not None:
+        scores = scores + bias[0, :, -1]
+    if mask is not None:
+        row = mask[0, :, -1, : scores.shape[1]]
+        scores = scores.masked_fill(~row, float("-inf")) if row.dtype == torch.bool else scores + row
+    return scores.argmax(dim=-1)
+
+
+def _attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    kwargs: dict[str, Any],
+) -> torch.Tensor:
+    """The attention itself. Returns [1, Q, H, D]."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    queries, keys = query.shape[2], key.shape[2]
+    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
+        return _attend_in_blocks(module, query, key, value, mask, kwargs)
+    if mask is None and 1 < queries < keys and kwargs.get("position_bias") is None:
+        groups = query.shape[1] // key.shape[1]
+        out = torch.nn.functional.scaled_dot_product_attention(
+            query,
+            key.repeat_interleave(groups, dim=1) if groups > 1 else key,
+            value.repeat_interleave(groups, dim=1) if groups > 1 else value,
+            attn_mask=causal_lower_right(queries, keys),
+            scale=kwargs.get("scaling"),
+        )
+        return out.transpose(1, 2).contiguous()
+    out, _ = sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+    return out
+
+
+def _attend_in_blocks(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    kwargs: dict[str, Any],
+) -> torch.Tensor:
+    """The model's own eager attention on a few query rows at a time, for what fused kernels cannot do."""
+    own_eager = sys.modules[type(module).__module__].eager_attention_forward
+    queries, keys = query.shape[2], key.shape[2]
+    floor = torch.finfo(query.dtype).min
+    blocks = []
+    for first in range(0, queries, _QUERY_BLOCK):
+        last = min(first + _QUERY_BLOCK, queries)
+        if mask is None:
+            rows = torch.arange(first, last, device=query.device) + (keys - queries)
+            allowed = torch.arange(keys, device=query.device)[None, :] <= rows[:, None]
+        else:
+            allowed = mask[0, 0, first:last]
+        additive = torch.zeros(allowed.shape, dtype=query.dtype, device=query.device).masked_fill(~allowed, floor)
+        blocks.append(own_eager(module, query[:, :, first:last], key, value, additive[None, None], **kwargs)[0])
+    return torch.cat(blocks, dim=1)

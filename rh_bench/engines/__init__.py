@@ -1,0 +1,30 @@
+"""Engines: prompts in, greedy continuations and arg-max positions out. Both engines give the same events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rh_bench.engines.base import Engine, StopRule
+from rh_bench.errors import InputError
+from rh_bench.records import Layer
+
+ENGINES = ("fast", "reference")
+
+
+def make_engine(
+    name: str, model: Any, layers: tuple[Layer, ...], stop: StopRule, *, max_new_tokens: int = 50
+) -> Engine:
+    """The engine called `name` for a loaded model.
+
+    Raises:
+        InputError: there is no such engine.
+    """
+    if name == "reference":
+        from rh_bench.engines.reference import ReferenceEngine
+
+        return ReferenceEngine(model, layers, stop, max_new_tokens)
+    if name == "fast":
+        from rh_bench.engines.fast import FastEngine
+
+        return FastEngine(model, layers, stop, max_new_tokens)
+    raise InputError(f"unknown engine {name!r}", where="--engine", mend=f"use {' or '.join(ENGINES)}")

@@ -1,0 +1,288 @@
+"""The one door to the Hugging Face Hub: no other module of rh_bench imports huggingface_hub.
+
+A download gives a folder and the full commit it was taken from, so that what was measured can be named for good. What
+is in the local cache is used as it is when the Hub is out of reach (or `HF_HUB_OFFLINE=1` is set).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rh_bench.errors import InputError
+
+Kind = Literal["model", "dataset"]
+
+SET_FILES = ("manifest.json", "README.md", "*.parquet")
+
+MODEL_FILES = (
+    "*.json",
+    "*.safetensors",
+    "*.jinja",
+    "*.txt",  # merges and vocabularies of byte-pair tokenizers
+    "*.tiktoken",
+    "tokenizer.model*",
+    "spiece.model",
+    "sentencepiece*.model",
+)
+"""What a model is loaded from. Pickles (*.bin, *.pt, *.pkl) run code when they are loaded, so they are never fetched."""
+
+# Weights that are never loaded: copies in folders, and Mistral's second copy in its own format.
+SPARE_WEIGHTS = ("*/*.safetensors", "*/*.gguf", "consolidated*.safetensors")
+
+_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
+_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+-]*")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_LONGEST_REPO_ID = 96
+
+
+@dataclass(frozen=True, slots=True)
+class RepoRef:
+    """A repository on the Hub, and optionally the branch, tag or commit that is meant."""
+
+    repo_id: str
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.repo_id}@{self.revision}" if self.revision else self.repo_id
+
+
+def parse_repo(text: str) -> RepoRef:
+    """Read `org/name` or `org/name@revision`.
+
+    Raises:
+        InputError: the text is anything else, or breaks the Hub's rules for names.
+    """
+    repo_id, at, revision = text.partition("@")
+    owner, slash, name = repo_id.partition("/")
+    if not (slash and _NAME.fullmatch(owner) and _NAME.fullmatch(name)):
+        raise InputError(
+            "is no repository of the Hub", where=repr(text), mend="write it as org/name or org/name@revision"
+        )
+    if len(repo_id) > _LONGEST_REPO_ID or "--" in repo_id or ".." in repo_id or repo_id.endswith(".git"):
+        raise InputError(
+            f"breaks the Hub's rules for names: at most {_LONGEST_REPO_ID} characters, no '--' or '..', no '.git' at"
+            " the end",
+            where=repr(text),
+            mend="copy the name from the repository's page",
+        )
+    if at and not _is_revision(revision):
+        raise InputError(
+            f"{revision!r} is no revision", where=repr(text), mend="give a branch, a tag or a commit after the '@'"
+        )
+    return RepoRef(repo_id, revision or None)
+
+
+def fetch_set(
+    ref: RepoRef, cache_dir: Path | None = None, *, endpoint: str | None = None, token: str | None = None
+) -> tuple[Path, str]:
+    """Download a haystack set.
+
+    Args:
+        ref: the dataset repository.
+        cache_dir: the cache to use instead of huggingface_hub's own.
+        endpoint: the Hub to ask instead of the one that huggingface_hub is set up for.
+        token: the token to use instead of the one that huggingface_hub is set up for.
+
+    Returns:
+        The folder with the set's files, and the 40-digit commit they belong to.
+
+    Raises:
+        InputError: the repository cannot be had, or holds no haystack set.
+    """
+    folder, commit = _download(ref, "dataset", SET_FILES, (), cache_dir, endpoint, token)
+    if not (folder / "manifest.json").is_file():
+        raise InputError(
+            "holds no manifest.json, so it is not a haystack set of rh-bench",
+            where=f"dataset {ref}",
+            mend="name a repository that `rh-bench publish` made, or build a set with `rh-bench build`",
+        )
+    return folder, commit
+
+
+def fetch_model(
+    ref: RepoRef,
+    *,
+    allow_gguf: bool = False,
+    trust_remote_code: bool = False,
+    cache_dir: Path | None = None,
+    endpoint: str | None = None,
+    token: str | None = None,
+) -> tuple[Path, str]:
+    """Download a model's configuration, tokenizer and safetensors weights, and nothing that runs code on loading.
+
+    Args:
+        ref: the model repository.
+        allow_gguf: fetch GGUF weights too, and be content with them alone.
+        trust_remote_code: fetch the repository's own Python files too.
+        cache_dir, endpoint, token: as in `fetch_set`.
+
+    Returns:
+        The folder with the model's files, and the 40-digit commit they belong to.
+
+    Raises:
+        InputError: the repository cannot be had, or its weights are in no safe format, or are incomplete.
+    """
+    wanted = [*MODEL_FILES, *(["*.gguf"] if allow_gguf else []), *(["*.py"] if trust_remote_code else [])]
+    folder, commit = _download(ref, "model", wanted, SPARE_WEIGHTS, cache_dir, endpoint, token)
+    where = f"model {ref}"
+    if missing := _missing_shards(folder, where):
+        raise InputError(
+            f"the download is incomplete: {missing[0]} is missing" + _and_more(len(missing) - 1),
+            where=where,
+            mend="run again while the Hub can be reached",
+        )
+    formats = ("*.safetensors", "*.gguf") if allow_gguf else ("*.safetensors",)
+    if not any(path for pattern in formats for path in folder.glob(pattern)):
+        raise InputError(
+            "has no *.safetensors: weights must be safetensors or GGUF, never pickle, which runs code when it is"
+            " loaded",
+            where=where,
+            mend="choose a revision or a copy with safetensors, or download its .gguf and give gguf:FILE",
+        )
+    return folder, commit
+
+
+def _is_revision(text: str) -> bool:
+    """Whether git would take `text` as the name of a branch, a tag or a commit."""
+    return (
+        _REVISION.fullmatch(text) is not None
+        and not any(part in text for part in ("..", "//", "/."))
+        and not text.endswith(("/", ".", ".lock"))
+    )
+
+
+def _download(
+    ref: RepoRef,
+    kind: Kind,
+    wanted: list[str] | tuple[str, ...],
+    unwanted: tuple[str, ...],
+    cache_dir: Path | None,
+    endpoint: str | None,
+    token: str | None,
+) -> tuple[Path, str]:
+    """The files of a repository that match `wanted` and not `unwanted`, as a cached folder, and their commit."""
+    from huggingface_hub import snapshot_download
+
+    with _plain_errors(ref, kind):
+        folder = Path(
+            snapshot_download(
+                ref.repo_id,
+                repo_type=kind,
+                revision=ref.revision,
+                cache_dir=cache_dir,
+                endpoint=endpoint,
+                token=token,
+                allow_patterns=list(wanted),
+                ignore_patterns=list(unwanted),
+            )
+        )
+    # The cache keeps each snapshot in a folder named after its commit, which spares asking the Hub a second time (and
+    # perhaps getting a newer answer).
+    if not _COMMIT.fullmatch(folder.name):
+        raise InputError(f"the cache gave {folder.name!r} where a commit was expected", where=f"{kind} {ref}")
+    # Without a single matching file the client makes no folder.
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder, folder.name
+
+
+def _missing_shards(folder: Path, where: str) -> list[str]:
+    """Files that the index of sharded weights names and that are not there. A cached folder can be incomplete."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return []
+    try:
+        shards = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            "model.safetensors.index.json names no weight_map of files", where=where, mend="choose another revision"
+        ) from error
+    return sorted(shard for shard in shards if not (folder / shard).is_file())
+
+
+def _and_more(count: int) -> str:
+    return f", and {count} more" if count else ""
+
+
+@contextmanager
+def _plain_errors(ref: RepoRef, kind: Kind) -> Iterator[None]:
+    """Turn the ways a download can fail into one line that says what to do. Anything else is a bug and stays one."""
+    try:
+        yield
+    except Exception as error:
+        plain = _explain(error, ref, kind)
+        if plain is None:
+            raise
+        raise plain from error
+
+
+def _explain(error: Exception, ref: RepoRef, kind: Kind) -> InputError | None:
+    from huggingface_hub import errors
+
+    where = f"{kind} {ref}"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return _explain_absence(error, ref, kind)
+    if isinstance(error, errors.GatedRepoError):
+        return InputError(
+            "is gated", where=where, mend="accept its terms on its page, then `hf auth login` or set HF_TOKEN"
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return InputError(
+            f"the Hub has no {kind} {ref.repo_id}, or it is private",
+            where=where,
+            mend="check the spelling, or log in with `hf auth login` if it is private",
+        )
+    if isinstance(error, errors.DisabledRepoError):
+        return InputError("the Hub has disabled this repository", where=where, mend="choose another one")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return InputError(
+            f"{ref.repo_id} has no revision {ref.revision!r}",
+            where=where,
+            mend="give a branch, a tag or a full commit of it after the '@'",
+        )
+    if isinstance(error, errors.HFValidationError):
+        return InputError(str(error), where=where, mend="write it as org/name or org/name@revision")
+    return _explain_transport(error, where)
+
+
+def _explain_absence(error: Exception, ref: RepoRef, kind: Kind) -> InputError:
+    """The client looked in the cache because it got nothing from the Hub: say why it got nothing."""
+    from huggingface_hub import errors
+
+    where, cause = f"{kind} {ref}", error.__cause__
+    if isinstance(cause, errors.HfHubHTTPError) and (explained := _explain(cause, ref, kind)):
+        return explained
+    partly = "only partly" if isinstance(error, errors.IncompleteSnapshotError) else "not"
+    if isinstance(cause, errors.OfflineModeIsEnabled):
+        return InputError(
+            f"is {partly} in the local cache, and HF_HUB_OFFLINE forbids to ask the Hub",
+            where=where,
+            mend="unset HF_HUB_OFFLINE, or give a local folder",
+        )
+    return InputError(
+        f"the Hub cannot be reached, and this is {partly} in the local cache",
+        where=where,
+        mend="check the connection (and HF_ENDPOINT if it is set) and run again, or give a local folder",
+    )
+
+
+def _explain_transport(error: Exception, where: str) -> InputError | None:
+    """Failures below the Hub's own answers: the network, the server, the disk."""
+    from huggingface_hub import errors
+
+    again = "run again: what has been downloaded is kept"
+    if isinstance(error, errors.HfHubHTTPError):
+        return InputError(f"the Hub answered with HTTP status {error.response.status_code}", where=where, mend=again)
+    # The first base is HTTPError of the HTTP client, which is httpx in huggingface_hub 1 and httpx2 in 2.
+    network_errors = (errors.HfHubHTTPError.__bases__[0], ConnectionError, errors.XetDownloadError)
+    if isinstance(error, network_errors):
+        return InputError(f"the download broke off ({type(error).__name__})", where=where, mend=again)
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+        return InputError(f"the download failed: {reason}", where=where, mend="check the cache's disk, or set HF_HOME")
+    return None

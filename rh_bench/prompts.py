@@ -1,0 +1,265 @@
+"""Samples as token ids: exact length, exact span, exact shared prefixes.
+
+A prompt is ``prefix + haystack[:p] + needle + haystack[p:q] + suffix``, joined as token ids. Because nothing is ever
+re-tokenised after joining, the answer's position is known by construction, the prompt has exactly L tokens, and two
+prompts over one haystack share every token up to the smaller insertion point.
+
+Only a fast tokenizer is needed; this module imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from rh_bench.errors import InputError
+from rh_bench.records import IntArray, Needle, Prompt, Sample
+
+PROMPT_PREFIX = "This is a very long story book: <book>"
+PROMPT_SUFFIX = "\n</book>.\nBased on the content of the book, Question: {question}\nAnswer:"
+TEMPLATES = ("auto", "plain", "chat")
+
+_SENTINEL = "RHBENCH0HAYSTACK0GOES0HERE"
+# Chat templates may print the date or open a block of reasoning; both would make prompts irreproducible or useless for
+# fifty tokens of greedy decoding, so the variables that well-known templates read are fixed. Others ignore them.
+_TEMPLATE_VARIABLES = {"date_string": "26 Jul 2024", "enable_thinking": False}
+
+_SENTENCE_END = re.compile(r"""(?:[.!?…]+["'”’»)\]]*(?=\s+[^a-z]|\s*$))|(?:[。！？]+[”’」』）]*)""")
+_TITLE = re.compile(r"(?:^|[\s(\"'“‘])(?:Mr|Mrs|Ms|Dr|St|Prof|Sr|Jr|No|[A-Z])\.$")
+
+
+def sentence_ends(text: str) -> list[int]:
+    """Character positions just after each sentence of `text`, closing quotes included.
+
+    Titles ("Mr. Green") and single initials do not end a sentence. Languages that put no space after a full stop are
+    recognised by their own stops.
+    """
+    ends = []
+    for match in _SENTENCE_END.finditer(text):
+        if not _TITLE.search(text, max(0, match.start() - 8), match.start() + 1):
+            ends.append(match.end())
+    return ends
+
+
+def insertion_points(text: str, offsets: IntArray) -> IntArray:
+    """Token indices at which a needle may stand: 0, and each index before which a sentence of `text` has just ended.
+
+    Args:
+        text: the text that was tokenised.
+        offsets: int32 [N, 2], character range of each token.
+
+    Returns:
+        int32, ascending. A sentence that ends inside a token (other than in front of white space) gives no point.
+    """
+    starts, ends = offsets[:, 0], offsets[:, 1]
+    points = [0]
+    for end in sentence_ends(text):
+        # The last token that starts before the sentence's end. Bytes of one character may be several tokens with equal
+        # offsets; this takes the last of them.
+        last = int(np.searchsorted(starts, end, side="left")) - 1
+        if last >= 0 and not text[end : ends[last]].strip() and last + 1 > points[-1]:
+            points.append(last + 1)
+    return np.asarray(points, dtype=np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenised:
+    """A text as ids (int32 [N]) and character offsets (int32 [N, 2])."""
+
+    ids: IntArray
+    offsets: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What stands before the haystack and after it, as ids."""
+
+    prefix: IntArray
+    suffix: IntArray
+
+
+class PromptBuilder:
+    """Builds prompts for one tokenizer, one template and one set of needles and haystacks.
+
+    Args:
+        tokenizer: a fast Hugging Face tokenizer (offsets are needed).
+        haystacks: text by haystack id.
+        needles: needle by id.
+        template: "plain", "chat" (the tokenizer's own chat template) or "auto" (chat where there is one).
+
+    Raises:
+        InputError: the tokenizer gives no offsets, has no chat template though one was asked for, or a haystack already
+            contains a needle or its answer.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        haystacks: Mapping[str, str],
+        needles: Mapping[str, Needle],
+        template: str = "auto",
+    ) -> None:
+        if template not in TEMPLATES:
+            raise InputError(f"unknown template {template!r}", where="--template", mend=f"use {', '.join(TEMPLATES)}")
+        if not getattr(tokenizer, "is_fast", False):
+            raise InputError(
+                "this tokenizer gives no character offsets", where=_name(tokenizer), mend="a fast tokenizer is needed"
+            )
+        has_chat = getattr(tokenizer, "chat_template", None) is not None
+        if template == "chat" and not has_chat:
+            raise InputError("this tokenizer has no chat template", where="--template", mend="use --template plain")
+        self.template_name = ("chat" if has_chat else "plain") if template == "auto" else template
+        self._tokenizer = tokenizer
+        self._needles = needles
+        self._haystacks = {key: "\n" + text for key, text in haystacks.items()}
+        self._lead = _leading_space(tokenizer)
+        self._haystack_tokens = lru_cache(maxsize=None)(self._tokenise_haystack)
+        self._needle_tokens = lru_cache(maxsize=None)(self._tokenise_needle)
+        self._frame = lru_cache(maxsize=None)(self._build_frame)
+        _refuse_needles_already_there(haystacks, needles)
+
+    @property
+    def stops_at_newline(self) -> bool:
+        """A model without chat turns does not end its answer by itself: a newline ends it."""
+        return self.template_name == "plain"
+
+    def build(self, sample: Sample) -> Prompt:
+        """The prompt of one sample.
+
+        Raises:
+            InputError: the length leaves no room for the needle, or the haystack is too short for it.
+        """
+        needle = self._needles[sample.needle_id]
+        frame = self._frame(needle.question)
+        haystack, points = self._haystack_tokens(sample.haystack_id)
+        needle_tokens, (answer_first, answer_last) = self._needle_tokens(sample.needle_id)
+        room = sample.length - len(frame.prefix) - len(frame.suffix) - len(needle_tokens)
+        if room < 0:
+            raise InputError(
+                f"a length of {sample.length} tokens leaves no room for template and needle",
+                where=sample.sample_id,
+                mend=f"the shortest possible is {sample.length - room}",
+            )
+        if room > len(haystack):
+            raise InputError(
+                f"the haystack has {len(haystack)} tokens for this tokenizer, {room} are needed",
+                where=sample.sample_id,
+                mend="build the set with a longer haystack or shorter lengths",
+            )
+        target = int(room * sample.depth / 100)
+        at = int(points[np.searchsorted(points, target, side="right") - 1])
+        ids = np.concatenate([frame.prefix, haystack[:at], needle_tokens, haystack[at:room], frame.suffix])
+        insert_at = len(frame.prefix) + at
+        assert len(ids) == sample.length, "a prompt has exactly L tokens"
+        return Prompt(
+            sample=sample,
+            ids=ids,
+            insert_at=insert_at,
+            needle_length=len(needle_tokens),
+            span_start=insert_at + answer_first,
+            span_length=answer_last - answer_first,
+            answer=needle.answer,
+            sha256=prompt_sha256(ids),
+        )
+
+    def text(self, generated: list[int] | IntArray) -> str:
+        """Generated ids as text, special tokens left out."""
+        return str(self._tokenizer.decode([int(i) for i in generated], skip_special_tokens=True))
+
+    def _tokenise(self, text: str) -> Tokenised:
+        """`text` as ordinary tokens: what looks like a special token in it is split, never parsed."""
+        encoded = self._tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+        )
+        ids = np.asarray(encoded["input_ids"], dtype=np.int32)
+        offsets = np.asarray(encoded["offset_mapping"], dtype=np.int32).reshape(-1, 2)
+        special = {i for i in self._tokenizer.all_special_ids if i != self._tokenizer.unk_token_id}
+        if special.intersection(ids.tolist()):
+            raise InputError("its text becomes a special token", where=text[:60], mend="remove it from the text")
+        if (np.diff(offsets[:, 0]) < 0).any():
+            raise InputError("this tokenizer's character offsets are out of order", where=_name(self._tokenizer))
+        return Tokenised(ids, offsets)
+
+    def _tokenise_haystack(self, haystack_id: str) -> tuple[IntArray, IntArray]:
+        text = self._haystacks[haystack_id]
+        tokens = self._tokenise(text)
+        return tokens.ids, insertion_points(text, tokens.offsets)
+
+    def _tokenise_needle(self, needle_id: str) -> tuple[IntArray, tuple[int, int]]:
+        """The needle's ids and the range of them that overlaps the answer's characters."""
+        needle = self._needles[needle_id]
+        tokens = self._tokenise(self._lead + needle.needle)
+        start, end = needle.answer_start + len(self._lead), needle.answer_end + len(self._lead)
+        inside = np.flatnonzero((tokens.offsets[:, 1] > start) & (tokens.offsets[:, 0] < end))
+        if not len(inside):
+            raise InputError("its answer has no tokens of its own", where=needle_id, mend="lengthen the answer")
+        return tokens.ids, (int(inside[0]), int(inside[-1]) + 1)
+
+    def _build_frame(self, question: str) -> Frame:
+        suffix_text = PROMPT_SUFFIX.format(question=question)
+        if any(token in question for token in self._tokenizer.all_special_tokens):
+            raise InputError("the question contains a special token of this tokenizer", where=question[:60])
+        if self.template_name == "plain":
+            before, after = PROMPT_PREFIX, suffix_text
+        else:
+            before, after = self._split_chat(PROMPT_PREFIX + _SENTINEL + suffix_text)
+        prefix = self._encode_template(before)
+        bos = self._tokenizer.bos_token_id
+        if _uses_bos(self._tokenizer) and (not len(prefix) or prefix[0] != bos):
+            prefix = np.concatenate([np.asarray([bos], dtype=np.int32), prefix])
+        return Frame(prefix, self._encode_template(after))
+
+    def _split_chat(self, content: str) -> tuple[str, str]:
+        rendered = self._tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, **_TEMPLATE_VARIABLES
+        )
+        parts = rendered.split(_SENTINEL)
+        if len(parts) != 2:
+            raise InputError(
+                "its chat template does not print the user's text exactly once",
+                where=_name(self._tokenizer),
+                mend="use --template plain",
+            )
+        return parts[0], parts[1]
+
+    def _encode_template(self, text: str) -> IntArray:
+        """Template text: its special tokens are meant and are parsed."""
+        return np.asarray(self._tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int32)
+
+
+def prompt_sha256(ids: IntArray) -> str:
+    """SHA-256 of ids as little-endian uint32, in hexadecimal."""
+    return hashlib.sha256(np.asarray(ids, dtype="<u4").tobytes()).hexdigest()
+
+
+def _leading_space(tokenizer: Any) -> str:
+    """The space that separates the needle from the sentence before it, unless the tokenizer puts one there itself."""
+    first = tokenizer.convert_ids_to_tokens(tokenizer("x", add_special_tokens=False)["input_ids"])[0]
+    return "" if str(first).startswith("▁") else " "
+
+
+def _uses_bos(tokenizer: Any) -> bool:
+    bos = tokenizer.bos_token_id
+    ids = tokenizer("x", add_special_tokens=True)["input_ids"]
+    return bos is not None and bool(ids) and ids[0] == bos
+
+
+def _name(tokenizer: Any) -> str:
+    return str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
+
+
+def _refuse_needles_already_there(haystacks: Mapping[str, str], needles: Mapping[str, Needle]) -> None:
+    folded = {key: text.casefold() for key, text in haystacks.items()}
+    for needle in needles.values():
+        if needle.answer.casefold() in folded.get(needle.haystack_id, ""):
+            raise InputError(
+                f"the answer {needle.answer!r} already stands in haystack {needle.haystack_id!r}",
+                where=needle.needle_id,
+                mend="choose another needle",
+            )

@@ -1,0 +1,267 @@
+"""The site in a real Chromium, opened from files: what a reader sees, clicks, types and is spared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import HOSTILE, HOSTILE_SHOWN, Watched, changed, chromium, renamed, uncounted, watched_page
+from fake_runs import make_run
+
+from leaderboard import Collection, Entry, LeftOut
+from leaderboard.collect import collect
+from leaderboard.overview import page_path
+from leaderboard.render import render
+from leaderboard.screenshots import main as take_screenshots
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def entry(tmp_path_factory: pytest.TempPathFactory) -> Entry:
+    root = tmp_path_factory.mktemp("runs")
+    make_run(root)
+    return collect(root).entries[0]
+
+
+@pytest.fixture(scope="module")
+def wide_entry(tmp_path_factory: pytest.TempPathFactory) -> Entry:
+    """A run with more heads than fit a phone."""
+    root = tmp_path_factory.mktemp("wide")
+    make_run(root, model_id="wide/model", layers=6, heads=48, kv_heads=8)
+    return collect(root).entries[0]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, entry: Entry, wide_entry: Entry) -> Path:
+    """Three comparable models, one without a counted sample, one with a hostile name, one of another protocol."""
+
+    def other(run: dict[str, Any], summary: dict[str, Any]) -> None:
+        run["protocol"]["dtype"] = "bfloat16"
+
+    entries = (
+        renamed(entry, "zeta/large-share", share=0.09),
+        renamed(entry, "alpha/small-share", share=0.02),
+        renamed(entry, "mid/middle-share", share=0.05),
+        uncounted(renamed(entry, "never/finds")),
+        renamed(entry, HOSTILE, share=0.01),
+        changed(wide_entry, other),
+    )
+    out = tmp_path_factory.mktemp("out") / "site"
+    render(Collection(entries, (LeftOut("acme__half/" + "0" * 60, ("unfinished",)),)), out)
+    return out
+
+
+@pytest.fixture
+def watched(browser: Any) -> Iterator[Watched]:
+    with watched_page(browser) as page:
+        yield page
+        assert page.complaints == []
+
+
+def all_pages(site: Path) -> list[Path]:
+    return [site / "index.html", *sorted(site.glob("models/*/*.html"))]
+
+
+def models(page: Any) -> list[str]:
+    """Names in the first table that has more than one row, in the order shown."""
+    rows = page.locator("table.overview").filter(has=page.locator("tbody tr:nth-child(2)")).locator("tbody tr:visible")
+    return [name.split("/")[0] for name in rows.locator("th a").all_inner_texts()]
+
+
+def test_pages_ask_for_nothing_but_their_own_files(site: Path, watched: Watched) -> None:
+    root = site.resolve().as_uri() + "/"
+    for path in all_pages(site):
+        watched.open(path)
+        assert watched.requests
+        assert all(request.startswith(root) for request in watched.requests), watched.requests
+
+
+def test_style_sheet_and_script_are_allowed_by_the_policy(site: Path, watched: Watched) -> None:
+    page = watched.open(site / "index.html")
+    assert page.locator("#theme").is_visible()
+    assert page.evaluate("getComputedStyle(document.querySelector('.overview td.num')).textAlign") == "right"
+
+
+def test_policy_stops_injected_script(site: Path, browser: Any) -> None:
+    with watched_page(browser) as watched:
+        page = watched.open(site / "index.html")
+        page.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))")
+        assert page.evaluate("window.ran") is None
+        assert any("Content Security Policy" in complaint for complaint in watched.complaints)
+
+
+def test_headers_sort_by_number_and_back_with_missing_values_last(site: Path, watched: Watched) -> None:
+    page = watched.open(site / "index.html")
+    header = page.locator("table.overview").nth(page.locator("table.overview").count() - 1).locator("[data-key=share]")
+    header.get_by_role("button").click()
+    assert header.get_attribute("aria-sort") == "descending"
+    assert models(page) == ["zeta", "mid", "alpha", "<script>alert(1)<", "never"]
+    header.get_by_role("button").click()
+    assert header.get_attribute("aria-sort") == "ascending"
+    assert models(page) == ["<script>alert(1)<", "alpha", "mid", "zeta", "never"]
+    assert "sort=share" in page.url
+
+
+def test_sorting_works_from_the_keyboard_and_moves_aria_sort(site: Path, watched: Watched) -> None:
+    page = watched.open(site / "index.html", "sort=-share")
+    button = page.locator("table.overview").last.locator("[data-key=model] button")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert models(page) == ["<script>alert(1)<", "alpha", "mid", "never", "zeta"]
+    assert page.locator("table.overview").last.locator("[aria-sort]").count() == 1
+    page.keyboard.press("Space")
+    assert models(page) == ["zeta", "never", "mid", "alpha", "<script>alert(1)<"]
+
+
+def test_filter_hides_rows_and_whole_groups_and_says_how_many(site: Path, watched: Watched) -> None:
+    page = watched.open(site / "index.html")
+    page.locator("#filter").fill("SHARE mid")
+    assert page.locator("table.overview tbody tr:visible").count() == 1
+    assert page.locator("section:has(table.overview):visible").count() == 1
+    assert page.locator("#shown").inner_text() == "1 of 6 shown"
+    page.locator("#filter").fill("")
+    assert page.locator("table.overview tbody tr:visible").count() == 6
+
+
+def test_sort_filter_and_theme_come_back_from_the_address(site: Path, watched: Watched) -> None:
+    page = watched.open(site / "index.html", "sort=-share&q=share&theme=dark")
+    assert models(page) == ["zeta", "mid", "alpha"]
+    assert page.locator("#filter").input_value() == "share"
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_theme_follows_the_system_until_toggled_and_goes_along(site: Path, browser: Any, scheme: str) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    with watched_page(browser, scheme=scheme) as watched:
+        page = watched.open(site / "index.html")
+        before = page.evaluate(background)
+        page.locator("#theme").click()
+        after = page.evaluate(background)
+        assert before != after
+        page.locator("table.overview tbody a").first.click()
+        page.wait_for_url("**/models/**")
+        assert page.evaluate(background) == after
+        page.locator("#theme").click()
+        assert page.evaluate(background) == before
+        assert "theme" not in page.url
+        assert watched.complaints == []
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["script", "no-script"])
+def test_no_page_scrolls_sideways_on_a_phone(site: Path, browser: Any, javascript: bool) -> None:
+    with watched_page(browser, width=390, javascript=javascript) as watched:
+        for path in all_pages(site):
+            page = watched.open(path)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+
+
+def test_wide_heat_map_scrolls_in_its_own_box(site: Path, browser: Any, wide_entry: Entry) -> None:
+    with watched_page(browser, width=390) as watched:
+        page = watched.open(site / page_path(wide_entry))
+        assert page.locator(".scroll:has(table.heat)").evaluate("box => box.scrollWidth > box.clientWidth")
+
+
+def test_hostile_names_are_shown_as_text(site: Path, watched: Watched) -> None:
+    page = watched.open(site / "index.html")
+    assert HOSTILE_SHOWN in page.locator("table.overview tbody th a").all_inner_texts()
+    page.locator("table.overview a", has_text="<script>").click()
+    page.wait_for_url("**/models/**")
+    assert page.locator("h1").inner_text() == HOSTILE_SHOWN
+    assert HOSTILE_SHOWN in page.title()
+    assert page.locator("script").count() == 1
+
+
+def test_heat_map_says_what_a_cell_holds_on_hover(site: Path, watched: Watched, entry: Entry) -> None:
+    page = watched.open(site / page_path(renamed(entry, "zeta/large-share")))
+    head = entry.heads[5]
+    page.locator(f"table.heat td[aria-label^='Layer {head.layer}, head {head.head},']").hover()
+    tip = page.locator("#tip")
+    assert tip.is_visible()
+    said = tip.inner_text()
+    assert said.startswith(f"Layer {head.layer}, head {head.head}")
+    assert f"Score {head.score:.3f} (" in said and f"Rank {head.rank} (" in said and "counted samples" in said
+    page.mouse.move(2, 2)
+    assert tip.is_hidden()
+
+
+def test_heat_map_is_one_tab_stop_and_arrows_move_in_it(site: Path, watched: Watched, entry: Entry) -> None:
+    page = watched.open(site / page_path(renamed(entry, "zeta/large-share")))
+    assert page.locator("table.heat td[tabindex='0']").count() == 1
+    page.locator("table.heat td[tabindex='0']").focus()
+    for key in ("Home", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowDown", "ArrowRight"):
+        page.keyboard.press(key)
+    tip = page.locator("#tip")
+    tip.wait_for(state="visible")
+    assert tip.inner_text().startswith("Layer 1, head 1")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("Layer 1, head 1, Score")
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    assert page.locator("table.heat td[tabindex='0']").count() == 1
+
+
+def test_tooltip_stays_inside_a_phone(site: Path, browser: Any, entry: Entry) -> None:
+    with watched_page(browser, width=390) as watched:
+        page = watched.open(site / page_path(renamed(entry, "zeta/large-share")))
+        for cell in (page.locator("table.heat td[data-tip]").first, page.locator("table.heat td[data-tip]").last):
+            cell.scroll_into_view_if_needed()
+            cell.focus()
+            page.locator("#tip").wait_for(state="visible")
+            box = page.locator("#tip").bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+
+
+def test_everything_is_there_without_javascript(site: Path, browser: Any, entry: Entry) -> None:
+    with watched_page(browser, javascript=False) as watched:
+        page = watched.open(site / "index.html")
+        assert page.locator("table.overview tbody tr:visible").count() == 6
+        assert page.locator("#tools").is_hidden() and page.locator("#theme").is_hidden()
+        page = watched.open(site / page_path(renamed(entry, "zeta/large-share")))
+        assert page.locator("table.heat tbody td[title]").count() == len(entry.heads)
+        assert page.locator("table.top-heads tbody tr").count() == len(entry.summary["top_heads"])
+
+
+def test_empty_site_opens(tmp_path: Path, watched: Watched) -> None:
+    render(Collection((), ()), tmp_path / "site")
+    page = watched.open(tmp_path / "site" / "index.html", "sort=-share&q=x")
+    assert page.get_by_role("heading", name="No runs yet").is_visible()
+
+
+def test_site_of_one_run_sorts_and_filters(tmp_path: Path, watched: Watched, entry: Entry) -> None:
+    render(Collection((entry,), ()), tmp_path / "site")
+    page = watched.open(tmp_path / "site" / "index.html", "sort=gini")
+    assert page.locator("table.overview tbody tr:visible").count() == 1
+    page.locator("#filter").fill("no such model")
+    assert page.locator("table.overview tbody tr:visible").count() == 0
+    assert page.locator("#shown").inner_text() == "0 of 1 shown"
+
+
+def test_screenshots_of_overview_and_model_page(tmp_path: Path, entry: Entry, browser: Any) -> None:
+    import subprocess
+    import sys
+
+    render(Collection((entry,), ()), tmp_path / "site")
+    # A process of its own: Playwright's synchronous driver runs once in a process, and the fixture has it.
+    command = [sys.executable, "-m", "leaderboard.screenshots", str(tmp_path / "site"), str(tmp_path / "shots")]
+    subprocess.run(command, check=True, capture_output=True)
+    names = {path.name for path in (tmp_path / "shots").iterdir()}
+    assert names == {
+        f"{page}-{screen}-{theme}.png"
+        for page in ("overview", "model")
+        for screen in ("desktop", "phone")
+        for theme in ("light", "dark")
+    }
+
+
+def test_screenshots_refuse_a_folder_without_a_site(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert take_screenshots([str(tmp_path), str(tmp_path / "out")]) == 2
+    assert "holds no index.html" in capsys.readouterr().err
