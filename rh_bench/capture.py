@@ -22,10 +22,35 @@ _names = itertools.count()
 
 # Arguments that model code passes to attention functions and that change neither the scores of a row nor their order.
 _HARMLESS = frozenset(
-    "dropout scaling is_causal sliding_window position_ids cache_position use_cache output_attentions "
-    "output_hidden_states return_dict position_embeddings past_key_values past_key_value logits_to_keep "
-    "cu_seq_lens_q cu_seq_lens_k max_length_q max_length_k num_items_in_batch layer_head_mask head_mask "
-    "num_key_value_groups s_aux softcap position_bias output_router_logits seq_idx".split()
+    [
+        "dropout",
+        "scaling",
+        "is_causal",
+        "sliding_window",
+        "position_ids",
+        "cache_position",
+        "use_cache",
+        "output_attentions",
+        "output_hidden_states",
+        "return_dict",
+        "position_embeddings",
+        "past_key_values",
+        "past_key_value",
+        "logits_to_keep",
+        "cu_seq_lens_q",
+        "cu_seq_lens_k",
+        "max_length_q",
+        "max_length_k",
+        "num_items_in_batch",
+        "layer_head_mask",
+        "head_mask",
+        "num_key_value_groups",
+        "s_aux",
+        "softcap",
+        "position_bias",
+        "output_router_logits",
+        "seq_idx",
+    ]
 )
 _QUERY_BLOCK = 256
 """Query rows at a time where no fused kernel can compute the attention (soft-capping, sinks)."""
@@ -123,7 +148,7 @@ def _mask(
     unpadded = attention_mask is None or bool(attention_mask.all())
     if allow_is_causal_skip and aligned and unpadded and not windowed:
         return None
-    return sdpa_mask(
+    mask: torch.Tensor | None = sdpa_mask(
         batch_size=batch_size,
         q_length=q_length,
         kv_length=kv_length,
@@ -134,6 +159,7 @@ def _mask(
         allow_is_causal_skip=False,
         **kwargs,
     )
+    return mask
 
 
 def _attention_function(recorder: Recorder) -> Callable[..., tuple[torch.Tensor, None]]:
@@ -187,7 +213,8 @@ def _last_row_argmax(
     if mask is not None:
         row = mask[0, :, -1, : scores.shape[1]]
         scores = scores.masked_fill(~row, float("-inf")) if row.dtype == torch.bool else scores + row
-    return scores.argmax(dim=-1)
+    positions: torch.Tensor = scores.argmax(dim=-1)
+    return positions
 
 
 def _attend(
@@ -206,15 +233,15 @@ def _attend(
         return _attend_in_blocks(module, query, key, value, mask, kwargs)
     if mask is None and 1 < queries < keys and kwargs.get("position_bias") is None:
         groups = query.shape[1] // key.shape[1]
-        out = torch.nn.functional.scaled_dot_product_attention(
+        shared = torch.nn.functional.scaled_dot_product_attention(
             query,
             key.repeat_interleave(groups, dim=1) if groups > 1 else key,
             value.repeat_interleave(groups, dim=1) if groups > 1 else value,
             attn_mask=causal_lower_right(queries, keys),
             scale=kwargs.get("scaling"),
         )
-        return out.transpose(1, 2).contiguous()
-    out, _ = sdpa_attention_forward(module, query, key, value, mask, **kwargs)
+        return shared.transpose(1, 2).contiguous()
+    out: torch.Tensor = sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
     return out
 
 

@@ -30,7 +30,7 @@ MODEL_FILES = (
     "spiece.model",
     "sentencepiece*.model",
 )
-"""What a model is loaded from. Pickles (*.bin, *.pt, *.pkl) run code when they are loaded, so they are never fetched."""
+"""What a model is loaded from. Never *.bin, *.pt or *.pkl: those are pickles, which run code when they are loaded."""
 
 # Weights that are never loaded: copies in folders, and Mistral's second copy in its own format.
 SPARE_WEIGHTS = ("*/*.safetensors", "*/*.gguf", "consolidated*.safetensors")
@@ -186,8 +186,6 @@ def _download(
     # perhaps getting a newer answer).
     if not _COMMIT.fullmatch(folder.name):
         raise InputError(f"the cache gave {folder.name!r} where a commit was expected", where=f"{kind} {ref}")
-    # Without a single matching file the client makes no folder.
-    folder.mkdir(parents=True, exist_ok=True)
     return folder, folder.name
 
 
@@ -255,8 +253,10 @@ def _explain_absence(error: Exception, ref: RepoRef, kind: Kind) -> InputError:
     from huggingface_hub import errors
 
     where, cause = f"{kind} {ref}", error.__cause__
-    if isinstance(cause, errors.HfHubHTTPError) and (explained := _explain(cause, ref, kind)):
-        return explained
+    if isinstance(cause, errors.HfHubHTTPError | errors.FileMetadataError):
+        explained = _explain(cause, ref, kind)
+        if explained is not None:
+            return explained
     partly = "only partly" if isinstance(error, errors.IncompleteSnapshotError) else "not"
     if isinstance(cause, errors.OfflineModeIsEnabled):
         return InputError(
@@ -278,6 +278,9 @@ def _explain_transport(error: Exception, where: str) -> InputError | None:
     again = "run again: what has been downloaded is kept"
     if isinstance(error, errors.HfHubHTTPError):
         return InputError(f"the Hub answered with HTTP status {error.response.status_code}", where=where, mend=again)
+    if isinstance(error, errors.FileMetadataError | json.JSONDecodeError):
+        mend = "check HF_ENDPOINT if it is set, and that no proxy answers instead"
+        return InputError("what answered is no Hub", where=where, mend=mend)
     # The first base is HTTPError of the HTTP client, which is httpx in huggingface_hub 1 and httpx2 in 2.
     network_errors = (errors.HfHubHTTPError.__bases__[0], ConnectionError, errors.XetDownloadError)
     if isinstance(error, network_errors):

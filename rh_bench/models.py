@@ -139,9 +139,7 @@ def _tokenizer(source: ModelSource, trust_remote_code: bool) -> Any:
     return tokenizer
 
 
-def load_model(
-    text: str, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False
-) -> LoadedModel:
+def load_model(text: str, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False) -> LoadedModel:
     """Load a model for measuring.
 
     Args:

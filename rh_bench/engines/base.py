@@ -119,7 +119,9 @@ def new_cache(model: Any, layers: Sequence[Layer]) -> Any:
     if can_crop(layers):
         return DynamicCache()
     cache = DynamicCache(config=model.config)
-    cache.layers = [DynamicLayer() if layer.scored else state for layer, state in zip(layers, cache.layers, strict=True)]
+    cache.layers = [
+        DynamicLayer() if layer.scored else state for layer, state in zip(layers, cache.layers, strict=True)
+    ]
     return cache
 
 

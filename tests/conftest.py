@@ -1,0 +1,26 @@
+"""What every test shares. Nothing heavy is imported here: it would be paid for by every run, however small."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before any test imports the libraries that read these once: no test leaves this machine.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder, named by RH_BENCH_SHARED_DATA, of data that is not in the repository: released head lists, the
+    paper's needles. Tests that compare with it are skipped where it is not set."""
+    named = os.environ.get("RH_BENCH_SHARED_DATA")
+    if not named:
+        pytest.skip("RH_BENCH_SHARED_DATA is not set: no shared data to compare with")
+    folder = Path(named)
+    if not folder.is_dir():
+        pytest.fail(f"RH_BENCH_SHARED_DATA names {folder}, which is not a folder")
+    return folder
