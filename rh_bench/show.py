@@ -156,7 +156,15 @@ def _success_grid(success: Json) -> Table:
     lengths = sorted({length for length, _ in cells})
     depths = sorted({depth for _, depth in cells})
     title = "Success by length and depth"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1), pad_edge=False)
+    table = Table(
+        min_width=len(title),
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 1),
+        pad_edge=False,
+    )
     table.add_column("tokens", justify="right", header_style="dim", style="dim")
     for depth in depths:
         table.add_column(f"{depth:.3g}%", justify="right", header_style="dim", no_wrap=True)
