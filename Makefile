@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install -q -c constraints.txt
+PIP := $(BIN)/python -m pip install -qq -c constraints.txt
 STEP := @printf '== %s\n'
 
 # Without the environment, the notes of what it holds are no longer true.

@@ -84,20 +84,22 @@ def capture(model: Any, recorder: Recorder) -> Iterator[Recorder]:
         model: a transformers causal language model in evaluation mode, batch size 1 while inside.
         recorder: receives the arg-max positions.
     """
-    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+    from transformers.masking_utils import AttentionMaskInterface
+    from transformers.modeling_utils import AttentionInterface
 
     name = f"rh_bench_capture_{next(_names)}"
     before = _implementations(model)
-    ALL_ATTENTION_FUNCTIONS[name] = _attention_function(recorder)
-    ALL_MASK_ATTENTION_FUNCTIONS[name] = _mask
+    AttentionInterface.register(name, _attention_function(recorder))
+    # Registered, not set on the shared instance: transformers builds no mask at all for a name that is only there.
+    AttentionMaskInterface.register(name, _mask)
     try:
         model.set_attn_implementation(name)
         yield recorder
     finally:
         _restore(model, before)
-        del ALL_ATTENTION_FUNCTIONS[name]
-        del ALL_MASK_ATTENTION_FUNCTIONS[name]
+        # There is no public way to take a registered name back.
+        AttentionInterface._global_mapping.pop(name, None)
+        AttentionMaskInterface._global_mapping.pop(name, None)
 
 
 @contextmanager

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
 
 from rh_bench.errors import InputError
+from rh_bench.files import shown
 from rh_bench.records import Json
 
 KINDS = {"run": (1, 0), "summary": (1, 0), "manifest": (1, 0)}
@@ -20,26 +26,36 @@ KINDS = {"run": (1, 0), "summary": (1, 0), "manifest": (1, 0)}
 MAX_JSON_BYTES = 64 << 20
 _MAX_DEPTH = 64
 _MAX_INTEGER = 2**63
+_MAX_ERRORS = 200
+_MAX_MESSAGE = 240
+
+_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
+"""A string (whose brackets mean nothing) or a bracket; possessive, so that no text makes it backtrack."""
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def load_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Read JSON that may be hostile.
 
     Raises:
-        InputError: not UTF-8, too large, too deep, a key twice, NaN, Infinity or a number out of range.
+        InputError: it cannot be read, is not UTF-8, larger than `max_bytes`, nested deeper than 64, has a key twice,
+            NaN, Infinity, or a number or character out of range.
     """
     try:
-        if path.is_symlink() or not path.is_file():
-            raise InputError("there is no such file", where=path)
-        if path.stat().st_size > max_bytes:
-            raise InputError(f"larger than {max_bytes} bytes", where=path)
-        text = path.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot be read ({error})", where=path) from None
+        if not path.is_file():
+            raise InputError("there is no such file", where=shown(path))
+        with path.open("rb") as file:
+            data = file.read(max_bytes + 1)
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror or error})", where=shown(path)) from None
+    if len(data) > max_bytes:
+        raise InputError(f"is larger than {max_bytes} bytes", where=shown(path))
     try:
-        return parse_json(text)
+        return parse_json(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"is not UTF-8 text (byte {error.start})", where=shown(path)) from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"not acceptable JSON ({error})", where=path) from None
+        raise InputError(f"is not acceptable JSON ({error})", where=shown(path)) from None
 
 
 def parse_json(text: str) -> Any:
@@ -49,29 +65,46 @@ def parse_json(text: str) -> Any:
         ValueError: see :func:`load_json`.
     """
     _check_depth(text)
-    return json.loads(
+    document = json.loads(
         text,
         object_pairs_hook=_unique_keys,
         parse_constant=_no_constant,
         parse_int=_bounded_integer,
         parse_float=_finite_float,
     )
+    if _SURROGATE.search(text):
+        _check_characters(document)
+    return document
 
 
 def dump_json(document: Any) -> bytes:
-    """A document as bytes that depend on nothing but its content. NaN and Infinity raise ValueError."""
+    """A document as UTF-8 that depends on nothing but its content, keys in their own order.
+
+    Raises:
+        ValueError: it holds NaN, Infinity or half a surrogate pair, none of which JSON can carry.
+    """
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def validate_document(document: object, kind: str) -> list[tuple[str, str]]:
-    """Every error of a document as (JSON pointer, one-line message), in the document's order; none if it is valid."""
+    """What is wrong with a document, all of it (up to 200 errors): none if it is valid.
+
+    Args:
+        document: as :func:`load_json` gives it.
+        kind: one of KINDS.
+
+    Returns:
+        (JSON pointer, one-line message), sorted by place. A document of another kind or of a newer version gets that
+        one error, since nothing else that could be said of it would help.
+    """
     if not isinstance(document, dict):
         return [("", "must be an object")]
     early = _check_version(document, kind)
     if early:
         return early
-    errors = sorted(_validator(kind).iter_errors(document), key=lambda e: [str(p) for p in e.absolute_path])
-    return [(_pointer(list(error.absolute_path)), " ".join(error.message.split())[:300]) for error in errors]
+    errors = islice(_validator(kind).iter_errors(document), _MAX_ERRORS)
+    found = [(list(error.absolute_path), _one_line(error.message)) for error in errors]
+    return [(_pointer(path), message) for path, message in sorted(found, key=lambda e: ([str(p) for p in e[0]], e[1]))]
 
 
 def schema_text(kind: str) -> str:
@@ -86,10 +119,45 @@ def _folder() -> Traversable:
 
 
 @cache
-def _validator(kind: str) -> Any:
+def _validator(kind: str) -> Draft202012Validator:
     schema: Json = json.loads(schema_text(kind))
     Draft202012Validator.check_schema(schema)
-    return Draft202012Validator(schema)
+    return _StrictValidator(schema)  # type: ignore[no-any-return]
+
+
+Check = Callable[[Any, Any, Any, Json], Iterator[ValidationError]]
+
+
+def _whole_pattern(validator: Any, pattern: str, instance: object, schema: Json) -> Iterator[ValidationError]:
+    """`pattern` as the specification has it: to Python, ``$`` also matches before a last newline."""
+    if isinstance(instance, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _unless_too_long(check: Check) -> Check:
+    """`check`, left out for an array with more than maxItems items: one error says enough of what may be millions."""
+
+    def bounded(validator: Any, value: Any, instance: Any, schema: Json) -> Iterator[ValidationError]:
+        if not isinstance(instance, list) or len(instance) <= schema.get("maxItems", math.inf):
+            yield from check(validator, value, instance, schema) or ()
+
+    return bounded
+
+
+def _is_integer(_checker: object, instance: object) -> bool:
+    """Stricter than the specification, which takes 1.0 for an integer: code that indexes with it does not."""
+    return isinstance(instance, int) and not isinstance(instance, bool)
+
+
+_StrictValidator: Any = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    {
+        "pattern": _whole_pattern,
+        "items": _unless_too_long(Draft202012Validator.VALIDATORS["items"]),
+        "uniqueItems": _unless_too_long(Draft202012Validator.VALIDATORS["uniqueItems"]),
+    },
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
+)
 
 
 def _check_version(document: Json, kind: str) -> list[tuple[str, str]]:
@@ -101,34 +169,42 @@ def _check_version(document: Json, kind: str) -> list[tuple[str, str]]:
         return [("/schema_version", "must be a version such as '1.0'")]
     if (int(parts[0]), int(parts[1])) > newest:
         reads = f"{newest[0]}.{newest[1]}"
-        message = f"written by a newer rh_bench (schema version {version}); this one reads up to {reads}; upgrade it"
+        message = (
+            f"written by a newer rh_bench (schema version {version}); this one reads up to {reads}; upgrade rh_bench"
+        )
         return [("/schema_version", message)]
     return []
 
 
 def _pointer(path: list[str | int]) -> str:
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+    return "".join("/" + shown(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def _one_line(message: str) -> str:
+    """Without its middle where it is long: it begins with the value, and what is wrong with it stands at the end."""
+    text = shown(" ".join(message.split()))
+    half = _MAX_MESSAGE // 2
+    return text if len(text) <= _MAX_MESSAGE else f"{text[:half]} … {text[-half:]}"
 
 
 def _check_depth(text: str) -> None:
-    """Nesting, counted outside strings, before the parser recurses into it."""
-    depth, inside, escaped = 0, False, False
-    for char in text:
-        if inside:
-            if escaped:
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            elif char == '"':
-                inside = False
-        elif char == '"':
-            inside = True
-        elif char in "[{":
+    """Nesting, before the parser recurses into it."""
+    depth = 0
+    for token in _STRUCTURE.finditer(text):
+        char = text[token.start()]
+        if char in "[{":
             depth += 1
             if depth > _MAX_DEPTH:
                 raise ValueError(f"nested deeper than {_MAX_DEPTH}")
         elif char in "]}":
             depth -= 1
+
+
+def _check_characters(document: Any) -> None:
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("half a surrogate pair is not a character") from None
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> Json:

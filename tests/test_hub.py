@@ -349,6 +349,20 @@ def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 # --- other people's clients ---
 
+
+def test_readers_of_parts_get_ranges(hub: LoopbackHub, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 40
+    hub.add("datasets", "org/set", write(tmp_path / "set", {"data.parquet": content, "notes.txt": content}))
+    files = huggingface_hub.HfFileSystem(endpoint=hub.url, skip_instance_cache=True)
+    for name in ("data.parquet", "notes.txt"):
+        with files.open(f"datasets/org/set/{name}", block_size=100) as file:
+            file.seek(5000)
+            assert file.read(300) == content[5000:5300]
+            file.seek(-10, 2)
+            assert file.read() == content[-10:]
+    assert [request for request in hub.requests if "Range" in {name.title() for name in request.headers}]
+
+
 LOAD = """
 import json, sys
 from datasets import load_dataset

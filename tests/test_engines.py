@@ -1,0 +1,161 @@
+"""Every architecture, both engines, and a third way: one forward pass without a cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import ARCHITECTURES, random_ids, tiny_model
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from rh_bench.capture import Recorder, capture, eager
+from rh_bench.engines import make_engine
+from rh_bench.engines.base import Engine, StopRule, find_layers
+from rh_bench.engines.fast import FastEngine
+from rh_bench.errors import InputError
+from rh_bench.events import copy_events
+from rh_bench.prompts import prompt_sha256
+from rh_bench.records import Decoded, Layer, Prompt, Sample
+
+NEVER = StopRule(frozenset())
+
+
+def make_prompts(seed: int, haystack_length: int = 60) -> list[Prompt]:
+    """Needles of 12 tokens in a shared random haystack, at three depths and two lengths."""
+    haystack, needle, suffix = random_ids(haystack_length, seed), random_ids(12, seed + 1), random_ids(7, seed + 2)
+    prompts = []
+    for room in (haystack_length // 2, haystack_length):
+        for depth in (0, 50, 100):
+            at = room * depth // 100
+            ids = np.concatenate([haystack[:at], needle, haystack[at:room], suffix])
+            sample = Sample(f"n-L{len(ids)}-D{depth}", "n", "h", len(ids), float(depth))
+            prompts.append(Prompt(sample, ids, at, 12, at + 2, 8, "answer", prompt_sha256(ids)))
+    return prompts
+
+
+def decode_all(engine: Engine, prompts: list[Prompt]) -> dict[str, Decoded]:
+    return {decoded.sample_id: decoded for decoded in engine.decode(prompts)}
+
+
+def without_cache(model: Any, prompt: Prompt, generated: np.ndarray[Any, Any], scored: int) -> np.ndarray[Any, Any]:
+    """Arg-max positions [T, A, H] from one eager pass over prompt and continuation, with no cache at all."""
+    ids = torch.from_numpy(np.concatenate([prompt.ids, generated]).astype(np.int64))[None]
+    with torch.inference_mode(), eager(model):
+        weights = [w for w in model(input_ids=ids, use_cache=False, output_attentions=True).attentions if w is not None]
+    assert len(weights) == scored
+    first = len(prompt.ids) - 1
+    return np.stack([w[0, :, first : first + len(generated)].argmax(-1).T.numpy() for w in weights], axis=1)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_engines_agree_on_every_architecture(name: str) -> None:
+    model = tiny_model(name)
+    layers = find_layers(model)
+    prompts = make_prompts(seed=3)
+    reference = decode_all(make_engine("reference", model, layers, NEVER, max_new_tokens=16), prompts)
+    fast = decode_all(make_engine("fast", model, layers, NEVER, max_new_tokens=16), prompts)
+    scored = [layer for layer in layers if layer.scored]
+    events = 0
+    assert reference.keys() == fast.keys() == {p.sample.sample_id for p in prompts}
+    for prompt in prompts:
+        expected, got = reference[prompt.sample.sample_id], fast[prompt.sample.sample_id]
+        assert got.generated.tolist() == expected.generated.tolist()
+        np.testing.assert_array_equal(got.targets, expected.targets)
+        np.testing.assert_array_equal(expected.targets, without_cache(model, prompt, expected.generated, len(scored)))
+        expected_events = copy_events(prompt, expected, layers)
+        np.testing.assert_array_equal(copy_events(prompt, got, layers), expected_events)
+        events += len(expected_events)
+    assert events > 0, "a matrix without copy events would show nothing"
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3", "gpt2"])
+def test_prompt_in_small_pieces_gives_the_same(name: str) -> None:
+    model = tiny_model(name)
+    layers = find_layers(model)
+    prompts = make_prompts(seed=5)
+    whole = decode_all(FastEngine(model, layers, NEVER, 6), prompts)
+    pieces = decode_all(FastEngine(model, layers, NEVER, 6, chunk=7), prompts)
+    for sample_id, expected in whole.items():
+        assert pieces[sample_id].generated.tolist() == expected.generated.tolist()
+        np.testing.assert_array_equal(pieces[sample_id].targets, expected.targets)
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_going_on_after_an_interruption_gives_the_same(engine: str) -> None:
+    model = tiny_model("llama")
+    layers = find_layers(model)
+    prompts = make_prompts(seed=7)
+    whole = decode_all(make_engine(engine, model, layers, NEVER, max_new_tokens=6), prompts)
+    done = frozenset(list(whole)[:3])
+    rest = list(make_engine(engine, model, layers, NEVER, max_new_tokens=6).decode(prompts, done))
+    assert {d.sample_id for d in rest} == set(whole) - done
+    for decoded in rest:
+        np.testing.assert_array_equal(decoded.targets, whole[decoded.sample_id].targets)
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_stop_token_is_left_out_and_ends_the_answer(engine: str) -> None:
+    model = tiny_model("llama")
+    layers = find_layers(model)
+    prompts = make_prompts(seed=3)[:1]
+    free = next(iter(decode_all(make_engine(engine, model, layers, NEVER, max_new_tokens=8), prompts).values()))
+    assert len(free.generated) == 8
+    token = int(free.generated[3])
+    first = free.generated.tolist().index(token)
+    for stop in (StopRule(frozenset({token})), StopRule(frozenset(), lambda ids: "\n" if ids == [token] else "x")):
+        stopped = next(iter(decode_all(make_engine(engine, model, layers, stop, max_new_tokens=8), prompts).values()))
+        assert stopped.generated.tolist() == free.generated.tolist()[:first]
+        np.testing.assert_array_equal(stopped.targets, free.targets[:first])
+
+
+def test_layers_say_their_heads_windows_and_kinds() -> None:
+    assert find_layers(tiny_model("llama")) == tuple(Layer(i, "full", 4, 2) for i in range(3))
+    gemma = find_layers(tiny_model("gemma3"))
+    assert [(x.kind, x.window) for x in gemma] == [("sliding", 32), ("sliding", 32), ("full", None)]
+    hybrid = find_layers(tiny_model("qwen3_next"))
+    assert [x.kind for x in hybrid] == ["linear_attention", "full", "linear_attention", "full"]
+    assert [x.query_heads for x in hybrid] == [0, 4, 0, 4]
+
+
+def test_hybrid_says_that_it_does_not_share_prefixes() -> None:
+    model = tiny_model("qwen3_next")
+    assert "not shared" in make_engine("fast", model, find_layers(model), NEVER).notes[0]
+
+
+def test_capture_leaves_no_trace() -> None:
+    model = tiny_model("gemma2")
+    names, own = (set(ALL_ATTENTION_FUNCTIONS), set(ALL_MASK_ATTENTION_FUNCTIONS)), model.config._attn_implementation
+    ids = torch.from_numpy(random_ids(20, 0).astype(np.int64))[None]
+    with torch.inference_mode():
+        before = model(input_ids=ids).logits
+        with pytest.raises(KeyboardInterrupt), capture(model, Recorder()):
+            assert model.config._attn_implementation.startswith("rh_bench")
+            raise KeyboardInterrupt
+        assert model.config._attn_implementation == own
+        assert torch.equal(model(input_ids=ids).logits, before)
+    assert (set(ALL_ATTENTION_FUNCTIONS), set(ALL_MASK_ATTENTION_FUNCTIONS)) == names
+
+
+def test_encoder_decoder_is_refused_by_name() -> None:
+    config = AutoConfig.for_model("t5", d_model=16, d_ff=16, num_layers=1, num_heads=2, d_kv=8, vocab_size=30)
+    with pytest.raises(InputError, match=r"T5.*encoder-decoder"):
+        find_layers(AutoModelForSeq2SeqLM.from_config(config))
+
+
+def test_attention_without_the_interface_is_refused_by_name() -> None:
+    config = AutoConfig.for_model(
+        "bloom", hidden_size=16, n_layer=1, n_head=2, vocab_size=30, bos_token_id=1, eos_token_id=2
+    )
+    from transformers import AutoModelForCausalLM
+
+    with pytest.raises(InputError, match=r"attention interface|not supported"):
+        find_layers(AutoModelForCausalLM.from_config(config))
+
+
+def test_unknown_engine_is_refused() -> None:
+    with pytest.raises(InputError, match="--engine"):
+        make_engine("slow", None, (), NEVER)
