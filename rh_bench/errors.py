@@ -19,9 +19,9 @@ class InputError(RhBenchError):
             where: the file, option or field that is wrong.
             mend: what the user can do about it.
         """
-        text = f"{where}: {problem}" if where is not None else problem
-        if mend:
-            text = f"{text}; {mend}"
+        self.problem = " ".join((f"{problem}; {mend}" if mend else problem).split())
+        """What is wrong and how to mend it, without the place."""
+        text = f"{where}: {self.problem}" if where is not None else self.problem
         super().__init__(" ".join(text.split()))
 
 

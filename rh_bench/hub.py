@@ -105,6 +105,21 @@ def fetch_set(
     return folder, commit
 
 
+def dataset_commit(ref: RepoRef, *, endpoint: str | None = None, token: str | None = None) -> str:
+    """The 40-digit commit that a dataset's revision names now.
+
+    Raises:
+        InputError: the repository cannot be had.
+    """
+    from huggingface_hub import HfApi
+
+    with _plain_errors(ref, "dataset"):
+        commit = HfApi(endpoint=endpoint, token=token).dataset_info(ref.repo_id, revision=ref.revision).sha
+    if commit is None or not _COMMIT.fullmatch(commit):
+        raise InputError(f"the Hub named {commit!r} where a commit was expected", where=f"dataset {ref}")
+    return commit
+
+
 def fetch_model(
     ref: RepoRef,
     *,

@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -26,12 +27,22 @@ PROMPT_SUFFIX = "\n</book>.\nBased on the content of the book, Question: {questi
 TEMPLATES = ("auto", "plain", "chat")
 
 _SENTINEL = "RHBENCH0HAYSTACK0GOES0HERE"
+_DATE = datetime(2024, 7, 26)
 # Chat templates may print the date or open a block of reasoning; both would make prompts irreproducible or useless for
-# fifty tokens of greedy decoding, so the variables that well-known templates read are fixed. Others ignore them.
-_TEMPLATE_VARIABLES = {"date_string": "26 Jul 2024", "enable_thinking": False}
+# fifty tokens of greedy decoding, so the names that well-known templates read are fixed. Others ignore them.
+_TEMPLATE_VARIABLES = {
+    "date_string": _DATE.strftime("%d %b %Y"),
+    "strftime_now": _DATE.strftime,
+    "enable_thinking": False,
+}
 
 _SENTENCE_END = re.compile(r"""(?:[.!?…]+["'”’»)\]]*(?=\s+[^a-z]|\s*$))|(?:[。！？]+[”’」』）]*)""")
 _TITLE = re.compile(r"(?:^|[\s(\"'“‘])(?:Mr|Mrs|Ms|Dr|St|Prof|Sr|Jr|No|[A-Z])\.$")
+
+_CONTROL = re.compile(r"<.+>|\[.+\]|.*[|｜].*", re.DOTALL)
+"""How the tokens look that mark turns, tools and reasoning. Not all tokenizers declare theirs special."""
+_SPACES = ("▁", "Ġ")
+"""A space at the start of a token, as SentencePiece and byte-level tokenizers write it."""
 
 
 def sentence_ends(text: str) -> list[int]:
@@ -118,7 +129,8 @@ class PromptBuilder:
         self._tokenizer = tokenizer
         self._needles = needles
         self._haystacks = {key: "\n" + text for key, text in haystacks.items()}
-        self._lead = _leading_space(tokenizer)
+        self._control = _control_tokens(tokenizer)
+        self._adds_space = _adds_space(tokenizer)
         self._haystack_tokens = lru_cache(maxsize=None)(self._tokenise_haystack)
         self._needle_tokens = lru_cache(maxsize=None)(self._tokenise_needle)
         self._frame = lru_cache(maxsize=None)(self._build_frame)
@@ -172,39 +184,52 @@ class PromptBuilder:
         """Generated ids as text, special tokens left out."""
         return str(self._tokenizer.decode([int(i) for i in generated], skip_special_tokens=True))
 
-    def _tokenise(self, text: str) -> Tokenised:
-        """`text` as ordinary tokens: what looks like a special token in it is split, never parsed."""
+    def _tokenise(self, text: str, where: str) -> Tokenised:
+        """`text` as ordinary tokens: what looks like a special token in it is split, or refused, but never parsed."""
         encoded = self._tokenizer(
             text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
         )
         ids = np.asarray(encoded["input_ids"], dtype=np.int32)
         offsets = np.asarray(encoded["offset_mapping"], dtype=np.int32).reshape(-1, 2)
-        special = {i for i in self._tokenizer.all_special_ids if i != self._tokenizer.unk_token_id}
-        if special.intersection(ids.tolist()):
-            raise InputError("its text becomes a special token", where=text[:60], mend="remove it from the text")
+        self._refuse_control(ids, where)
         if (np.diff(offsets[:, 0]) < 0).any():
             raise InputError("this tokenizer's character offsets are out of order", where=_name(self._tokenizer))
         return Tokenised(ids, offsets)
 
+    def _refuse_control(self, ids: IntArray, where: str) -> None:
+        found = self._control.keys() & set(ids.tolist())
+        if found:
+            raise InputError(
+                f"its text holds {self._control[min(found)]!r}, a control token of this tokenizer",
+                where=where,
+                mend="remove it from the text",
+            )
+
     def _tokenise_haystack(self, haystack_id: str) -> tuple[IntArray, IntArray]:
+        """The haystack's ids, and where between them a needle may stand."""
         text = self._haystacks[haystack_id]
-        tokens = self._tokenise(text)
-        return tokens.ids, insertion_points(text, tokens.offsets)
+        tokens = self._tokenise(text, haystack_id)
+        first = self._made_up(tokens.ids)
+        return tokens.ids[first:], insertion_points(text, tokens.offsets[first:])
 
     def _tokenise_needle(self, needle_id: str) -> tuple[IntArray, tuple[int, int]]:
         """The needle's ids and the range of them that overlaps the answer's characters."""
         needle = self._needles[needle_id]
-        tokens = self._tokenise(self._lead + needle.needle)
-        start, end = needle.answer_start + len(self._lead), needle.answer_end + len(self._lead)
+        lead = "" if self._adds_space else " "
+        tokens = self._tokenise(lead + needle.needle, needle_id)
+        start, end = needle.answer_start + len(lead), needle.answer_end + len(lead)
         inside = np.flatnonzero((tokens.offsets[:, 1] > start) & (tokens.offsets[:, 0] < end))
         if not len(inside):
             raise InputError("its answer has no tokens of its own", where=needle_id, mend="lengthen the answer")
-        return tokens.ids, (int(inside[0]), int(inside[-1]) + 1)
+        first, last = int(inside[0]), int(inside[-1]) + 1
+        if self._tokenizer.unk_token_id in tokens.ids[first:last]:
+            raise InputError("its answer holds characters that this tokenizer does not know", where=needle_id)
+        return tokens.ids, (first, last)
 
     def _build_frame(self, question: str) -> Frame:
         suffix_text = PROMPT_SUFFIX.format(question=question)
-        if any(token in question for token in self._tokenizer.all_special_tokens):
-            raise InputError("the question contains a special token of this tokenizer", where=question[:60])
+        # In the suffix special tokens are parsed, so the question must hold none.
+        self._refuse_control(self._encode_template(question), f"the question {question[:60]!r}")
         if self.template_name == "plain":
             before, after = PROMPT_PREFIX, suffix_text
         else:
@@ -213,12 +238,21 @@ class PromptBuilder:
         bos = self._tokenizer.bos_token_id
         if _uses_bos(self._tokenizer) and (not len(prefix) or prefix[0] != bos):
             prefix = np.concatenate([np.asarray([bos], dtype=np.int32), prefix])
-        return Frame(prefix, self._encode_template(after))
+        suffix = self._encode_template(after)
+        return Frame(prefix, suffix[self._made_up(suffix) :])
 
     def _split_chat(self, content: str) -> tuple[str, str]:
-        rendered = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, **_TEMPLATE_VARIABLES
-        )
+        messages = [{"role": "user", "content": content}]
+        try:
+            rendered = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, **_TEMPLATE_VARIABLES
+            )
+        except Exception as error:  # a template is a program that came with the model: it can fail in any way
+            raise InputError(
+                f"its chat template fails on one message of the user ({type(error).__name__}: {error})",
+                where=_name(self._tokenizer),
+                mend="use --template plain",
+            ) from error
         parts = rendered.split(_SENTINEL)
         if len(parts) != 2:
             raise InputError(
@@ -230,7 +264,15 @@ class PromptBuilder:
 
     def _encode_template(self, text: str) -> IntArray:
         """Template text: its special tokens are meant and are parsed."""
-        return np.asarray(self._tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int32)
+        encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=False)
+        return np.asarray(encoded["input_ids"], dtype=np.int32)
+
+    def _made_up(self, ids: IntArray) -> int:
+        """How many tokens at the start of a text are the tokenizer's own: 1 if it put a space in front, else 0.
+
+        What goes on in the middle of a prompt must not begin with a space that its text does not have.
+        """
+        return int(self._adds_space and self._tokenizer.convert_ids_to_tokens(ids[:1].tolist())[0] in _SPACES)
 
 
 def prompt_sha256(ids: IntArray) -> str:
@@ -238,10 +280,22 @@ def prompt_sha256(ids: IntArray) -> str:
     return hashlib.sha256(np.asarray(ids, dtype="<u4").tobytes()).hexdigest()
 
 
-def _leading_space(tokenizer: Any) -> str:
-    """The space that separates the needle from the sentence before it, unless the tokenizer puts one there itself."""
+def _adds_space(tokenizer: Any) -> bool:
+    """Whether the tokenizer puts a space in front of a text that has none."""
     first = tokenizer.convert_ids_to_tokens(tokenizer("x", add_special_tokens=False)["input_ids"])[0]
-    return "" if str(first).startswith("▁") else " "
+    return str(first).startswith(_SPACES)
+
+
+def _control_tokens(tokenizer: Any) -> dict[int, str]:
+    """Tokens by id that steer a model and spell no text: those declared special, and added ones that look like them."""
+    control = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    for number, token in tokenizer.added_tokens_decoder.items():
+        if token.special or _CONTROL.fullmatch(token.content):
+            control[number] = token.content
+    # The token of unknown characters stands for text, unless it has a second meaning.
+    if tokenizer.unk_token_id not in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        control.pop(tokenizer.unk_token_id, None)
+    return control
 
 
 def _uses_bos(tokenizer: Any) -> bool:
@@ -255,11 +309,16 @@ def _name(tokenizer: Any) -> str:
 
 
 def _refuse_needles_already_there(haystacks: Mapping[str, str], needles: Mapping[str, Needle]) -> None:
-    folded = {key: text.casefold() for key, text in haystacks.items()}
+    folded = {key: _folded(text) for key, text in haystacks.items()}
     for needle in needles.values():
-        if needle.answer.casefold() in folded.get(needle.haystack_id, ""):
+        if _folded(needle.answer) in folded.get(needle.haystack_id, ""):
             raise InputError(
                 f"the answer {needle.answer!r} already stands in haystack {needle.haystack_id!r}",
                 where=needle.needle_id,
                 mend="choose another needle",
             )
+
+
+def _folded(text: str) -> str:
+    """Text without regard to case and to where its lines break."""
+    return " ".join(text.casefold().split())

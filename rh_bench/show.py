@@ -58,6 +58,13 @@ def render_run(folder: Path, top: int = 10) -> Group:
         raise InputError(f"lacks the field {error}", where=folder, mend="see rh-bench validate") from error
 
 
+def render_figures(folder: Path, top: int = 5) -> Group:
+    """The figures and strongest heads of a run without its heat map. Errors as in `show`."""
+    run = _read_json(folder / "run.json", "rh_bench/run", "without it a run is unfinished: rh-bench evaluate goes on")
+    summary = _read_json(folder / "summary.json", "rh_bench/summary", "make it again with rh-bench score")
+    return Group(_heading(run), _figures(run, summary), Text(), _top_heads(summary["top_heads"][:top]))
+
+
 def _render(run: Json, summary: Json, scores: Scores, top: int) -> Group:
     threshold = run["protocol"]["head_threshold"]
     parts: list[RenderableType] = [

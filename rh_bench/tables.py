@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rh_bench.errors import InputError
-from rh_bench.files import atomic_write
+from rh_bench.files import atomic_write, shown
 from rh_bench.records import EVENT_FIELDS, Sample, SampleResult
 
 MAX_ROWS = 50_000_000
@@ -86,31 +87,40 @@ def write_table(path: Path, table: pa.Table) -> None:
 def read_table(path: Path, schema: pa.Schema, *, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES) -> pa.Table:
     """Read a table that has exactly the columns of `schema`.
 
-    What the footer claims is checked against the limits before any data is read.
+    What the footer claims is checked against the limits before any data is read, and what strings become in memory
+    before they are written out: a few bytes on disk can repeat a long string many times.
 
     Raises:
         InputError: the file is missing, damaged or too large, or its columns differ; names file and column.
     """
     if not path.is_file() or path.is_symlink():
         raise InputError("missing", where=path)
+    strings = [field.name for field in schema if pa.types.is_string(field.type)]
     try:
         with pq.ParquetFile(path) as file:
             _check_footer(path, file.metadata, max_rows, max_bytes)
             _check_columns(path, file.schema_arrow, schema)
-            table = file.read().cast(schema)
-            table.validate(full=True)
+        with pq.ParquetFile(path, read_dictionary=strings) as file:
+            table = file.read()
+        _check_values(path, table, strings, max_bytes)
+        table = table.cast(schema)
+        table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"not a readable Parquet file ({first[:160]})", where=path) from None
+        raise InputError(f"not a readable Parquet file ({shown(first[:160])})", where=path) from None
     return table
 
 
 def _check_footer(path: Path, footer: pq.FileMetaData, max_rows: int, max_bytes: int) -> None:
     if footer.num_rows > max_rows:
         raise InputError(f"it claims {footer.num_rows} rows, at most {max_rows} are read", where=path)
-    size = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    size = sum(group.total_byte_size for group in groups)
     if size > max_bytes:
         raise InputError(f"it claims {size} bytes uncompressed, at most {max_bytes} are read", where=path)
+    values = max((group.column(i).num_values for group in groups for i in range(group.num_columns)), default=0)
+    if values > max_bytes // 4:
+        raise InputError(f"it claims {values} values in a column, at most {max_bytes // 4} are read", where=path)
 
 
 def _check_columns(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
@@ -119,12 +129,27 @@ def _check_columns(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
     if missing:
         raise InputError(f"column {missing[0]!r} is missing", where=path)
     if extra:
-        raise InputError(f"column {extra[0]!r} is not known", where=path)
+        raise InputError(f"column {extra[0][:80]!r} is not known", where=path)
+    if found.names != wanted.names:
+        raise InputError(f"the columns must be {', '.join(wanted.names)}, once each, in this order", where=path)
     for field in wanted:
         kind = found.field(field.name).type
         same_list = pa.types.is_list(kind) and pa.types.is_list(field.type) and kind.value_type == field.type.value_type
         if kind != field.type and not same_list:
-            raise InputError(f"column {field.name!r} is {kind}, expected {field.type}", where=path)
+            raise InputError(f"column {field.name!r} is {str(kind)[:80]}, expected {field.type}", where=path)
+
+
+def _check_values(path: Path, table: pa.Table, strings: Sequence[str], max_bytes: int) -> None:
+    """Nothing is null that must not be, and strings fit in memory."""
+    for field in table.schema:
+        column = table.column(field.name)
+        if pa.types.is_list(field.type) and pc.list_flatten(column).null_count:
+            raise InputError(f"column {field.name!r} has a list with a null in it", where=path)
+    for name in strings:
+        chunks = table.column(name).chunks
+        size = sum(pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0 for chunk in chunks)
+        if size > max_bytes:
+            raise InputError(f"column {name!r} has {size} bytes of text, at most {max_bytes} are read", where=path)
 
 
 def samples_to_table(results: Sequence[SampleResult]) -> pa.Table:

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("rh_bench", "data_builders", "leaderboard")
 ENGINE_SIDE = ("rh_bench.engines", "rh_bench.models", "rh_bench.capture")
+ENTRIES = ("rh_bench.cli", "rh_bench.demo")
 TERMINAL = ("rh_bench.cli", "rh_bench.show", "rh_bench.progress")
 AFTER_THE_ENGINES = tuple(
     f"rh_bench.{name}"
@@ -35,8 +36,8 @@ RULES = (
     Rule("torch and transformers live in the engine modules", ("torch", "transformers", "accelerate"), ENGINE_SIDE),
     Rule("huggingface_hub lives in the hub module", ("huggingface_hub",), ("rh_bench.hub",)),
     Rule("datasets is for the builders of sets", ("datasets",), ("data_builders",)),
-    Rule("rich and typer live in the command line", ("rich", "typer"), TERMINAL),
-    Rule("the core does not know what is built on it", PACKAGES[1:], ("rh_bench.cli",), of=("rh_bench",)),
+    Rule("rich and click live in the command line", ("rich", "click"), TERMINAL),
+    Rule("the core does not know what is built on it", PACKAGES[1:], ENTRIES, of=("rh_bench",)),
     Rule("the builders do not know the leaderboard", ("leaderboard",), (), of=("data_builders",)),
     Rule("the leaderboard reads runs, it makes none", ("data_builders", *ENGINE_SIDE), (), of=("leaderboard",)),
     Rule(

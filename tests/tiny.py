@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,3 +109,26 @@ def tiny_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
 
 def random_ids(length: int, seed: int) -> np.ndarray[Any, np.dtype[np.int32]]:
     return np.random.RandomState(seed).randint(3, VOCABULARY, size=length).astype(np.int32)
+
+
+def tiny_checkpoint(folder: Path, *, chat: bool = False, window: int = 4096, seed: int = 0) -> Path:
+    """A folder as `save_pretrained` writes it: a random byte-level Llama, and its tokenizer."""
+    config = AutoConfig.for_model(
+        "llama",
+        **{
+            **_SHAPE,
+            "vocab_size": 259,
+            "max_position_embeddings": window,
+            "rope_parameters": {"rope_theta": 10_000.0, "rope_type": "default"},
+        },
+    )
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim >= 2:
+                parameter.normal_(std=0.35)
+    model.generation_config.eos_token_id = 2
+    model.save_pretrained(folder)
+    tiny_tokenizer(chat).save_pretrained(folder)
+    return folder

@@ -32,6 +32,10 @@ class Engine(Protocol):
         """
         ...
 
+    def cost(self, prompt: Prompt) -> float:
+        """How much work a sample is, next to others of the same run: for the time left."""
+        ...
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader of the run should know, for example that prefixes could not be shared."""
@@ -59,6 +63,18 @@ class StopRule:
     @property
     def names(self) -> list[str]:
         return ["eos"] if self.decode is None else ["eos", "newline"]
+
+
+def stop_rule(model: Any, tokenizer: Any, decode: Callable[[list[int]], str] | None) -> StopRule:
+    """The rule for a model: every end-of-sequence token that its configurations or its tokenizer name.
+
+    Args:
+        decode: see :class:`StopRule`.
+    """
+    generation = getattr(model, "generation_config", None)
+    named = [getattr(source, "eos_token_id", None) for source in (generation, model.config, tokenizer)]
+    ids = {int(i) for one in named if one is not None for i in (one if isinstance(one, list | tuple) else [one])}
+    return StopRule(frozenset(ids), decode)
 
 
 def find_layers(model: Any) -> tuple[Layer, ...]:

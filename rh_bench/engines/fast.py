@@ -45,6 +45,9 @@ class FastEngine:
     def notes(self) -> tuple[str, ...]:
         return () if self._shares else ("prefixes are not shared: a recurrent layer's state cannot be cut back",)
 
+    def cost(self, prompt: Prompt) -> float:
+        return len(prompt.ids) - (prompt.insert_at if self._shares else 0) + 10 * self._max_new
+
     @torch.inference_mode()
     def decode(self, prompts: Sequence[Prompt], done: frozenset[str] = frozenset()) -> Iterator[Decoded]:
         recorder = Recorder(rows=self._rows)

@@ -35,6 +35,9 @@ class ReferenceEngine:
     def notes(self) -> tuple[str, ...]:
         return ()
 
+    def cost(self, prompt: Prompt) -> float:
+        return len(prompt.ids) + 10 * self._max_new
+
     @torch.inference_mode()
     def decode(self, prompts: Sequence[Prompt], done: frozenset[str] = frozenset()) -> Iterator[Decoded]:
         for prompt in prompts:

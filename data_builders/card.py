@@ -1,0 +1,127 @@
+"""The dataset card of a haystack set: YAML that the Hub and `load_dataset` read, and a page for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from rh_bench.records import Json
+
+DEFAULT_CONFIG = "samples"
+SPLIT = "test"
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """The one Parquet file of a config."""
+
+    path: str
+    table: pa.Table
+    bytes: int
+
+
+def dataset_card(manifest: Json, configs: Mapping[str, ConfigFile]) -> str:
+    """README.md of a set.
+
+    Args:
+        manifest: the manifest without `files`.
+        configs: file by config name.
+    """
+    front = yaml.safe_dump(_metadata(manifest, configs), sort_keys=False, allow_unicode=True, width=120)
+    return f"---\n{front}---\n\n{_page(manifest, configs)}"
+
+
+def _metadata(manifest: Json, configs: Mapping[str, ConfigFile]) -> dict[str, Any]:
+    licence = manifest["source"]["licence"].lower()
+    ordered = dict(sorted(configs.items()))
+    return {
+        "license": licence if licence in ("cc0-1.0", "mit", "apache-2.0", "cc-by-4.0", "cc-by-sa-4.0") else "unknown",
+        "language": ["en"],
+        "pretty_name": f"rh_bench needle-in-a-haystack set: {manifest['name']}",
+        "size_categories": [_size(manifest["counts"]["samples"])],
+        "task_categories": ["text-generation", "question-answering"],
+        "tags": ["needle-in-a-haystack", "long-context", "retrieval-heads", "interpretability", "rh_bench"],
+        "configs": [
+            {
+                "config_name": name,
+                **({"default": True} if name == DEFAULT_CONFIG else {}),
+                "data_files": [{"split": SPLIT, "path": file.path}],
+            }
+            for name, file in ordered.items()
+        ],
+        "dataset_info": [_dataset_info(name, file) for name, file in ordered.items()],
+    }
+
+
+def _dataset_info(name: str, file: ConfigFile) -> dict[str, Any]:
+    """Features and sizes in the form of the `datasets` library, which writes them itself."""
+    from datasets import Features, SplitDict, SplitInfo
+    from datasets.info import DatasetInfo
+
+    splits = SplitDict()
+    splits.add(SplitInfo(SPLIT, num_bytes=file.table.nbytes, num_examples=file.table.num_rows))
+    info = DatasetInfo(
+        features=Features.from_arrow_schema(file.table.schema),
+        splits=splits,
+        download_size=file.bytes,
+        dataset_size=file.table.nbytes,
+    )
+    return {"config_name": name, **info._to_yaml_dict()}
+
+
+def _size(samples: int) -> str:
+    return next((label for limit, label in _SIZES if samples < limit), "1M<n<10M")
+
+
+def _page(manifest: Json, configs: Mapping[str, ConfigFile]) -> str:
+    source, grid, counts = manifest["source"], manifest["grid"], manifest["counts"]
+    rows = "\n".join(f"| `{name}` | {file.table.num_rows} | {_ABOUT[_kind(name)]} |" for name, file in configs.items())
+    lengths, depths = grid["lengths"], grid["depths"]
+    revision = f" at `{source['revision']}`" if source["revision"] else ""
+    return f"""# {manifest["name"]}
+
+A needle-in-a-haystack set for measuring *retrieval heads* with [rh_bench](https://github.com/rh-bench/rh-bench):
+{counts["needles"]} needles × {len(lengths)} context lengths ({lengths[0]} to {lengths[-1]} tokens) × {len(depths)}
+depths = {counts["samples"]} samples.
+
+```python
+from datasets import load_dataset
+
+needles = load_dataset("<this repository>", "needles", split="{SPLIT}")
+```
+
+| config | rows | what |
+|---|---|---|
+{rows}
+
+Lengths are tokens of the model's own tokenizer, so a sample becomes a prompt only with one: `rh-bench evaluate` does
+it, and a config `prompts-<tokenizer>`, where there is one, holds the result.
+
+## Where the text comes from
+
+Source: {source["kind"]}, `{source["id"]}`{revision}, licence {source["licence"]}. `manifest.json` has the seed and the
+SHA-256 of every file; building again with the same versions gives the same bytes.
+
+## Limits
+
+Needles are single English sentences whose answer is copied word for word, so the set measures verbatim retrieval. It
+says nothing about reasoning over long contexts, and scores of heads measured on it do not predict what a model can do.
+"""
+
+
+_ABOUT = {
+    "needles": "the sentence to hide, its question, and where the answer stands in it",
+    "haystacks": "the long texts",
+    "samples": "which needle at which context length and depth",
+    "prompts": "ready-made token ids and text for one tokenizer",
+}
+
+
+def _kind(config: str) -> str:
+    return config.partition("-")[0]

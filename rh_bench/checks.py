@@ -1,0 +1,21 @@
+"""One check for whatever folder a user names: a run or a haystack set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rh_bench.errors import InputError
+from rh_bench.files import shown
+from rh_bench.sets import check_set, is_set
+from rh_bench.validate import Problem, validate_path
+
+
+def check_folder(folder: Path) -> list[Problem]:
+    """Every problem of a run or a set; none if it is sound.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError("no such folder", where=shown(folder), mend="give the folder of a run or a set")
+    return check_set(folder) if is_set(folder) else validate_path(folder)

@@ -1,0 +1,433 @@
+"""The command `rh-bench`: a thin layer over functions that can be imported.
+
+Exit status 0: done. 1: a check failed. 2: the input is wrong, with one line that says what and how to mend it. 130:
+interrupted. Results go to standard output, everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import rh_bench
+from rh_bench.errors import CheckFailed, InputError, RhBenchError
+
+INTERRUPTED = 130
+
+err = functools.partial(Console, stderr=True, highlight=False)
+out = functools.partial(Console, highlight=False)
+
+
+class Verb(click.Command):
+    """A command whose help ends with examples, printed as they are."""
+
+    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.examples:
+            formatter.write_paragraph()
+            with formatter.section("Examples"):
+                for line in self.examples.strip().splitlines():
+                    formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status."""
+    try:
+        app.main(args=list(arguments) if arguments is not None else None, prog_name="rh-bench", standalone_mode=False)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"; see {context.command_path} --help" if context else ""
+        return _fail(" ".join(error.format_message().split()).removesuffix(".") + hint, InputError.exit_status)
+    except click.exceptions.Exit as error:
+        return int(error.exit_code)
+    except RhBenchError as error:
+        return _fail(str(error), error.exit_status)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted; the same command goes on where this one stopped", INTERRUPTED)
+    except BrokenPipeError:
+        # The reader has gone (`| head`). Python would complain again when it closes standard output.
+        sys.stdout = None
+        return 0
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    err(soft_wrap=True).print(f"[bold red]rh-bench:[/] {escape(message)}")
+    return status
+
+
+def _print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
+
+
+FOLDER = click.Path(path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(rh_bench.__version__, prog_name="rh-bench", message="%(prog)s %(version)s")
+def app() -> None:
+    """Measure retrieval heads, the few attention heads that copy facts out of a long context, in any Hugging Face
+    causal language model."""
+
+
+@app.command(
+    cls=Verb,
+    examples="""rh-bench demo
+                rh-bench demo --out /tmp/demo""",
+)
+@click.option(
+    "--out", "out_folder", type=FOLDER, default=Path("demo"), show_default=True, help="Folder for all results."
+)
+@_json_option
+def demo(out_folder: Path, as_json: bool) -> None:
+    """Measure a real small model and make a site of it.
+
+    Builds the quick set, measures SmolLM2-135M-Instruct on it, validates the run and renders the leaderboard. Takes
+    minutes on two CPU cores and no network.
+    """
+    from rh_bench.demo import run_demo
+    from rh_bench.progress import evaluate_progress
+    from rh_bench.show import show as show_run
+
+    with evaluate_progress(err()) as progress:
+        report = run_demo(out_folder, progress.step, progress.stage)
+    if as_json:
+        _print_json({**_outcome_json(report.outcome), "set": str(report.set_folder), "page": str(report.page)})
+        return
+    show_run(report.outcome.folder, out(), top=5)
+    _say_outcome(report.outcome)
+    out(soft_wrap=True).print(f"[green]The site:[/] {escape(str(report.page.resolve()))}")
+
+
+@app.command(
+    cls=Verb,
+    examples="""rh-bench build --source synthetic --grid quick --out sets/quick
+                rh-bench build --source synthetic:7 --grid paper --out sets/paper
+                rh-bench build --source folder:essays --lengths 512,1024 --depths 0,50,100 --out sets/essays
+                rh-bench build --source hub:org/books@main#default/train:text --out sets/books
+                rh-bench build --needles needles.jsonl --tokenizer org/model --out sets/mine""",
+)
+@click.option(
+    "--source",
+    default="synthetic",
+    show_default=True,
+    help="synthetic[:SEED], folder:PATH or hub:REPO@REVISION[#CONFIG[/SPLIT][:COLUMN]].",
+)
+@click.option("--grid", "grid_name", default="quick", show_default=True, help="quick or paper.")
+@click.option("--lengths", help="Context lengths in tokens instead of the grid's, as in 512,1024.")
+@click.option("--depths", help="Depths in percent instead of the grid's, as in 0,50,100.")
+@click.option(
+    "--needles", "needles_file", type=FOLDER, help="File of your own needles (JSON), or the paper's (JSON lines)."
+)
+@click.option("--needle-count", type=int, help="Use the first so many needles.")
+@click.option("--haystack-count", type=int, help="Make so many haystacks.")
+@click.option(
+    "--tokenizer", "tokenizers", multiple=True, help="Add ready-made prompts for this model; may be repeated."
+)
+@click.option("--template", default="auto", show_default=True, help="For --tokenizer: auto, plain or chat.")
+@click.option("--name", help="Name of the set.")
+@click.option("--licence", help="SPDX identifier of the text's licence.")
+@click.option(
+    "--out", "out_folder", type=FOLDER, required=True, help="Folder of the set; it appears whole or not at all."
+)
+@_json_option
+def build(
+    source: str,
+    grid_name: str,
+    lengths: str | None,
+    depths: str | None,
+    needles_file: Path | None,
+    needle_count: int | None,
+    haystack_count: int | None,
+    tokenizers: tuple[str, ...],
+    template: str,
+    name: str | None,
+    licence: str | None,
+    out_folder: Path,
+    as_json: bool,
+) -> None:
+    """Build a needle-in-a-haystack set: a folder in the layout of a Hub dataset.
+
+    The same options give the same bytes, on any machine with the same versions.
+    """
+    from data_builders.build import Recipe, build_set
+    from data_builders.needles import read_needles
+    from data_builders.sources import parse_source
+    from rh_bench.grids import choose_grid
+
+    for option, count in (("--needle-count", needle_count), ("--haystack-count", haystack_count)):
+        if count is not None and count < 1:
+            raise InputError("must be at least 1", where=option)
+    recipe = Recipe(
+        source=parse_source(source),
+        grid=choose_grid(grid_name, lengths, depths),
+        needles=read_needles(needles_file) if needles_file else None,
+        needle_count=needle_count,
+        haystack_count=haystack_count,
+        name=name,
+        licence=licence,
+        tokenizers=tokenizers,
+        template=template,
+    )
+    built = build_set(recipe, out_folder)
+    if as_json:
+        _print_json({"folder": str(out_folder), "manifest_sha256": built.manifest_sha256, **built.manifest})
+        return
+    out(soft_wrap=True).print(_set_table(built, out_folder))
+
+
+def _set_table(built: Any, folder: Path) -> Table:
+    """What a set holds, in a few lines."""
+    grid, source = built.manifest["grid"], built.manifest["source"]
+    shape = f"{len(built.needles)} needles × {len(grid['lengths'])} lengths × {len(grid['depths'])} depths"
+    characters = sum(len(haystack.text) for haystack in built.haystacks)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_row("set", escape(built.manifest["name"]))
+    table.add_row("samples", f"{len(built.samples)} = {shape}")
+    table.add_row("haystacks", f"{len(built.haystacks)}, {characters:,} characters")
+    table.add_row("source", escape(f"{source['kind']}: {source['id']}, {source['licence']}"))
+    table.add_row("manifest", built.manifest_sha256)
+    table.add_row("folder", escape(str(folder)))
+    return table
+
+
+@app.command(
+    cls=Verb,
+    examples="""rh-bench evaluate HuggingFaceTB/SmolLM2-135M-Instruct --haystack sets/quick --out runs
+                rh-bench evaluate org/model@main --haystack org/set@v1 --out runs --dtype bfloat16
+                rh-bench evaluate gguf:model.gguf --haystack sets/quick --out runs --lengths 512,1024 --depths 0,50,100
+                rh-bench evaluate ./my-model --haystack sets/quick --out runs --engine reference --limit 12""",
+)
+@click.argument("model")
+@click.option("--haystack", required=True, help="Folder of a set, or REPO[@REVISION] on the Hub.")
+@click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder of runs.")
+@click.option("--lengths", help="Make a grid with these context lengths, as in 512,1024.")
+@click.option("--depths", help="Make a grid with these depths in percent, as in 0,50,100.")
+@click.option("--needles", help="Only these needles, as in harbour-key,glass-orchard.")
+@click.option("--engine", default="fast", show_default=True, help="fast, or reference (slow, the oracle).")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
+@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
+@click.option("--template", default="auto", show_default=True, help="auto, plain or chat.")
+@click.option("--limit", type=int, help="Measure this many samples, spread evenly over the grid.")
+@click.option(
+    "--max-new-tokens", type=click.IntRange(1, 1000), default=50, show_default=True, help="Tokens to generate at most."
+)
+@click.option(
+    "--trust-remote-code", is_flag=True, help="Run Python code that the model's repository ships. Read it first."
+)
+@_json_option
+def evaluate(
+    model: str,
+    haystack: str,
+    out_folder: Path,
+    lengths: str | None,
+    depths: str | None,
+    needles: str | None,
+    engine: str,
+    device: str,
+    dtype: str,
+    template: str,
+    limit: int | None,
+    max_new_tokens: int,
+    trust_remote_code: bool,
+    as_json: bool,
+) -> None:
+    """Measure every attention head of MODEL on a set, and write a run.
+
+    MODEL is a Hub id (org/name[@revision]), a local folder, or gguf:FILE. Without --lengths and --depths the set's own
+    samples are measured. Interrupt it at any time: the same command goes on where it stopped.
+    """
+    from rh_bench.evaluate import Request
+    from rh_bench.evaluate import evaluate as run_evaluate
+    from rh_bench.grids import parse_depths, parse_lengths
+    from rh_bench.progress import evaluate_progress
+
+    if trust_remote_code:
+        err(soft_wrap=True).print(f"[yellow]warning:[/] code from {escape(model)} will run on this machine")
+    request = Request(
+        model=model,
+        haystack=haystack,
+        out=out_folder,
+        lengths=parse_lengths(lengths) if lengths is not None else None,
+        depths=parse_depths(depths) if depths is not None else None,
+        needles=tuple(part.strip() for part in needles.split(",")) if needles is not None else None,
+        engine=engine,
+        device=device,
+        dtype=dtype,
+        template=template,
+        limit=limit,
+        max_new_tokens=max_new_tokens,
+        trust_remote_code=trust_remote_code,
+    )
+    with evaluate_progress(err()) as progress:
+        outcome = run_evaluate(request, progress.step, progress.stage)
+    if as_json:
+        _print_json(_outcome_json(outcome))
+        return
+    from rh_bench.show import render_figures
+
+    out().print(render_figures(outcome.folder, top=5))
+    _say_outcome(outcome)
+
+
+def _outcome_json(outcome: Any) -> dict[str, Any]:
+    return {
+        "folder": str(outcome.folder),
+        "run_id": outcome.document["run_id"],
+        "resumed": outcome.resumed,
+        "measured": outcome.measured,
+        "counts": outcome.document["counts"],
+        "seconds": outcome.document["timings"]["seconds"],
+    }
+
+
+def _say_outcome(outcome: Any) -> None:
+    console = out(soft_wrap=True)
+    if outcome.measured:
+        before = f", {outcome.resumed} were already measured" if outcome.resumed else ""
+        console.print(
+            f"\n{outcome.measured} samples measured{before}; {outcome.document['timings']['seconds']:.1f} s in all"
+        )
+    else:
+        console.print("\nThis run was already there: nothing was measured again")
+    console.print(f"[green]The run:[/] {escape(str(outcome.folder))}")
+
+
+@app.command(cls=Verb, examples="rh-bench score runs/org__model/0123456789abcdef")
+@click.argument("run", type=FOLDER)
+@_json_option
+def score(run: Path, as_json: bool) -> None:
+    """Recompute heads.parquet and summary.json of RUN from its events. Needs no model."""
+    from rh_bench.runs import rescore
+
+    changed = rescore(run)
+    if as_json:
+        _print_json({"folder": str(run), "changed": changed})
+        return
+    out().print(f"rewritten: {', '.join(changed)}" if changed else "unchanged: the scores are what the events give")
+
+
+@app.command(
+    cls=Verb,
+    examples="""rh-bench show runs/org__model/0123456789abcdef
+                rh-bench show runs/org__model/0123456789abcdef --top 30""",
+)
+@click.argument("run", type=FOLDER)
+@click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many heads to list.")
+@_json_option
+def show(run: Path, top: int, as_json: bool) -> None:
+    """Show RUN in the terminal: a heat map of layers × heads, the strongest heads, success by length and depth."""
+    if as_json:
+        from rh_bench.runs import read_run
+        from rh_bench.schema import load_json
+
+        read_run(run)
+        _print_json(load_json(run / "summary.json"))
+        return
+    from rh_bench.show import show as show_run
+
+    show_run(run, out(), top=top)
+
+
+@app.command(
+    cls=Verb,
+    examples="""rh-bench validate runs/org__model/0123456789abcdef
+                rh-bench validate runs/*/* sets/quick --json""",
+)
+@click.argument("paths", nargs=-1, required=True, type=FOLDER)
+@_json_option
+def validate(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Check runs and haystack sets: documents, columns, hashes, ranges and cross-references. Reports every problem."""
+    from rh_bench.checks import check_folder
+
+    found = {str(path): check_folder(path) for path in paths}
+    if as_json:
+        _print_json(
+            [
+                {"path": path, "valid": not problems, "problems": [vars_of(problem) for problem in problems]}
+                for path, problems in found.items()
+            ]
+        )
+    else:
+        console = out(soft_wrap=True)
+        for path, problems in found.items():
+            for problem in problems:
+                place = f"{path}/{problem.file}" + (f"#{problem.pointer}" if problem.pointer else "")
+                console.print(f"{escape(place)}: {escape(problem.message)}")
+            if not problems:
+                console.print(f"{escape(path)}: [green]valid[/]")
+    invalid = [path for path, problems in found.items() if problems]
+    if invalid:
+        raise CheckFailed(f"{len(invalid)} of {len(found)} not valid")
+
+
+def vars_of(problem: Any) -> dict[str, str]:
+    return {"file": problem.file, "pointer": problem.pointer, "message": problem.message}
+
+
+@app.command(
+    cls=Verb,
+    examples="""rh-bench verify runs/org__model/0123456789abcdef
+                rh-bench verify runs/org__model/0123456789abcdef --json""",
+)
+@click.argument("run", type=FOLDER)
+@_json_option
+def verify(run: Path, as_json: bool) -> None:
+    """Verify RUN without trusting it, as far as that goes without its model.
+
+    Two levels: valid (what `rh-bench validate` checks), and recomputed (heads.parquet and summary.json are what the
+    events give).
+    """
+    from rh_bench.verify import verify_run
+
+    report = verify_run(run)
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        console = out(soft_wrap=True)
+        for level in report.levels:
+            mark = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}[level.reached]
+            console.print(f"{level.name}: {mark}")
+            for reason in level.reasons:
+                console.print(f"  {escape(reason)}")
+    if any(level.reached is False for level in report.levels):
+        raise CheckFailed(f"{run}: not verified")
+
+
+@app.command(cls=Verb, examples="rh-bench leaderboard runs --out site")
+@click.argument("runs", type=FOLDER)
+@click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder of the site.")
+@_json_option
+def leaderboard(runs: Path, out_folder: Path, as_json: bool) -> None:
+    """Render the valid runs below RUNS as a static site that opens without a server or a network."""
+    from leaderboard import build_site
+
+    report = build_site(runs, out_folder)
+    page = out_folder / "index.html"
+    if as_json:
+        left_out = [{"folder": item.folder, "reasons": list(item.reasons)} for item in report.left_out]
+        _print_json({"page": str(page), "runs": len(report.entries), "left_out": left_out})
+        return
+    console = out(soft_wrap=True)
+    for item in report.left_out:
+        more = f" (and {len(item.reasons) - 1} more)" if len(item.reasons) > 1 else ""
+        console.print(f"[yellow]left out:[/] {escape(item.folder)}: {escape(item.reasons[0])}{more}")
+    console.print(f"{len(report.entries)} runs on {len(report.pages)} pages")
+    console.print(f"[green]The site:[/] {escape(str(page.resolve()))}")

@@ -1,0 +1,71 @@
+"""What a measurement ran on: versions, hardware, and the commit of the code."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import rh_bench
+from rh_bench.records import Json
+
+
+def describe_environment(device: str, device_name: str) -> Json:
+    """The `environment` object of run.json: nothing in it names this machine or its user.
+
+    Args:
+        device: type of the device that computed, "cpu" or "cuda".
+        device_name: what its maker calls it.
+    """
+    commit, dirty = source_commit(Path(rh_bench.__file__).resolve().parent)
+    return {
+        "rh_bench": rh_bench.__version__,
+        "python": platform.python_version(),
+        "torch": _version("torch"),
+        "transformers": _version("transformers"),
+        "numpy": _version("numpy"),
+        "device": device,
+        "device_name": device_name,
+        "threads": _threads(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "commit": commit,
+        "dirty": dirty,
+    }
+
+
+def source_commit(package: Path) -> tuple[str | None, bool | None]:
+    """Commit of the checkout that `package` is part of, and whether tracked files differ from it.
+
+    Both are None for an installed package, even where it lies inside somebody's repository.
+    """
+    try:
+        if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
+            return None, None
+        commit = _git(package, "rev-parse", "HEAD")
+        changes = _git(package, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    if commit is None or changes is None:
+        return None, None
+    return commit.strip(), bool(changes.strip())
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    done = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
+    )
+    return done.stdout if done.returncode == 0 else None
+
+
+def _threads() -> int:
+    torch = sys.modules.get("torch")
+    return int(torch.get_num_threads()) if torch is not None else 1
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"

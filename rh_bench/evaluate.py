@@ -1,0 +1,368 @@
+"""Measure a model on a haystack set: set and model in, a finished run on disk out. Goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rh_bench.environment import describe_environment
+from rh_bench.errors import InputError
+from rh_bench.events import copy_events
+from rh_bench.files import shown
+from rh_bench.grids import make_samples, spread
+from rh_bench.journal import NAME as JOURNAL
+from rh_bench.journal import Entry, Journal, open_journal
+from rh_bench.prompts import PromptBuilder
+from rh_bench.records import Json, Needle, Prompt, Sample, SampleResult
+from rh_bench.rouge import rouge1_recall
+from rh_bench.runs import RUN_FILES, compute_run_id, run_folder, write_run
+from rh_bench.schema import load_json
+from rh_bench.sets import HaystackSet, read_set
+from rh_bench.validate import validate_path
+
+if TYPE_CHECKING:
+    from rh_bench.engines.base import Engine
+    from rh_bench.models import LoadedModel
+
+PROTOCOL_VERSION = 1
+SUCCESS_THRESHOLD = 0.5
+HEAD_THRESHOLD = 0.1
+MAX_NEW_TOKENS = 50
+BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure, as the command line takes it."""
+
+    model: str
+    """Hub id with optional ``@revision``, local folder, or ``gguf:<file>``."""
+    haystack: str
+    """Folder of a set, or ``org/name[@revision]`` on the Hub."""
+    out: Path
+    """Folder of runs."""
+    lengths: tuple[int, ...] | None = None
+    depths: tuple[float, ...] | None = None
+    needles: tuple[str, ...] | None = None
+    engine: str = "fast"
+    device: str = "auto"
+    dtype: str = "auto"
+    template: str = "auto"
+    limit: int | None = None
+    max_new_tokens: int = MAX_NEW_TOKENS
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a measurement stands; `done` and `total` are in units of work, for the time left."""
+
+    done: float
+    total: float
+    samples_done: int
+    samples: int
+    succeeded: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run, and how it came to be."""
+
+    folder: Path
+    document: Json
+    resumed: int
+    """Samples that an earlier, interrupted sitting had measured."""
+    measured: int
+    """Samples that this one measured: 0 where the run was already there."""
+
+
+OnStep = Callable[[Step], None]
+OnStage = Callable[[str], None]
+
+
+def evaluate(request: Request, on_step: OnStep | None = None, on_stage: OnStage | None = None) -> Outcome:
+    """Measure a model on a set and write the run.
+
+    Args:
+        request: what to measure.
+        on_step: called when the measuring begins and after every sample.
+        on_stage: called with a few words when something begins that takes seconds.
+
+    Raises:
+        InputError: the model, the set, an option or the output folder is wrong; nothing is half written.
+    """
+    _refuse_light_install()
+    say = on_stage or (lambda words: None)
+    say("Reading the haystack set")
+    haystacks, location, commit = _find_set(request.haystack)
+    samples, grid = choose_samples(haystacks, request)
+    say("Loading the model")
+    from rh_bench.models import load_model
+
+    loaded = load_model(
+        request.model, dtype=request.dtype, device=request.device, trust_remote_code=request.trust_remote_code
+    )
+    refuse_beyond_window(samples, loaded.window, request.max_new_tokens, loaded.source.id)
+    say("Assembling the prompts")
+    measurement = _Measurement(request, haystacks, samples, loaded)
+    document = measurement.document(grid, location, commit)
+    folder = run_folder(request.out, loaded.source.slug, document["run_id"])
+    finished = _already_there(folder)
+    if finished is not None:
+        return Outcome(folder, finished, resumed=0, measured=0)
+    _make_folder(folder)
+    with open_journal(folder, measurement.identity(document), _now()) as journal:
+        results, resumed = measurement.measure(journal, on_step)
+        started = journal.started
+        say("Scoring")
+        document["timings"] = {
+            "started": started,
+            "finished": _now(),
+            "seconds": round(sum(result.seconds for result in results), 3),
+        }
+        document = write_run(folder, document, loaded.layers, results)
+        (folder / JOURNAL).unlink(missing_ok=True)
+    return Outcome(folder, document, resumed, len(results) - resumed)
+
+
+class _Measurement:
+    """One model on one list of samples: the prompts, the engine, and what comes out of them."""
+
+    def __init__(
+        self, request: Request, haystacks: HaystackSet, samples: Sequence[Sample], loaded: LoadedModel
+    ) -> None:
+        from rh_bench.engines import make_engine
+        from rh_bench.engines.base import stop_rule
+
+        self._request, self._set, self._loaded = request, haystacks, loaded
+        needles = {sample.needle_id for sample in samples}
+        used = {key: needle for key, needle in haystacks.needles_by_id.items() if key in needles}
+        texts = {needle.haystack_id: haystacks.texts[needle.haystack_id] for needle in used.values()}
+        self._builder = PromptBuilder(loaded.tokenizer, texts, used, request.template)
+        self._prompts = [self._builder.build(sample) for sample in samples]
+        self._stop = stop_rule(
+            loaded.model, loaded.tokenizer, self._builder.text if self._builder.stops_at_newline else None
+        )
+        self._engine: Engine = make_engine(
+            request.engine, loaded.model, loaded.layers, self._stop, max_new_tokens=request.max_new_tokens
+        )
+
+    def document(self, grid: Json, location: str, commit: str | None) -> Json:
+        """run.json as far as it is known before measuring."""
+        loaded, engine = self._loaded, self._engine
+        protocol: Json = {
+            "version": PROTOCOL_VERSION,
+            "template": self._builder.template_name,
+            "max_new_tokens": self._request.max_new_tokens,
+            "stop": self._stop.names,
+            "success_threshold": SUCCESS_THRESHOLD,
+            "head_threshold": HEAD_THRESHOLD,
+            "rule": "paper",
+            "dtype": loaded.dtype,
+            "grid": grid,
+            "bootstrap": dict(BOOTSTRAP),
+        }
+        model = loaded.describe()
+        manifest = self._set.manifest
+        return {
+            "schema": "rh_bench/run",
+            "schema_version": "1.0",
+            "run_id": compute_run_id(
+                model_revision=model["revision"],
+                manifest_sha256=self._set.manifest_sha256,
+                protocol=protocol,
+                engine_name=engine.name,
+                engine_version=engine.version,
+            ),
+            "origin": "measured",
+            "model": model,
+            "haystack": {
+                "location": location,
+                "revision": commit,
+                "manifest_sha256": self._set.manifest_sha256,
+                "name": manifest["name"],
+                "source": manifest["source"],
+            },
+            "protocol": protocol,
+            "engine": {"name": engine.name, "version": engine.version, "notes": list(engine.notes)},
+            "environment": describe_environment(loaded.device, loaded.device_name),
+        }
+
+    def identity(self, document: Json) -> Json:
+        """What must be equal for samples of two sittings to belong to one run."""
+        environment = document["environment"]
+        prompts = hashlib.sha256("".join(prompt.sha256 for prompt in self._prompts).encode()).hexdigest()
+        names = ("rh_bench", "torch", "transformers", "device", "device_name", "threads")
+        return {"run_id": document["run_id"], "prompts": prompts, **{name: environment[name] for name in names}}
+
+    def measure(self, journal: Journal, on_step: OnStep | None) -> tuple[list[SampleResult], int]:
+        """Every sample's result, in the order of the samples, and how many of them the journal had."""
+        prompts = {prompt.sample.sample_id: prompt for prompt in self._prompts}
+        results = {
+            entry.sample_id: self._result(prompts[entry.sample_id], entry)
+            for entry in journal.entries
+            if entry.sample_id in prompts
+        }
+        resumed = len(results)
+        progress = _Progress(self._engine, self._prompts, on_step)
+        progress.report(results)
+        for decoded in self._engine.decode(self._prompts, frozenset(results)):
+            prompt = prompts[decoded.sample_id]
+            entry = Entry(
+                sample_id=decoded.sample_id,
+                generated=tuple(int(token) for token in decoded.generated),
+                events=copy_events(prompt, decoded, self._loaded.layers),
+                seconds=round(decoded.seconds, 6),
+            )
+            journal.append(entry)
+            results[decoded.sample_id] = self._result(prompt, entry)
+            progress.report(results)
+        return [results[prompt.sample.sample_id] for prompt in self._prompts], resumed
+
+    def _result(self, prompt: Prompt, entry: Entry) -> SampleResult:
+        text = self._builder.text(list(entry.generated))
+        recall = rouge1_recall(prompt.answer, text)
+        return SampleResult(
+            sample=prompt.sample,
+            prompt_sha256=prompt.sha256,
+            insert_at=prompt.insert_at,
+            span_start=prompt.span_start,
+            span_ids=tuple(int(i) for i in prompt.span_ids),
+            answer=prompt.answer,
+            generated_ids=entry.generated,
+            text=text,
+            rouge1_recall=recall,
+            success=recall > SUCCESS_THRESHOLD,
+            seconds=entry.seconds,
+            events=entry.events,
+        )
+
+
+class _Progress:
+    def __init__(self, engine: Engine, prompts: Sequence[Prompt], on_step: OnStep | None) -> None:
+        self._costs = {prompt.sample.sample_id: engine.cost(prompt) for prompt in prompts}
+        self._total = sum(self._costs.values())
+        self._on_step = on_step
+
+    def report(self, results: dict[str, SampleResult]) -> None:
+        if self._on_step is not None:
+            done = sum(self._costs[name] for name in results)
+            succeeded = sum(result.success for result in results.values())
+            self._on_step(Step(done, self._total, len(results), len(self._costs), succeeded))
+
+
+def choose_samples(haystacks: HaystackSet, request: Request) -> tuple[tuple[Sample, ...], Json]:
+    """The samples to measure, and the `grid` object of the protocol that says which they are.
+
+    Raises:
+        InputError: a needle is not in the set, or nothing is left.
+    """
+    needles = _chosen_needles(haystacks, request.needles)
+    made = request.lengths is not None or request.depths is not None
+    grid = haystacks.manifest["grid"]
+    lengths, depths = request.lengths or tuple(grid["lengths"]), request.depths or tuple(grid["depths"])
+    if made:
+        samples = make_samples(needles, lengths, depths)
+    else:
+        names = {needle.needle_id for needle in needles}
+        samples = tuple(sample for sample in haystacks.samples if sample.needle_id in names)
+    if not samples:
+        raise InputError("no samples are left to measure", where=request.haystack, mend="choose other --needles")
+    return spread(samples, request.limit), {
+        "kind": "made" if made else "set",
+        "lengths": list(lengths) if made else None,
+        "depths": [float(depth) for depth in depths] if made else None,
+        "needles": sorted(needle.needle_id for needle in needles) if request.needles else None,
+        "limit": request.limit,
+    }
+
+
+def _chosen_needles(haystacks: HaystackSet, wanted: tuple[str, ...] | None) -> tuple[Needle, ...]:
+    if not wanted:
+        return haystacks.needles
+    unknown = [name for name in wanted if name not in haystacks.needles_by_id]
+    if unknown:
+        known = ", ".join(list(haystacks.needles_by_id)[:12])
+        raise InputError(f"the set has no needle {shown(unknown[0])!r}", where="--needles", mend=f"it has {known}")
+    return tuple(needle for needle in haystacks.needles if needle.needle_id in wanted)
+
+
+def refuse_beyond_window(samples: Sequence[Sample], window: int | None, max_new_tokens: int, model: str) -> None:
+    """Refuse, by name, lengths that leave no room for the answer in the model's window.
+
+    Raises:
+        InputError: names the model, its window and the lengths.
+    """
+    if window is None:
+        return
+    beyond = sorted({sample.length for sample in samples if sample.length + max_new_tokens > window})
+    if beyond:
+        listed = ", ".join(str(length) for length in beyond[:8]) + (" …" if len(beyond) > 8 else "")
+        raise InputError(
+            f"its window of {window} tokens is too small for the lengths {listed} and {max_new_tokens} new tokens",
+            where=model,
+            mend=f"give --lengths of at most {window - max_new_tokens}",
+        )
+
+
+def _find_set(text: str) -> tuple[HaystackSet, str, str | None]:
+    """The set, its name for run.json, and its commit on the Hub."""
+    path = Path(text).expanduser()
+    if path.exists() or text.startswith((".", "/", "~")) or text.count("/") != 1:
+        return read_set(path), path.resolve().name, None
+    from rh_bench.hub import fetch_set, parse_repo
+
+    try:
+        ref = parse_repo(text)
+    except InputError:
+        return read_set(path), path.name, None
+    folder, commit = fetch_set(ref)
+    return read_set(folder), ref.repo_id, commit
+
+
+def _already_there(folder: Path) -> Json | None:
+    """run.json of a run that is finished and sound.
+
+    Raises:
+        InputError: it is finished and was damaged since.
+    """
+    if not (folder / "run.json").exists():
+        return None
+    problems = [p for p in validate_path(folder) if p.file != JOURNAL]
+    if problems:
+        first = problems[0]
+        raise InputError(
+            f"this run is finished but damaged ({first.file}{first.pointer}: {first.message})",
+            where=folder,
+            mend="remove the folder to measure again",
+        )
+    (folder / JOURNAL).unlink(missing_ok=True)
+    document: Json = load_json(folder / "run.json")
+    return document
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in RUN_FILES:  # left by a process that died between writing them and writing run.json
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
+
+
+def _refuse_light_install() -> None:
+    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"evaluate needs {' and '.join(missing)}, which this installation lacks",
+            mend="run: pip install 'rh-bench[evaluate]'",
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

