@@ -1,19 +1,33 @@
-"""Whether a run is what it says it is."""
+"""Whether a run is what it says it is: every problem at once, each with its file and its place in it.
+
+Nothing that a run says is believed before it is checked: names, sizes, types and ranges come first, cross-references
+after them, and each check is made as far as the ones it stands on allow.
+"""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from rh_bench.files import sha256_file
+import pyarrow as pa
 
-RUN_FILES = ("samples.parquet", "events.parquet", "heads.parquet", "summary.json")
+from rh_bench.errors import InputError
+from rh_bench.files import regular_file, sha256_file, shown
+from rh_bench.records import Json, Layer
+from rh_bench.rows import MOST, capped, event_problems, head_problems, sample_problems
+from rh_bench.runs import RUN_FILES, compute_run_id
+from rh_bench.schema import load_json, validate_document
+from rh_bench.tables import SCHEMAS, read_table
+
+_MOST_HEADS = 1 << 15
+"""What the int16 columns of the tables can name, of layers and of heads in one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: in which file, where in it (JSON pointer), what."""
+    """One thing that is wrong: in which file, where in it (JSON pointer; rows of a table count from 0), what."""
 
     file: str
     pointer: str
@@ -21,18 +35,162 @@ class Problem:
 
 
 def validate_path(path: Path) -> list[Problem]:
-    """Every problem of a run folder: files missing, hashes that differ."""
+    """Every problem of a run folder; none if the run is sound.
+
+    What is checked: the files that belong there and no others; documents against their schemas (a newer version is
+    refused by name); the hashes; the columns of the tables; every row's ranges and cross-references; success computed
+    again from the texts; counts; and the run's id, which its folder must carry. Scores are not computed again: that is
+    `rh_bench.verify`.
+    """
     if not (path / "run.json").is_file():
         return [Problem("run.json", "", "missing: the run is unfinished")]
-    try:
-        document = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        hashes = dict(document["files"])
-    except (ValueError, KeyError, TypeError) as error:
-        return [Problem("run.json", "", f"unreadable ({error})")]
-    problems = []
+    return list(dict.fromkeys(_problems(path)))
+
+
+def _problems(path: Path) -> Iterator[Problem]:
+    yield from _strangers(path)
+    run, found = _document(path, "run")
+    yield from found
+    layers = None
+    if run is not None:
+        wrong_layers = list(_layer_problems(run["model"]["layers"]))
+        yield from _in_file("run.json", wrong_layers)
+        layers = None if wrong_layers else tuple(Layer(**layer) for layer in run["model"]["layers"])
+        yield from _in_file("run.json", _identity_problems(path, run))
+    whole = []
     for name in RUN_FILES:
-        if not (path / name).is_file():
-            problems.append(Problem(name, "", "missing"))
-        elif hashes.get(name) != sha256_file(path / name):
-            problems.append(Problem("run.json", f"/files/{name}", "the file's hash differs"))
-    return problems
+        problem = _file_problem(path, name, run)
+        if problem is None:
+            whole.append(name)
+        else:
+            yield problem
+    if "summary.json" in whole:
+        yield from _summary(path, run)
+    yield from _tables(path, [name for name in whole if name in SCHEMAS], run, layers)
+
+
+def _in_file(name: str, found: Iterable[tuple[str, str]]) -> Iterator[Problem]:
+    return (Problem(name, pointer, message) for pointer, message in found)
+
+
+def _strangers(path: Path) -> Iterator[Problem]:
+    """Files that do not belong to a run: they would be published with it, and no hash covers them."""
+    try:
+        names = sorted(child.name for child in path.iterdir())
+    except OSError as error:
+        yield Problem(".", "", f"cannot be read ({error.strerror or error})")
+        return
+    strange = [name for name in names if name not in (*RUN_FILES, "run.json")]
+    yield from (Problem(shown(name[:120]), "", "does not belong to a run") for name in strange[:MOST])
+    if len(strange) > MOST:
+        yield Problem(".", "", f"and {len(strange) - MOST} more files that do not belong to a run")
+
+
+def _document(path: Path, kind: str) -> tuple[Json | None, list[Problem]]:
+    """A valid document, or what is wrong with it."""
+    name = f"{kind}.json"
+    try:
+        document = load_json(regular_file(path, name))
+    except InputError as error:
+        return None, [Problem(name, "", error.problem)]
+    problems = [Problem(name, pointer, message) for pointer, message in validate_document(document, kind)]
+    return (None if problems else document), problems
+
+
+def _file_problem(path: Path, name: str, run: Json | None) -> Problem | None:
+    """What is wrong with a file as a file. Its hash is wrong in run.json, so that is where the pointer leads."""
+    try:
+        digest = sha256_file(regular_file(path, name))
+    except InputError as error:
+        return Problem(name, "", error.problem)
+    if run is not None and run["files"][name] != digest:
+        return Problem("run.json", f"/files/{name}", "the file's hash differs")
+    return None
+
+
+def _layer_problems(layers: Sequence[Json]) -> Iterator[tuple[str, str]]:
+    for place, layer in enumerate(layers):
+        pointer, heads, groups = f"/model/layers/{place}", layer["query_heads"], layer["kv_heads"]
+        scored = layer["kind"] in ("full", "sliding")
+        if layer["index"] != place:
+            yield f"{pointer}/index", f"is {layer['index']}, layers are listed in order from 0"
+        if scored and not 0 < heads < _MOST_HEADS:
+            yield f"{pointer}/query_heads", f"is {heads}, a layer with softmax attention has 1 to {_MOST_HEADS - 1}"
+        elif scored and (groups < 1 or heads % groups):
+            yield f"{pointer}/kv_heads", f"is {groups}, which does not divide the {heads} query heads"
+        elif not scored and heads:
+            yield f"{pointer}/query_heads", f"is {heads}, a layer of kind {layer['kind']} has none to score"
+        if layer["kind"] == "sliding" and layer["window"] is None:
+            yield f"{pointer}/window", "is null, a sliding layer has a window"
+
+
+def _identity_problems(path: Path, run: Json) -> Iterator[tuple[str, str]]:
+    """The run's id follows from what was measured, and the folders are called after the model and the id."""
+    model, engine = run["model"], run["engine"]
+    if run["origin"] == "measured":
+        expected = compute_run_id(
+            model_revision=model["revision"],
+            manifest_sha256=run["haystack"]["manifest_sha256"],
+            protocol=run["protocol"],
+            engine_name=engine["name"],
+            engine_version=engine["version"],
+        )
+        if run["run_id"] != expected:
+            yield "/run_id", f"is {run['run_id']}; revision, set, protocol and engine give {expected}"
+    folder = path.resolve()
+    if folder.name != run["run_id"]:
+        yield "/run_id", f"is {run['run_id']}, the folder is called {shown(folder.name[:120])}"
+    if folder.parent.name != model["slug"]:
+        yield "/model/slug", f"is {model['slug']}, the folder above is called {shown(folder.parent.name[:120])}"
+
+
+def _summary(path: Path, run: Json | None) -> Iterator[Problem]:
+    summary, found = _document(path, "summary")
+    yield from found
+    if summary is None or run is None:
+        return
+    counts = run["counts"]
+    for name, expected in (
+        ("run_id", run["run_id"]),
+        ("n_samples", counts["samples"]),
+        ("n_counted", counts["counted"]),
+        ("heads", counts["heads"]),
+    ):
+        if summary[name] != expected:
+            yield Problem("summary.json", f"/{name}", f"is {summary[name]}, run.json has {expected}")
+
+
+def _tables(path: Path, names: Sequence[str], run: Json | None, layers: tuple[Layer, ...] | None) -> Iterator[Problem]:
+    tables: dict[str, pa.Table] = {}
+    for name in names:
+        try:
+            tables[name] = read_table(path / name, SCHEMAS[name])
+        except InputError as error:
+            yield Problem(name, "", error.problem)
+    samples, events, heads = (tables.get(name) for name in ("samples.parquet", "events.parquet", "heads.parquet"))
+    if samples is not None:
+        yield from _in_file("samples.parquet", sample_problems(samples, run))
+    if samples is not None and events is not None:
+        yield from _in_file("events.parquet", event_problems(events, samples, layers))
+    if heads is not None:
+        counted = None if samples is None else _counted(samples)
+        yield from _in_file("heads.parquet", head_problems(heads, layers, counted))
+    if run is not None:
+        yield from _in_file("run.json", capped(_count_problems(run["counts"], samples, events, heads)))
+
+
+def _counted(samples: pa.Table) -> int:
+    return int(samples.column("success").to_numpy().sum())
+
+
+def _count_problems(counts: Json, samples: Any, events: Any, heads: Any) -> Iterator[tuple[str, str]]:
+    found: dict[str, int] = {}
+    if samples is not None:
+        counted = _counted(samples)
+        found |= {"samples": len(samples), "counted": counted, "failed": len(samples) - counted}
+    for name, table in (("events", events), ("heads", heads)):
+        if table is not None:
+            found[name] = len(table)
+    for name, number in found.items():
+        if counts[name] != number:
+            yield f"/counts/{name}", f"is {counts[name]}, the tables have {number}"
