@@ -2,7 +2,7 @@
 
 transformers lets a model name its attention function; :func:`capture` registers one under a name of its own for the
 duration of a ``with`` block. It leaves the attention itself to the kernel the model would have used and, for the last
-query row only, reduces the scores to one arg-max position a head, on the device. When the block ends, the model's own
+query rows only, reduces the scores to one arg-max position a head, on the device. When the block ends, the model's own
 implementation is back and the names are gone from transformers' tables.
 """
 
@@ -54,26 +54,29 @@ _HARMLESS = frozenset(
 )
 _QUERY_BLOCK = 256
 """Query rows at a time where no fused kernel can compute the attention (soft-capping, sinks)."""
+_SCORES_BUDGET = 1 << 28
+"""Bytes of float32 scores of recorded rows that may exist at once."""
 
 
 @dataclass
 class Recorder:
     """Holds what the attention function sees while a capture is on.
 
-    `targets` is int32 [T, A, H] on the device, preset to -1; row `step` is written by the next forward pass when
-    `active`. `rows` maps a layer's index to its place on the A axis.
+    `targets` is int32 [T, A, H] on the device, preset to -1; the next forward pass writes where its last `count` query
+    rows look to the rows from `step` on. `rows` maps a layer's index to its place on the A axis.
     """
 
     rows: dict[int, int] = field(default_factory=dict)
     targets: torch.Tensor | None = None
     step: int = 0
-    active: bool = False
+    count: int = 0
     seen: dict[int, tuple[int, int, int | None]] = field(default_factory=dict)
     """layer index -> (query heads, key/value heads, window) of every layer that called the attention function."""
 
     def record(self, layer: int, positions: torch.Tensor) -> None:
+        """Write `positions` (int64 [count, H])."""
         assert self.targets is not None
-        self.targets[self.step, self.rows[layer], : positions.shape[0]] = positions
+        self.targets[self.step : self.step + len(positions), self.rows[layer], : positions.shape[1]] = positions
 
 
 @contextmanager
@@ -178,8 +181,8 @@ def _attention_function(recorder: Recorder) -> Callable[..., tuple[torch.Tensor,
             raise UnsupportedAttention(f"attention argument {', '.join(sorted(unknown))} is not understood")
         layer = int(module.layer_idx)
         recorder.seen[layer] = (query.shape[1], key.shape[1], kwargs.get("sliding_window"))
-        if recorder.active:
-            recorder.record(layer, _last_row_argmax(query, key, attention_mask, kwargs))
+        if recorder.count:
+            recorder.record(layer, _argmax_rows(query, key, attention_mask, kwargs, recorder.count))
         return _attend(module, query, key, value, attention_mask, kwargs), None
 
     return rh_bench_attention
@@ -189,34 +192,61 @@ class UnsupportedAttention(Exception):
     """The model's attention does something that the capture does not understand."""
 
 
-def _last_row_argmax(
-    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, kwargs: dict[str, Any]
+def _argmax_rows(
+    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, kwargs: dict[str, Any], rows: int
 ) -> torch.Tensor:
-    """Key position with the largest attention weight for the last query row of each head; ties: the lowest position.
+    """Key position with the largest attention weight, of each head, for the last few query rows; ties: the lowest.
 
     Softmax keeps the order of the scores, so the weights themselves are not needed.
 
     Args:
         query: [1, H, Q, D]; key: [1, G, K, D] with H a multiple of G; mask: bool or additive [1, 1 or H, Q, K] or None.
+        rows: how many of the last query rows.
 
     Returns:
-        int64 [H].
+        int64 [rows, H].
     """
-    heads, groups, dim = query.shape[1], key.shape[1], query.shape[-1]
+    together = max(1, _SCORES_BUDGET // (4 * query.shape[1] * key.shape[2]))
+    blocks = [
+        _argmax_block(query, key, mask, kwargs, first, min(first + together, rows))
+        for first in range(0, rows, together)
+    ]
+    # From the last row back, since a block is named by its distance from the end.
+    return torch.cat(blocks[::-1])
+
+
+def _argmax_block(
+    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, kwargs: dict[str, Any], near: int, far: int
+) -> torch.Tensor:
+    """:func:`_argmax_rows` for the rows from `far` before the end to `near` before the end. int64 [far - near, H]."""
+    heads, groups, queries, keys = query.shape[1], key.shape[1], query.shape[2], key.shape[2]
+    rows, chosen = far - near, slice(queries - far, queries - near)
     scaling = kwargs.get("scaling")
-    last = query[0, :, -1].reshape(groups, heads // groups, dim)
-    scores = torch.matmul(last, key[0].transpose(1, 2)).float() * (dim**-0.5 if scaling is None else scaling)
-    scores = scores.reshape(heads, -1)
+    scores = _dot_products(query[0, :, chosen].reshape(groups, (heads // groups) * rows, -1), key[0])
+    scores = scores.reshape(heads, rows, keys) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     softcap, bias = kwargs.get("softcap"), kwargs.get("position_bias")
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     if bias is not None:
-        scores = scores + bias[0, :, -1]
+        scores = scores + bias[0, :, chosen]
     if mask is not None:
-        row = mask[0, :, -1, : scores.shape[1]]
-        scores = scores.masked_fill(~row, float("-inf")) if row.dtype == torch.bool else scores + row
+        allowed = mask[0, :, chosen, :keys]
+        scores = scores.masked_fill(~allowed, float("-inf")) if allowed.dtype == torch.bool else scores + allowed
+    elif far > 1:  # causal, aligned to the last key: a row sees what is as far from the end as itself, or farther
+        position = torch.arange(keys, device=key.device)
+        last_seen = torch.arange(keys - far, keys - near, device=key.device)
+        scores = scores.masked_fill(position[None, :] > last_seen[:, None], float("-inf"))
     positions: torch.Tensor = scores.argmax(dim=-1)
-    return positions
+    return positions.T
+
+
+def _dot_products(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """query [G, N, D] times key [G, K, D], float32 [G, N, K]: half types would round different scores to ties."""
+    if query.dtype == torch.float32:
+        return torch.bmm(query, key.transpose(1, 2))
+    if query.is_cuda:
+        return torch.bmm(query, key.transpose(1, 2), out_dtype=torch.float32)
+    return torch.bmm(query.float(), key.transpose(1, 2).float())
 
 
 def _attend(

@@ -211,7 +211,8 @@ class _Measurement:
         resumed = len(results)
         progress = _Progress(self._engine, self._prompts, on_step)
         progress.report(results)
-        for decoded in self._engine.decode(self._prompts, frozenset(results)):
+        done = {name: result.generated_ids for name, result in results.items()}
+        for decoded in self._engine.decode(self._prompts, done):
             prompt = prompts[decoded.sample_id]
             entry = Entry(
                 sample_id=decoded.sample_id,

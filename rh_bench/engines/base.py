@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,11 +24,12 @@ class Engine(Protocol):
     name: str
     version: int
 
-    def decode(self, prompts: Sequence[Prompt], done: frozenset[str] = frozenset()) -> Iterator[Decoded]:
+    def decode(self, prompts: Sequence[Prompt], done: Mapping[str, Sequence[int]] | None = None) -> Iterator[Decoded]:
         """Yield one :class:`Decoded` for each prompt whose sample id is not in `done`, in an order of the engine's own.
 
-        `prompts` is always the whole run, so that what is shared between samples is computed in the same way whether
-        or not the run was interrupted.
+        `prompts` is always the whole run, and `done` has the tokens generated for each sample that an earlier sitting
+        measured, so that what is shared between samples is computed in the same way whether or not the run was
+        interrupted.
         """
         ...
 
@@ -124,16 +125,23 @@ def can_crop(layers: Sequence[Layer]) -> bool:
     return all(layer.scored for layer in layers)
 
 
-def new_cache(model: Any, layers: Sequence[Layer]) -> Any:
+def new_cache(model: Any, layers: Sequence[Layer], capacity: int | None = None) -> Any:
     """An empty key/value cache that keeps every position of every softmax layer, so that positions are absolute.
 
     Sliding layers keep all their keys, too: the window is in the mask. Recurrent layers keep their own kind of state.
+
+    Args:
+        capacity: positions to reserve memory for at once, in a cache that can be cut back; None for one that grows.
     """
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer
 
     if can_crop(layers):
-        return DynamicCache()
+        if capacity is None:
+            return DynamicCache()
+        from rh_bench.engines.cache import BufferCache
+
+        return BufferCache(len(layers), capacity)
     cache = DynamicCache(config=model.config)
     cache.layers = [
         DynamicLayer() if layer.scored else state for layer, state in zip(layers, cache.layers, strict=True)
@@ -141,6 +149,7 @@ def new_cache(model: Any, layers: Sequence[Layer]) -> Any:
     return cache
 
 
-def last_logits(model: Any) -> dict[str, int]:
-    """The argument that spares the logits of all rows but the last, for models that know it."""
-    return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+def logits_argument(model: Any) -> Callable[[int], dict[str, int]]:
+    """Gives the argument that spares the logits of all rows but the last few, for models that know it."""
+    known = "logits_to_keep" in inspect.signature(model.forward).parameters
+    return lambda rows: {"logits_to_keep": rows} if known else {}

@@ -1,122 +1,278 @@
-"""The default engine: shared prefixes, fused attention kernels, one arg-max per head on the device.
+"""The default engine: shared prefixes, fused attention kernels, verified drafts, one arg-max per head on the device.
 
-The samples of a haystack differ only from the needle on. Its tokens up to the deepest insertion point are processed
-once; then, deepest needle first, each sample crops the cache to its own insertion point and runs what follows. The
-prompt's attention is computed by a fused kernel, and the weights of a row are reduced to a position a head where they
-are computed (see :mod:`rh_bench.capture`), so that nothing of size queries × keys exists at any time.
+Prompts of one haystack differ only from the needle on. They are put in an order in which each shares as much as it can
+with the one before (deepest insertion point first), and one cache is cut back to what two neighbours share, so that no
+token is processed twice for want of order.
+
+An answer is mostly a copy, so it can be guessed: the guess runs in one pass with the end of the prompt, the tokens that
+greedy decoding would have produced are kept, and decoding goes on from the first that differs. Attention is computed by
+a fused kernel, and the rows that produce tokens are reduced to a position a head where they are computed (see
+:mod:`rh_bench.capture`), so that nothing of size queries × keys exists at any time.
 """
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
 from rh_bench.capture import Recorder, capture
-from rh_bench.engines.base import StopRule, can_crop, last_logits, new_cache
+from rh_bench.engines.base import StopRule, can_crop, logits_argument, new_cache
+from rh_bench.engines.drafts import Draft, propose
+from rh_bench.errors import InputError
 from rh_bench.records import Decoded, IntArray, Layer, Prompt
 
 _CHUNK = 2048
 """Prompt tokens in one forward pass: bounds the memory of activations."""
+_SMALLEST_CHUNK = 64
+_MOST_ROWS = 64
+"""Rows recorded in one pass, at most: bounds the memory of their scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A prompt in the order of the engine: it shares `shared` tokens with the one before, `after` with the next."""
+
+    prompt: Prompt
+    shared: int
+    after: int
 
 
 class FastEngine:
-    """See the module. `version` changes whenever the events it gives could change."""
+    """See the module. `version` changes whenever the events it gives could change.
+
+    Args:
+        chunk: prompt tokens in one forward pass.
+        draft: guesses what comes next; see :mod:`rh_bench.engines.drafts`.
+    """
 
     name = "fast"
     version = 1
 
     def __init__(
-        self, model: Any, layers: Sequence[Layer], stop: StopRule, max_new_tokens: int, chunk: int = _CHUNK
+        self,
+        model: Any,
+        layers: Sequence[Layer],
+        stop: StopRule,
+        max_new_tokens: int,
+        chunk: int = _CHUNK,
+        draft: Draft = propose,
     ) -> None:
         self._model, self._layers, self._stop, self._max_new = model, tuple(layers), stop, max_new_tokens
-        self._chunk = chunk
+        self._chunk, self._draft = chunk, draft
         scored = [layer for layer in layers if layer.scored]
         self._shares = can_crop(layers)
         self._shape = (max_new_tokens, len(scored), max(layer.query_heads for layer in scored))
         self._rows = {layer.index: place for place, layer in enumerate(scored)}
-        self._last_logits = last_logits(model)
+        self._logits_argument = logits_argument(model)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return () if self._shares else ("prefixes are not shared: a recurrent layer's state cannot be cut back",)
+        if self._shares:
+            return ()
+        return ("prefixes are not shared and answers not drafted: a recurrent layer's state cannot be cut back",)
 
     def cost(self, prompt: Prompt) -> float:
-        return len(prompt.ids) - (prompt.insert_at if self._shares else 0) + 10 * self._max_new
+        return len(prompt.ids) - prompt.insert_at + 100 if self._shares else len(prompt.ids) + 10 * self._max_new
 
     @torch.inference_mode()
-    def decode(self, prompts: Sequence[Prompt], done: frozenset[str] = frozenset()) -> Iterator[Decoded]:
+    def decode(self, prompts: Sequence[Prompt], done: Mapping[str, Sequence[int]] | None = None) -> Iterator[Decoded]:
+        done = done or {}
         recorder = Recorder(rows=self._rows)
-        for group in _groups(prompts) if self._shares else [[p] for p in prompts]:
-            waiting = [prompt for prompt in group if prompt.sample.sample_id not in done]
-            if waiting:
-                yield from self._decode_group(group[0], waiting, recorder)
-
-    def _decode_group(self, deepest: Prompt, waiting: list[Prompt], recorder: Recorder) -> Iterator[Decoded]:
-        """Samples that share their tokens up to their insertion points, deepest first."""
-        started = time.perf_counter()
-        cache = new_cache(self._model, self._layers)
-        if self._shares:
-            with capture(self._model, recorder):
-                self._process(deepest.ids[: deepest.insert_at], cache)
-        for prompt in waiting:
-            with capture(self._model, recorder):
-                generated, targets = self._greedy(prompt, cache, recorder)
-            seconds, started = time.perf_counter() - started, time.perf_counter()
-            yield Decoded(prompt.sample.sample_id, generated, targets, seconds)
+        if not self._shares:
+            for prompt in prompts:
+                if prompt.sample.sample_id not in done:
+                    yield self._decode_alone(prompt, recorder)
+            return
+        capacity = max((len(p.ids) for p in prompts), default=0) + self._max_new
+        prefix = _SharedPrefix(self, new_cache(self._model, self._layers, capacity))
+        said: dict[str, Sequence[int]] = {}
+        for planned in plan(prompts):
+            prompt = planned.prompt
             started = time.perf_counter()
+            prefix.enter(planned)
+            if prompt.sample.sample_id in done:
+                answer = done[prompt.sample.sample_id]
+            else:
+                with capture(self._model, recorder):
+                    kept = prefix.load()
+                    generated, targets = self._greedy(prompt, kept, prefix.cache, recorder, said)
+                yield Decoded(prompt.sample.sample_id, generated, targets, time.perf_counter() - started)
+                answer = generated.tolist()
+            said[prompt.sample.needle_id] = answer
 
-    def _greedy(self, prompt: Prompt, cache: Any, recorder: Recorder) -> tuple[IntArray, IntArray]:
+    def _decode_alone(self, prompt: Prompt, recorder: Recorder) -> Decoded:
+        """Without sharing: a cache that cannot be cut back is good for one prompt, and for no guesses."""
+        started = time.perf_counter()
+        with capture(self._model, recorder):
+            generated, targets = self._greedy(prompt, 0, new_cache(self._model, self._layers), recorder, None)
+        return Decoded(prompt.sample.sample_id, generated, targets, time.perf_counter() - started)
+
+    def _greedy(
+        self, prompt: Prompt, kept: int, cache: Any, recorder: Recorder, said: Mapping[str, Sequence[int]] | None
+    ) -> tuple[IntArray, IntArray]:
+        """Greedy decoding of what follows `prompt`, whose first `kept` tokens are in the cache.
+
+        Args:
+            said: the last answer to each needle's question; None where guesses cannot be taken back.
+        """
         recorder.targets = torch.full(self._shape, -1, dtype=torch.int32, device=self._model.device)
-        recorder.step = 0
-        kept = prompt.insert_at if self._shares else 0
-        if self._shares:
-            _crop(cache, kept)
+        sources = None if said is None else _sources(prompt, said)
         generated: list[int] = []
-        produced = self._process(prompt.ids[kept:], cache, recorder)
-        while not self._stop(produced):
-            generated.append(produced)
-            if len(generated) == self._max_new:
+        waiting, cached = prompt.ids[kept:], kept
+        while True:
+            guess = self._guess(generated, sources)
+            recorder.step = len(generated)
+            produced = self._forward(np.concatenate([waiting, guess]), cache, cached, recorder, len(guess) + 1)
+            cached += len(waiting)
+            agreed, stopped = self._accept(produced, guess)
+            generated += produced[:agreed]
+            if stopped or len(generated) == self._max_new:
                 break
-            recorder.step += 1
-            produced = self._process(np.asarray([produced]), cache, recorder)
-        targets = recorder.targets[: len(generated)].cpu().numpy()
-        return np.asarray(generated, dtype=np.int32), targets
+            # The last token produced is not in the cache yet; the guesses before it are, and those after it go.
+            cached += agreed - 1
+            if self._shares:
+                cache.cut(cached)
+            waiting = np.asarray(generated[-1:], dtype=np.int32)
+        return np.asarray(generated, dtype=np.int32), recorder.targets[: len(generated)].cpu().numpy()
 
-    def _process(self, ids: IntArray | np.ndarray[Any, Any], cache: Any, recorder: Recorder | None = None) -> int:
-        """Run `ids` after what the cache holds; record the last row if a recorder is given; return the next token."""
+    def _guess(self, generated: Sequence[int], sources: Sequence[Sequence[int]] | None) -> IntArray:
+        """Tokens to run ahead of what is known; one more than they are is produced, which must fit in the answer."""
+        most = min(self._max_new - len(generated), _MOST_ROWS) - 1
+        guess = [] if sources is None else self._draft(generated, sources, most)[: max(most, 0)]
+        return np.asarray(guess, dtype=np.int32)
+
+    def _accept(self, produced: Sequence[int], guess: IntArray) -> tuple[int, bool]:
+        """How many of the tokens produced greedy decoding would have produced, and whether the next one ends it.
+
+        Row 0 follows the prompt; row i follows guess i - 1, and means something while all guesses so far were right.
+        """
+        for row, token in enumerate(produced):
+            if self._stop(token):
+                return row, True
+            if row == len(guess) or guess[row] != token:
+                return row + 1, False
+        raise AssertionError("there is one row more than there are guesses")
+
+    def _forward(
+        self, ids: IntArray, cache: Any, cached: int, recorder: Recorder | None = None, rows: int = 0
+    ) -> list[int]:
+        """Run `ids` after the `cached` tokens of the cache, in pieces; record the last `rows` rows.
+
+        Returns:
+            The tokens that the last `rows` rows produce.
+        """
         tokens = torch.from_numpy(ids.astype(np.int64)).to(self._model.device)[None]
-        size = self._chunk if self._shares else max(1, tokens.shape[1])
+        first, last = 0, tokens.shape[1]
         logits = None
-        for first in range(0, tokens.shape[1], size):
-            piece = tokens[:, first : first + size]
+        while first < last:
+            end = self._piece_end(first, last, rows)
+            final = recorder is not None and end == last
             if recorder is not None:
-                recorder.active = first + size >= tokens.shape[1]
-            logits = self._model(input_ids=piece, past_key_values=cache, use_cache=True, **self._last_logits).logits
+                recorder.count = rows if final else 0
+            try:
+                logits = self._model(
+                    input_ids=tokens[:, first:end],
+                    past_key_values=cache,
+                    use_cache=True,
+                    **self._logits_argument(rows if final else 1),
+                ).logits
+            except torch.OutOfMemoryError:
+                self._halve_chunk()
+                cache.cut(cached + first)
+                continue
+            first = end
         if recorder is None or logits is None:
-            return -1
-        recorder.active = False
-        return int(logits[0, -1].argmax())
+            return []
+        recorder.count = 0
+        produced: list[int] = logits[0, -rows:].argmax(dim=-1).tolist()
+        return produced
+
+    def _piece_end(self, first: int, last: int, rows: int) -> int:
+        """Where the piece that begins at `first` ends; the last piece holds all recorded rows."""
+        end = first + self._chunk
+        return last if not self._shares or end + rows > last else end
+
+    def _halve_chunk(self) -> None:
+        """After the device ran out of memory."""
+        self._chunk //= 2
+        if not self._shares or self._chunk < _SMALLEST_CHUNK:
+            raise InputError(
+                "the device has too little memory for this model at this length",
+                mend="give shorter --lengths, a smaller --dtype or another --device",
+            )
+        torch.cuda.empty_cache()
 
 
-def _crop(cache: Any, length: int) -> None:
-    """Cut a cache of softmax layers back to `length` positions."""
-    for layer in cache.layers:
-        if layer.is_initialized:
-            layer.keys = layer.keys[..., :length, :]
-            layer.values = layer.values[..., :length, :]
+class _SharedPrefix:
+    """The cache's tokens that the prompts to come share, in segments that are run when a prompt needs them.
+
+    Which segments there are depends on the plan alone, not on which prompts are done: what is shared is computed in
+    the same pieces whether or not a run was interrupted.
+    """
+
+    def __init__(self, engine: FastEngine, cache: Any) -> None:
+        self.cache = cache
+        self._engine = engine
+        self._waiting: list[tuple[int, IntArray]] = []
+        """(tokens kept of it, tokens) of the segments that are not in the cache yet."""
+        self._length = 0
+        """Tokens shared, waiting segments included."""
+        self._loaded = 0
+        """Tokens of them in the cache."""
+
+    def enter(self, planned: _Planned) -> None:
+        """Go to a prompt: drop what it does not share, add what the next one shares of it."""
+        self._length, self._loaded = planned.shared, min(self._loaded, planned.shared)
+        kept: list[tuple[int, IntArray]] = []
+        for length, ids in self._waiting:
+            first = self._loaded + sum(size for size, _ in kept)
+            if first < self._length:
+                kept.append((min(length, self._length - first), ids))
+        self._waiting = kept
+        if planned.after > self._length:
+            ids = planned.prompt.ids[self._length : planned.after]
+            self._waiting.append((len(ids), ids))
+            self._length = planned.after
+
+    def load(self) -> int:
+        """Bring the shared tokens into the cache, and it to their length. Returns that length."""
+        self.cache.cut(self._loaded)
+        for length, ids in self._waiting:
+            self._engine._forward(ids, self.cache, self._loaded)
+            self._loaded += length
+            self.cache.cut(self._loaded)
+        self._waiting = []
+        return self._loaded
 
 
-def _groups(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
-    """Prompts with the same tokens before the needle, up to the shorter of the two; deepest insertion first."""
-    by_haystack: dict[tuple[str, bytes], list[Prompt]] = defaultdict(list)
-    for prompt in sorted(prompts, key=lambda p: (p.sample.haystack_id, -p.insert_at, p.sample.sample_id)):
-        by_haystack[(prompt.sample.haystack_id, prompt.ids[: min(4, prompt.insert_at)].tobytes())].append(prompt)
-    for group in by_haystack.values():
-        for prompt in group:
-            assert np.array_equal(prompt.ids[: prompt.insert_at], group[0].ids[: prompt.insert_at]), "a shared prefix"
-    return list(by_haystack.values())
+def plan(prompts: Sequence[Prompt]) -> list[_Planned]:
+    """Prompts in the order in which neighbours share most: of a haystack the deepest insertion point first; at one
+    point needle by needle, short before long, since a longer one begins with all of a shorter one but its end."""
+    ordered = sorted(
+        prompts, key=lambda p: (p.sample.haystack_id, -p.insert_at, p.sample.needle_id, len(p.ids), p.sample.sample_id)
+    )
+    # The last token of a prompt is always run: its row produces the first token of the answer.
+    shared = [0, *(common_prefix(a.ids[:-1], b.ids[:-1]) for a, b in pairwise(ordered)), 0]
+    return [_Planned(prompt, shared[i], shared[i + 1]) for i, prompt in enumerate(ordered)]
+
+
+def common_prefix(a: IntArray, b: IntArray) -> int:
+    """How many tokens two sequences share from their start."""
+    size = min(len(a), len(b))
+    differs = np.flatnonzero(a[:size] != b[:size])
+    return int(differs[0]) if len(differs) else size
+
+
+def _sources(prompt: Prompt, said: Mapping[str, Sequence[int]]) -> list[Sequence[int]]:
+    """What an answer is likely to repeat, the likeliest first."""
+    span = prompt.span_start
+    needle = prompt.ids[prompt.insert_at : prompt.insert_at + prompt.needle_length].tolist()
+    earlier = said.get(prompt.sample.needle_id)
+    from_answer_on = prompt.ids[span : prompt.insert_at + prompt.needle_length].tolist()
+    return [*([earlier] if earlier else []), from_answer_on, needle]

@@ -7,14 +7,14 @@ model's own eager attention returned.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from rh_bench.capture import eager
-from rh_bench.engines.base import StopRule, can_crop, last_logits, new_cache
+from rh_bench.engines.base import StopRule, can_crop, logits_argument, new_cache
 from rh_bench.records import Decoded, IntArray, Layer, Prompt
 
 _WEIGHTS_BUDGET = 1 << 30
@@ -39,9 +39,9 @@ class ReferenceEngine:
         return len(prompt.ids) + 10 * self._max_new
 
     @torch.inference_mode()
-    def decode(self, prompts: Sequence[Prompt], done: frozenset[str] = frozenset()) -> Iterator[Decoded]:
+    def decode(self, prompts: Sequence[Prompt], done: Mapping[str, Sequence[int]] | None = None) -> Iterator[Decoded]:
         for prompt in prompts:
-            if prompt.sample.sample_id not in done:
+            if prompt.sample.sample_id not in (done or {}):
                 started = time.perf_counter()
                 with eager(self._model):
                     generated, targets = self._greedy(prompt)
@@ -51,7 +51,9 @@ class ReferenceEngine:
         ids = torch.from_numpy(prompt.ids.astype(np.int64)).to(self._model.device)[None]
         cache = new_cache(self._model, self._layers)
         for first, last in self._pieces(ids.shape[1] - 1):
-            self._model(input_ids=ids[:, first:last], past_key_values=cache, use_cache=True, **last_logits(self._model))
+            self._model(
+                input_ids=ids[:, first:last], past_key_values=cache, use_cache=True, **logits_argument(self._model)(1)
+            )
         token, generated, rows = ids[:, -1:], [], []
         for _ in range(self._max_new):
             out = self._model(input_ids=token, past_key_values=cache, use_cache=True, output_attentions=True)
