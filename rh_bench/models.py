@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,12 +186,29 @@ def _weights(source: ModelSource, dtype: Any, trust_remote_code: bool) -> Any:
             config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
             if getattr(config, "is_encoder_decoder", False):
                 raise InputError("encoder-decoder models are not supported", where=source.id)
-        return AutoModelForCausalLM.from_pretrained(source.folder, **options)
+        with _without_gguf_bar():
+            return AutoModelForCausalLM.from_pretrained(source.folder, **options)
     except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
         raise InputError(f"it cannot be loaded ({_first_line(error)})", where=source.id) from None
     finally:
         if bar:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def _without_gguf_bar() -> Iterator[None]:
+    """transformers' bar of GGUF tensors heeds no setting; inside the block it is off, after it as it was."""
+    from transformers import modeling_gguf_pytorch_utils as module
+
+    bar = getattr(module, "tqdm", None)
+    if bar is None:
+        yield
+        return
+    module.tqdm = partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        module.tqdm = bar
 
 
 def _dequantised() -> dict[str, Any]:
