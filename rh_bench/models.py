@@ -134,7 +134,7 @@ def _tokenizer(source: ModelSource, trust_remote_code: bool) -> Any:
     options: dict[str, Any] = {"gguf_file": source.gguf_file} if source.gguf_file else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=trust_remote_code, **options)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+    except Exception as error:  # files from outside fail their parsers in any way
         raise InputError(f"its tokenizer cannot be loaded ({_first_line(error)})", where=source.id) from None
     if not tokenizer.is_fast:
         raise InputError("its tokenizer gives no character offsets", where=source.id, mend="a fast tokenizer is needed")
@@ -188,7 +188,9 @@ def _weights(source: ModelSource, dtype: Any, trust_remote_code: bool) -> Any:
                 raise InputError("encoder-decoder models are not supported", where=source.id)
         with _without_gguf_bar():
             return AutoModelForCausalLM.from_pretrained(source.folder, **options)
-    except (OSError, ValueError, KeyError, TypeError, ImportError, RuntimeError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # files from outside fail their parsers in any way
         raise InputError(f"it cannot be loaded ({_first_line(error)})", where=source.id) from None
     finally:
         if bar:

@@ -1,0 +1,104 @@
+"""Runs on disk: an id that follows from what was measured, bytes that follow from the events."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rh_bench.errors import InputError
+from rh_bench.runs import RUN_FILES, compute_run_id, model_slug, read_run, rescore
+from rh_bench.tables import EVENTS, SAMPLES, read_table, table_bytes
+from tests.fake_runs import make_run
+
+IDENTITY = {
+    "model_revision": "c" * 40,
+    "manifest_sha256": "b" * 64,
+    "protocol": {"dtype": "float32"},
+    "engine_name": "fast",
+    "engine_version": 1,
+}
+
+
+@given(st.text())
+def test_any_name_becomes_a_safe_folder(name: str) -> None:
+    slug = model_slug(name)
+    assert slug
+    assert "/" not in slug
+    assert not slug.startswith(".")
+    assert slug.isascii()
+
+
+def test_the_id_follows_from_each_input() -> None:
+    first = compute_run_id(**IDENTITY)  # type: ignore[arg-type]
+    assert first == compute_run_id(**IDENTITY)  # type: ignore[arg-type]
+    changes = [{"model_revision": "d" * 40}, {"manifest_sha256": "e" * 64}, {"protocol": {"dtype": "float16"}}]
+    changes += [{"engine_name": "reference"}, {"engine_version": 2}]  # type: ignore[list-item]
+    others = [compute_run_id(**{**IDENTITY, **change}) for change in changes]  # type: ignore[arg-type]
+    assert len({first, *others}) == 6
+
+
+def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
+    one, other = make_run(tmp_path / "a"), make_run(tmp_path / "b")
+    for name in (*RUN_FILES, "run.json"):
+        assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    run = read_run(folder)
+    assert len(run.results) == run.document["counts"]["samples"] == 12
+    assert sum(len(result.events) for result in run.results) == run.document["counts"]["events"]
+
+
+def test_rescore_changes_nothing_and_mends_what_was_changed(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    before = {name: (folder / name).read_bytes() for name in (*RUN_FILES, "run.json")}
+    assert rescore(folder) == []
+    summary = json.loads(before["summary.json"])
+    summary["heads"] = 3
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "heads.parquet").unlink()
+    assert rescore(folder) == ["heads.parquet", "summary.json"]
+    assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    (folder / "run.json").unlink()
+    with pytest.raises(InputError, match=r"no run\.json"):
+        read_run(folder)
+
+
+def test_tables_that_differ_are_refused(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    events = pq.read_table(folder / "events.parquet")
+    for table, why in (
+        (events.drop_columns("step"), "'step' is missing"),
+        (events.append_column("more", pa.array([0] * len(events))), "'more' is not known"),
+        (events.select(["layer", "sample_id", "head", "step", "span_offset"]), "in this order"),
+        (events.set_column(3, "step", events.column("step").cast(pa.int64())), "'step' is int64"),
+    ):
+        (folder / "events.parquet").write_bytes(table_bytes(table))
+        with pytest.raises(InputError, match=why):
+            read_table(folder / "events.parquet", EVENTS)
+
+
+def test_large_claims_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    with pytest.raises(InputError, match="at most 3 are read"):
+        read_table(folder / "samples.parquet", SAMPLES, max_rows=3)
+    with pytest.raises(InputError, match="at most 1000 are read"):
+        read_table(folder / "samples.parquet", SAMPLES, max_bytes=1000)
+    column = pa.chunked_array([pa.array(["x" * 1_000_000]).dictionary_encode().take(pa.array([0] * 5000))])
+    rows = pa.table({"sample_id": column, **{n: pa.array([0] * 5000, pa.int16()) for n in EVENTS.names[1:]}})
+    bomb = tmp_path / "bomb.parquet"
+    pq.write_table(rows, bomb, store_schema=False)
+    assert bomb.stat().st_size < 10_000_000
+    with pytest.raises(InputError, match=r"bytes of text|uncompressed|not a readable"):
+        read_table(bomb, EVENTS.set(0, EVENTS.field(0)), max_bytes=1 << 30)
