@@ -125,7 +125,7 @@ class Bar:
     x: float
     width: float
     height: float | None
-    retrieval_heads: int
+    retrieval_heads: int | None
     number: str
     """What stands on the bar: its retrieval heads, where there are some and bars are wide enough for a number."""
     label: str
