@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import platform
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from rh_bench.environment import describe_environment
-from rh_bench.models import LoadedModel
 from rh_bench.records import Json
+
+if TYPE_CHECKING:
+    from rh_bench.models import LoadedModel
 
 
 def describe(loaded: LoadedModel) -> Json:

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.nn.attention.bias import causal_lower_right
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from rh_bench.fused import causal_attention
 
 _names = itertools.count()
 
@@ -52,6 +54,9 @@ _HARMLESS = frozenset(
         "seq_idx",
     ]
 )
+_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""What SDPA may dispatch to. Not cuDNN, whose plan for each new shape costs more than a token takes: it is called by
+:mod:`rh_bench.fused`, where shapes repeat."""
 _QUERY_BLOCK = 256
 """Query rows at a time where no fused kernel can compute the attention (soft-capping, sinks)."""
 _SCORES_BUDGET = 1 << 28
@@ -97,7 +102,8 @@ def capture(model: Any, recorder: Recorder) -> Iterator[Recorder]:
     AttentionMaskInterface.register(name, _mask)
     try:
         model.set_attn_implementation(name)
-        yield recorder
+        with sdpa_kernel(_KERNELS):
+            yield recorder
     finally:
         _restore(model, before)
         # There is no public way to take a registered name back.
@@ -264,15 +270,7 @@ def _attend(
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         return _attend_in_blocks(module, query, key, value, mask, kwargs)
     if mask is None and 1 < queries < keys and kwargs.get("position_bias") is None:
-        groups = query.shape[1] // key.shape[1]
-        shared = torch.nn.functional.scaled_dot_product_attention(
-            query,
-            key.repeat_interleave(groups, dim=1) if groups > 1 else key,
-            value.repeat_interleave(groups, dim=1) if groups > 1 else value,
-            attn_mask=causal_lower_right(queries, keys),
-            scale=kwargs.get("scaling"),
-        )
-        return shared.transpose(1, 2).contiguous()
+        return causal_attention(query, key, value, kwargs.get("scaling")).transpose(1, 2).contiguous()
     out: torch.Tensor = sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
     return out
 

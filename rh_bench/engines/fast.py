@@ -25,9 +25,10 @@ from rh_bench.capture import Recorder, capture
 from rh_bench.engines.base import StopRule, can_crop, logits_argument, new_cache
 from rh_bench.engines.drafts import Draft, propose
 from rh_bench.errors import InputError
+from rh_bench.fused import QUERY_STEP
 from rh_bench.records import Decoded, IntArray, Layer, Prompt
 
-_CHUNK = 2048
+_CHUNK = {"cuda": 4096, "cpu": 2048}
 """Prompt tokens in one forward pass: bounds the memory of activations."""
 _SMALLEST_CHUNK = 64
 _MOST_ROWS = 64
@@ -60,11 +61,12 @@ class FastEngine:
         layers: Sequence[Layer],
         stop: StopRule,
         max_new_tokens: int,
-        chunk: int = _CHUNK,
+        chunk: int | None = None,
         draft: Draft = propose,
     ) -> None:
         self._model, self._layers, self._stop, self._max_new = model, tuple(layers), stop, max_new_tokens
-        self._chunk, self._draft = chunk, draft
+        self._chunk, self._draft = chunk or _CHUNK.get(model.device.type, 2048), draft
+        self._halves = model.device.type == "cuda"
         scored = [layer for layer in layers if layer.scored]
         self._shares = can_crop(layers)
         self._shape = (max_new_tokens, len(scored), max(layer.query_heads for layer in scored))
@@ -194,9 +196,16 @@ class FastEngine:
         return produced
 
     def _piece_end(self, first: int, last: int, rows: int) -> int:
-        """Where the piece that begins at `first` ends; the last piece holds all recorded rows."""
-        end = first + self._chunk
-        return last if not self._shares or end + rows > last else end
+        """Where the piece that begins at `first` ends; the last piece holds all recorded rows.
+
+        On a GPU a rest goes in halves of the chunk, down to what `rh_bench.fused` splits: new shapes cost it a plan.
+        """
+        if not self._shares:
+            return last
+        size, rest = self._chunk, last - first - rows
+        while self._halves and size > max(rest, QUERY_STEP):
+            size //= 2
+        return first + size if rest >= size else last
 
     def _halve_chunk(self) -> None:
         """After the device ran out of memory."""
