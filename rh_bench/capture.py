@@ -19,6 +19,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rh_bench.fused import causal_attention
+from rh_bench.memory import SCORES_BUDGET
 
 _names = itertools.count()
 
@@ -59,8 +60,6 @@ _KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBacke
 :mod:`rh_bench.fused`, where shapes repeat."""
 _QUERY_BLOCK = 256
 """Query rows at a time where no fused kernel can compute the attention (soft-capping, sinks)."""
-_SCORES_BUDGET = 1 << 28
-"""Bytes of float32 scores of recorded rows that may exist at once."""
 
 
 @dataclass
@@ -212,7 +211,7 @@ def _argmax_rows(
     Returns:
         int64 [rows, H].
     """
-    together = max(1, _SCORES_BUDGET // (4 * query.shape[1] * key.shape[2]))
+    together = max(1, SCORES_BUDGET // (4 * query.shape[1] * key.shape[2]))
     blocks = [
         _argmax_block(query, key, mask, kwargs, first, min(first + together, rows))
         for first in range(0, rows, together)
@@ -227,23 +226,26 @@ def _argmax_block(
     """:func:`_argmax_rows` for the rows from `far` before the end to `near` before the end. int64 [far - near, H]."""
     heads, groups, queries, keys = query.shape[1], key.shape[1], query.shape[2], key.shape[2]
     rows, chosen = far - near, slice(queries - far, queries - near)
-    scaling = kwargs.get("scaling")
-    scores = _dot_products(query[0, :, chosen].reshape(groups, (heads // groups) * rows, -1), key[0])
-    scores = scores.reshape(heads, rows, keys) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    softcap, bias = kwargs.get("softcap"), kwargs.get("position_bias")
+    by_group = (groups, heads // groups, rows, keys)
+    scores = _dot_products(query[0, :, chosen].reshape(groups, -1, query.shape[3]), key[0])
+    scores = torch.unflatten(scores, 1, by_group[1:3])
+    scaling, softcap, bias = kwargs.get("scaling"), kwargs.get("softcap"), kwargs.get("position_bias")
+    scaling = query.shape[3] ** -0.5 if scaling is None else scaling
+    # A positive factor changes no order, so it is left out where nothing is added to the scores.
+    if softcap is not None or bias is not None or scaling <= 0 or (mask is not None and mask.dtype != torch.bool):
+        scores = scores * scaling
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
     if bias is not None:
-        scores = scores + bias[0, :, chosen]
+        scores = scores + bias[0, :, chosen].expand(heads, rows, keys).reshape(by_group)
     if mask is not None:
-        allowed = mask[0, :, chosen, :keys]
+        allowed = mask[0, :, chosen, :keys].expand(heads, rows, keys).reshape(by_group)
         scores = scores.masked_fill(~allowed, float("-inf")) if allowed.dtype == torch.bool else scores + allowed
     elif far > 1:  # causal, aligned to the last key: a row sees what is as far from the end as itself, or farther
-        position = torch.arange(keys, device=key.device)
-        last_seen = torch.arange(keys - far, keys - near, device=key.device)
-        scores = scores.masked_fill(position[None, :] > last_seen[:, None], float("-inf"))
-    positions: torch.Tensor = scores.argmax(dim=-1)
-    return positions.T
+        hidden = torch.ones(rows, far, dtype=torch.bool, device=key.device).triu(1)
+        scores[..., keys - far :].masked_fill_(hidden, float("-inf"))
+    positions: torch.Tensor = scores.argmax(dim=-1).reshape(heads, rows).T
+    return positions
 
 
 def _dot_products(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -251,7 +253,10 @@ def _dot_products(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     if query.dtype == torch.float32:
         return torch.bmm(query, key.transpose(1, 2))
     if query.is_cuda:
-        return torch.bmm(query, key.transpose(1, 2), out_dtype=torch.float32)
+        # Keys first, and a multiple of 8 queries: the fast kernels need rows of the result that are aligned.
+        queries = query.shape[1]
+        padded = torch.nn.functional.pad(query, (0, 0, 0, -queries % 8))
+        return torch.bmm(key, padded.transpose(1, 2), out_dtype=torch.float32)[:, :, :queries].transpose(1, 2)
     return torch.bmm(query.float(), key.transpose(1, 2).float())
 
 

@@ -105,7 +105,12 @@ def evaluate(request: Request, on_step: OnStep | None = None, on_stage: OnStage 
     from rh_bench.models import load_model
 
     loaded = load_model(
-        request.model, dtype=request.dtype, device=request.device, trust_remote_code=request.trust_remote_code
+        request.model,
+        dtype=request.dtype,
+        device=request.device,
+        trust_remote_code=request.trust_remote_code,
+        positions=max(sample.length for sample in samples) + request.max_new_tokens,
+        on_plan=lambda memory: say(f"Loading the model ({memory})"),
     )
     refuse_beyond_window(samples, loaded.window, request.max_new_tokens, loaded.source.id)
     say("Assembling the prompts")
@@ -149,7 +154,12 @@ class _Measurement:
             loaded.model, loaded.tokenizer, self._builder.text if self._builder.stops_at_newline else None
         )
         self._engine: Engine = make_engine(
-            request.engine, loaded.model, loaded.layers, self._stop, max_new_tokens=request.max_new_tokens
+            request.engine,
+            loaded.model,
+            loaded.layers,
+            self._stop,
+            max_new_tokens=request.max_new_tokens,
+            chunk=loaded.memory.chunk if loaded.memory else None,
         )
 
     def document(self, grid: Json, location: str, commit: str | None) -> Json:

@@ -1,25 +1,29 @@
-"""Causal attention for queries that are fewer than their keys, by the fastest fused kernel there is.
+"""Causal attention for queries that are fewer than their keys, by the fastest fused kernels there are.
 
 Queries stand at the end of the keys (aligned lower-right), as when a prompt is processed in pieces. On Hopper GPUs
 cuDNN's kernel is nearly twice as fast as FlashAttention-2, which SDPA dispatches to, but it aligns a causal mask to the
-upper left, and builds a plan (some 65 ms) for every new shape. So the attention is split: the keys before the queries'
-own, rounded down to a multiple of 1,024 so that shapes repeat, go to cuDNN without a mask; the rest goes to
-FlashAttention with one; and the two are merged by their log-sum-exps, which is exact. Measured by
-`benchmarks/attention_kernels.py`.
+upper left, and builds a plan (some 60 ms) for every new shape. So the attention is split by keys: those before the
+queries' own go to cuDNN without a mask, in two parts whose sizes repeat (multiples of 8,192, then of 1,024), and what
+is left of them (fewer than 1,024) to FlashAttention; the queries' own keys go to cuDNN with its mask, which fits there.
+The parts are merged by their log-sum-exps, which is exact. Measured by `benchmarks/attention_kernels.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 
 import torch
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
-KEY_STEP = 1024
 QUERY_STEP = 1024
 """A split pays, and shapes repeat, for this many queries or a multiple."""
+_KEY_STEPS = (8192, 1024)
 _MOST_DIM = 128
+
+_Part = tuple[torch.Tensor, torch.Tensor]
+"""An attention output [1, H, Q, D] and the log-sum-exp of its scores, float32 [1, H, Q]."""
 
 
 def causal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None) -> torch.Tensor:
@@ -32,9 +36,9 @@ def causal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     Returns:
         [1, H, Q, D].
     """
-    earlier = (key.shape[2] - query.shape[2]) // KEY_STEP * KEY_STEP
-    if earlier and query.shape[2] % QUERY_STEP == 0 and _splits(query):
-        return split_causal(query, key, value, scale, earlier)
+    earlier = key.shape[2] - query.shape[2]
+    if earlier >= _KEY_STEPS[-1] and query.shape[2] % QUERY_STEP == 0 and _splits(query):
+        return split_causal(query, key, value, scale)
     return lower_right(query, key, value, scale)
 
 
@@ -46,22 +50,48 @@ def lower_right(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sca
     return out
 
 
-def split_causal(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None, earlier: int
-) -> torch.Tensor:
-    """The first `earlier` keys, which every query may look at, on cuDNN; the others on FlashAttention; merged.
+def split_causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None) -> torch.Tensor:
+    """See the module. As `causal_attention`, on a Hopper GPU and in a half type."""
+    merged: _Part | None = None
+    for first, last, causal in split(query.shape[2], key.shape[2]):
+        own = key[:, :, first:last], value[:, :, first:last]
+        kernel = _flash if (last - first) % _KEY_STEPS[-1] else _cudnn
+        part = kernel(query, *own, scale, causal)
+        merged = part if merged is None else _merge(merged, part)
+    assert merged is not None, "a query has its own key at least"
+    return merged[0]
 
-    As `causal_attention`, with `earlier` at most K - Q.
-    """
-    past, past_lse = torch.ops.aten._scaled_dot_product_cudnn_attention(
-        query, key[:, :, :earlier], value[:, :, :earlier], None, True, 0.0, False, False, scale=scale
+
+def split(queries: int, keys: int) -> Iterator[tuple[int, int, bool]]:
+    """(first key, end, whether its mask is causal) of the parts into which `keys` go for `queries` at their end."""
+    first, earlier = 0, keys - queries
+    for step in (*_KEY_STEPS, 1):
+        last = first + (earlier - first) // step * step
+        if last > first:
+            yield first, last, False
+        first = last
+    yield earlier, keys, True
+
+
+def _cudnn(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None, causal: bool) -> _Part:
+    out, lse = torch.ops.aten._scaled_dot_product_cudnn_attention(
+        query, key, value, None, True, 0.0, causal, False, scale=scale
     )[:2]
-    own_key, own_value = _for_each_head(query, key[:, :, earlier:], value[:, :, earlier:])
-    own, own_lse = torch.ops.aten._scaled_dot_product_flash_attention(
-        query, own_key, own_value, 0.0, True, False, scale=scale
-    )[:2]
-    weight = torch.sigmoid(past_lse.reshape(own_lse.shape) - own_lse).to(own.dtype)[..., None]
-    return torch.lerp(own, past, weight)
+    return out, lse.reshape(query.shape[:3])
+
+
+def _flash(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None, causal: bool) -> _Part:
+    key, value = _for_each_head(query, key, value)
+    out, lse = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, False, scale=scale)[
+        :2
+    ]
+    return out, lse
+
+
+def _merge(one: _Part, other: _Part) -> _Part:
+    """The attention over both parts' keys."""
+    weight = torch.sigmoid(other[1] - one[1]).to(one[0].dtype)[..., None]
+    return torch.lerp(one[0], other[0], weight), torch.logaddexp(one[1], other[1])
 
 
 def _for_each_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from typing import Any
 from rh_bench.errors import InputError
 from rh_bench.files import sha256_file
 from rh_bench.hub import fetch_model, parse_repo
+from rh_bench.memory import MemoryPlan, available_memory, model_shape, plan_memory
 from rh_bench.records import Json, Layer
 from rh_bench.runs import model_slug
 
@@ -52,6 +53,7 @@ class LoadedModel:
     dtype: str
     device: str
     device_name: str
+    memory: MemoryPlan | None = None
 
     @property
     def window(self) -> int | None:
@@ -141,7 +143,15 @@ def _tokenizer(source: ModelSource, trust_remote_code: bool) -> Any:
     return tokenizer
 
 
-def load_model(text: str, *, dtype: str = "auto", device: str = "auto", trust_remote_code: bool = False) -> LoadedModel:
+def load_model(
+    text: str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    positions: int | None = None,
+    on_plan: Callable[[MemoryPlan], None] | None = None,
+) -> LoadedModel:
     """Load a model for measuring.
 
     Args:
@@ -149,9 +159,11 @@ def load_model(text: str, *, dtype: str = "auto", device: str = "auto", trust_re
         dtype: "auto" is float32 on a CPU and bfloat16 on a GPU.
         device: "auto" takes a GPU where there is one.
         trust_remote_code: run Python code that the repository ships. Off unless the user asked.
+        positions: tokens of the longest prompt with its answer, for a memory plan before the weights are loaded.
+        on_plan: called with that plan.
 
     Raises:
-        InputError: the model is missing, unsafe, unsupported, or does not fit the options.
+        InputError: the model is missing, unsafe, unsupported, or does not fit the options or the memory.
     """
     import torch
 
@@ -165,13 +177,47 @@ def load_model(text: str, *, dtype: str = "auto", device: str = "auto", trust_re
         warnings.warn("code from the model's repository runs on this machine", stacklevel=2)
     source = resolve_model(text, trust_remote_code=trust_remote_code)
     tokenizer = _tokenizer(source, trust_remote_code)
+    config = _config(source, trust_remote_code)
+    memory = None
+    if positions is not None:
+        width = getattr(torch, name).itemsize
+        shape = model_shape(config, _count_parameters(config, trust_remote_code))
+        memory = plan_memory(shape, width, positions, torch_device.type, available_memory(torch_device))
+        if on_plan is not None:
+            on_plan(memory)
     model = _weights(source, getattr(torch, name), trust_remote_code).to(torch_device).eval()
     device_name = torch.cuda.get_device_name(torch_device) if torch_device.type == "cuda" else _cpu_name()
-    return LoadedModel(model, tokenizer, source, find_layers(model), name, torch_device.type, device_name)
+    return LoadedModel(model, tokenizer, source, find_layers(model), name, torch_device.type, device_name, memory)
+
+
+def _config(source: ModelSource, trust_remote_code: bool) -> Any:
+    from transformers import AutoConfig
+
+    options: dict[str, Any] = {"gguf_file": source.gguf_file} if source.gguf_file else {}
+    try:
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code, **options)
+    except Exception as error:  # files from outside fail their parsers in any way
+        raise InputError(f"it cannot be loaded ({_first_line(error)})", where=source.id) from None
+    if getattr(config, "is_encoder_decoder", False):
+        raise InputError("encoder-decoder models are not supported", where=source.id)
+    return config
+
+
+def _count_parameters(config: Any, trust_remote_code: bool) -> int:
+    """Of a model that takes no memory."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+    except Exception as error:  # a configuration from outside can be wrong in any way
+        raise InputError(f"it cannot be built ({_first_line(error)})", where=str(config.model_type)) from None
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def _weights(source: ModelSource, dtype: Any, trust_remote_code: bool) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
@@ -182,14 +228,8 @@ def _weights(source: ModelSource, dtype: Any, trust_remote_code: bool) -> Any:
     bar = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        if not source.gguf_file:
-            config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code)
-            if getattr(config, "is_encoder_decoder", False):
-                raise InputError("encoder-decoder models are not supported", where=source.id)
         with _without_gguf_bar():
             return AutoModelForCausalLM.from_pretrained(source.folder, **options)
-    except InputError:
-        raise
     except Exception as error:  # files from outside fail their parsers in any way
         raise InputError(f"it cannot be loaded ({_first_line(error)})", where=source.id) from None
     finally:

@@ -12,9 +12,18 @@ ENGINES = ("fast", "reference")
 
 
 def make_engine(
-    name: str, model: Any, layers: tuple[Layer, ...], stop: StopRule, *, max_new_tokens: int = 50
+    name: str,
+    model: Any,
+    layers: tuple[Layer, ...],
+    stop: StopRule,
+    *,
+    max_new_tokens: int = 50,
+    chunk: int | None = None,
 ) -> Engine:
     """The engine called `name` for a loaded model.
+
+    Args:
+        chunk: prompt tokens in one forward pass of the fast engine, see :mod:`rh_bench.memory`.
 
     Raises:
         InputError: there is no such engine.
@@ -26,5 +35,5 @@ def make_engine(
     if name == "fast":
         from rh_bench.engines.fast import FastEngine
 
-        return FastEngine(model, layers, stop, max_new_tokens)
+        return FastEngine(model, layers, stop, max_new_tokens, chunk)
     raise InputError(f"unknown engine {name!r}", where="--engine", mend=f"use {' or '.join(ENGINES)}")

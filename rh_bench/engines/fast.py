@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -22,17 +23,16 @@ import numpy as np
 import torch
 
 from rh_bench.capture import Recorder, capture
+from rh_bench.compiled import compiled_arithmetic
 from rh_bench.engines.base import StopRule, can_crop, logits_argument, new_cache
 from rh_bench.engines.drafts import Draft, propose
 from rh_bench.errors import InputError
 from rh_bench.fused import QUERY_STEP
+from rh_bench.memory import CHUNK, MOST_ROWS, SMALLEST_CHUNK
 from rh_bench.records import Decoded, IntArray, Layer, Prompt
 
-_CHUNK = {"cuda": 4096, "cpu": 2048}
-"""Prompt tokens in one forward pass: bounds the memory of activations."""
-_SMALLEST_CHUNK = 64
-_MOST_ROWS = 64
-"""Rows recorded in one pass, at most: bounds the memory of their scores."""
+_WORTH_COMPILING = 1e16
+"""Arithmetic of a run, in floating-point operations, from which compiling takes less time than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class FastEngine:
         draft: Draft = propose,
     ) -> None:
         self._model, self._layers, self._stop, self._max_new = model, tuple(layers), stop, max_new_tokens
-        self._chunk, self._draft = chunk or _CHUNK.get(model.device.type, 2048), draft
+        self._chunk, self._draft = chunk or CHUNK.get(model.device.type, CHUNK["cpu"]), draft
         self._halves = model.device.type == "cuda"
         scored = [layer for layer in layers if layer.scored]
         self._shares = can_crop(layers)
@@ -93,8 +93,15 @@ class FastEngine:
             return
         capacity = max((len(p.ids) for p in prompts), default=0) + self._max_new
         prefix = _SharedPrefix(self, new_cache(self._model, self._layers, capacity))
+        order = plan(prompts)
+        with compiled_arithmetic(self._model) if self._compiles(order) else nullcontext():
+            yield from self._decode_sharing(order, done, prefix, recorder)
+
+    def _decode_sharing(
+        self, order: Sequence[_Planned], done: Mapping[str, Sequence[int]], prefix: _SharedPrefix, recorder: Recorder
+    ) -> Iterator[Decoded]:
         said: dict[str, Sequence[int]] = {}
-        for planned in plan(prompts):
+        for planned in order:
             prompt = planned.prompt
             started = time.perf_counter()
             prefix.enter(planned)
@@ -107,6 +114,14 @@ class FastEngine:
                 yield Decoded(prompt.sample.sample_id, generated, targets, time.perf_counter() - started)
                 answer = generated.tolist()
             said[prompt.sample.needle_id] = answer
+
+    def _compiles(self, order: Sequence[_Planned]) -> bool:
+        """In float32 on a CPU nothing is compiled: there, events are to be those of the reference."""
+        if not (self._halves and self._model.dtype in (torch.bfloat16, torch.float16)):
+            return False
+        tokens = sum(len(planned.prompt.ids) - planned.shared for planned in order)
+        parameters: int = sum(p.numel() for p in self._model.parameters())
+        return 2.0 * tokens * parameters > _WORTH_COMPILING
 
     def _decode_alone(self, prompt: Prompt, recorder: Recorder) -> Decoded:
         """Without sharing: a cache that cannot be cut back is good for one prompt, and for no guesses."""
@@ -145,7 +160,7 @@ class FastEngine:
 
     def _guess(self, generated: Sequence[int], sources: Sequence[Sequence[int]] | None) -> IntArray:
         """Tokens to run ahead of what is known; one more than they are is produced, which must fit in the answer."""
-        most = min(self._max_new - len(generated), _MOST_ROWS) - 1
+        most = min(self._max_new - len(generated), MOST_ROWS) - 1
         guess = [] if sources is None else self._draft(generated, sources, most)[: max(most, 0)]
         return np.asarray(guess, dtype=np.int32)
 
@@ -210,7 +225,7 @@ class FastEngine:
     def _halve_chunk(self) -> None:
         """After the device ran out of memory."""
         self._chunk //= 2
-        if not self._shares or self._chunk < _SMALLEST_CHUNK:
+        if not self._shares or self._chunk < SMALLEST_CHUNK:
             raise InputError(
                 "the device has too little memory for this model at this length",
                 mend="give shorter --lengths, a smaller --dtype or another --device",

@@ -1,0 +1,173 @@
+"""How much memory a measurement needs, worked out before a model is loaded: weights, one cache, a workspace.
+
+An estimate on the safe side: a plan that does not fit takes smaller pieces of a prompt, and one that fits in no way is
+refused with its figures, rather than dying after minutes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rh_bench.errors import InputError
+
+CHUNK = {"cuda": 8192, "cpu": 2048}
+"""Prompt tokens in one forward pass where memory is plenty: larger pieces are no faster."""
+SMALLEST_CHUNK = 64
+MOST_ROWS = 64
+"""Rows of one pass whose logits and arg-max positions are wanted, at most."""
+SCORES_BUDGET = 1 << 29
+"""Bytes of float32 scores of recorded rows that may exist at once."""
+_HIDDEN_COPIES, _ATTENTION_COPIES, _FORWARD_COPIES = 8, 6, 4
+"""Tensors of the width of the residual stream, of all heads, of the feed-forward block that exist at once, at most."""
+_RESERVE = 256 << 20
+"""Bytes for what libraries take for themselves."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """All in bytes, but `chunk`, which is in tokens."""
+
+    weights: int
+    cache: int
+    workspace: int
+    available: int | None
+    """None where it cannot be found out; nothing is refused then."""
+    chunk: int
+
+    @property
+    def needed(self) -> int:
+        return self.weights + self.cache + self.workspace
+
+    def __str__(self) -> str:
+        parts = f"{_gb(self.weights)} weights + {_gb(self.cache)} cache + {_gb(self.workspace)} workspace"
+        return parts if self.available is None else f"{parts} of {_gb(self.available)} free"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model its memory depends on."""
+
+    parameters: int
+    hidden: int
+    intermediate: int
+    vocabulary: int
+    query_heads: int
+    head_dim: int
+    cached: int
+    """Numbers that one position adds to the cache, over all layers."""
+    whole: bool
+    """A layer is recurrent, so that a prompt is run in one piece."""
+
+
+def plan_memory(shape: Shape, width: int, positions: int, device: str, available: int | None) -> MemoryPlan:
+    """The plan with the largest pieces that fit.
+
+    Args:
+        width: bytes of a number.
+        positions: tokens of the longest prompt with its answer.
+        device: type of the device, "cpu" or "cuda".
+        available: bytes free on the device before the model is loaded.
+
+    Raises:
+        InputError: not even the smallest pieces fit.
+    """
+    weights, cache = shape.parameters * width, shape.cached * positions * width
+    chunk = positions if shape.whole else min(CHUNK.get(device, CHUNK["cpu"]), positions)
+    while True:
+        plan = MemoryPlan(weights, cache, _workspace(shape, width, positions, chunk), available, chunk)
+        if available is None or plan.needed <= available:
+            return plan
+        if shape.whole or chunk // 2 < SMALLEST_CHUNK:
+            raise InputError(
+                f"it needs {_gb(plan.needed)} for prompts of {positions} tokens ({plan})",
+                where="memory",
+                mend="give shorter --lengths, a smaller --dtype or another --device",
+            )
+        chunk //= 2
+
+
+def _workspace(shape: Shape, width: int, positions: int, chunk: int) -> int:
+    a_token = _HIDDEN_COPIES * shape.hidden + _FORWARD_COPIES * shape.intermediate
+    a_token += _ATTENTION_COPIES * shape.query_heads * shape.head_dim
+    scores = min(SCORES_BUDGET, 4 * MOST_ROWS * shape.query_heads * positions)
+    # Scores exist twice where something is added to them; so do logits, which are made float32.
+    return chunk * a_token * width + 2 * scores + MOST_ROWS * shape.vocabulary * (width + 4) + _RESERVE
+
+
+def model_shape(config: Any, parameters: int) -> Shape:
+    """The shape of a model from its configuration.
+
+    Args:
+        config: as transformers loads it.
+        parameters: how many the model has.
+    """
+    text = config.get_text_config(decoder=True)
+    heads = _first(text, "num_attention_heads", "n_head") or 1
+    hidden = _first(text, "hidden_size", "n_embd") or 1
+    dim = _first(text, "head_dim") or hidden // heads
+    layers = _first(text, "num_hidden_layers", "n_layer") or 1
+    kinds = getattr(text, "layer_types", None) or ["full_attention"] * layers
+    return Shape(
+        parameters=parameters,
+        hidden=hidden,
+        intermediate=_first(text, "intermediate_size", "ffn_dim", "n_inner") or 4 * hidden,
+        vocabulary=_first(text, "vocab_size") or 1,
+        query_heads=heads,
+        head_dim=dim,
+        # Sliding layers keep every position, too: their window is in the mask.
+        cached=2 * (_first(text, "num_key_value_heads") or heads) * dim * sum(k.endswith("attention") for k in kinds),
+        whole=any(kind not in ("full_attention", "sliding_attention", "chunked_attention") for kind in kinds),
+    )
+
+
+def _first(config: Any, *names: str) -> int | None:
+    """The first of these attributes that is set; per-layer lists count with their largest."""
+    for name in names:
+        value = getattr(config, name, None)
+        if value is not None:
+            return int(max(value) if isinstance(value, list | tuple) else value)
+    return None
+
+
+def available_memory(device: Any) -> int | None:
+    """Bytes free on a torch device: of a GPU what its driver says, of this machine what can be had without swapping,
+    within the limit of the control group."""
+    if device.type == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = [_meminfo(Path("/proc/meminfo")), _cgroup(Path("/sys/fs/cgroup"))]
+    known = [bytes_ for bytes_ in free if bytes_ is not None]
+    return min(known) if known else None
+
+
+def _meminfo(path: Path) -> int | None:
+    try:
+        for line in path.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _cgroup(folder: Path) -> int | None:
+    """What a control group (version 2) leaves: its limit less what is used and is not a cache of files."""
+    try:
+        limit, used = (folder / "memory.max").read_text().strip(), int((folder / "memory.current").read_text())
+        if limit == "max":
+            return None
+        cached = sum(
+            int(line.split()[1])
+            for line in (folder / "memory.stat").read_text().splitlines()
+            if line.split()[0] in ("inactive_file", "active_file")
+        )
+        return max(0, int(limit) - used + cached)
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _gb(amount: int) -> str:
+    return f"{amount / 1e9:.1f} GB"
