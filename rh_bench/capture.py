@@ -271,10 +271,10 @@ def _attend(
     """The attention itself. Returns [1, Q, H, D]."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    queries, keys = query.shape[2], key.shape[2]
+    queries = query.shape[2]
     if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
         return _attend_in_blocks(module, query, key, value, mask, kwargs)
-    if mask is None and 1 < queries < keys and kwargs.get("position_bias") is None:
+    if mask is None and queries > 1 and kwargs.get("position_bias") is None:
         return causal_attention(query, key, value, kwargs.get("scaling")).transpose(1, 2).contiguous()
     out: torch.Tensor = sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0]
     return out

@@ -15,10 +15,10 @@ from functools import cache
 
 import torch
 from torch.nn.attention.bias import causal_lower_right
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 QUERY_STEP = 1024
-"""A split pays, and shapes repeat, for this many queries or a multiple."""
+"""Shapes repeat where queries come in multiples of this many."""
 _KEY_STEPS = (8192, 1024)
 _MOST_DIM = 128
 
@@ -36,8 +36,10 @@ def causal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     Returns:
         [1, H, Q, D].
     """
-    earlier = key.shape[2] - query.shape[2]
-    if earlier >= _KEY_STEPS[-1] and query.shape[2] % QUERY_STEP == 0 and _splits(query):
+    queries, keys = query.shape[2], key.shape[2]
+    whole_steps = queries % QUERY_STEP == 0
+    # A rest of more than half a step is worth filling up with rows that are thrown away.
+    if _splits(query) and (whole_steps or (queries > QUERY_STEP // 2 and keys - queries >= 4 * _KEY_STEPS[-1])):
         return split_causal(query, key, value, scale)
     return lower_right(query, key, value, scale)
 
@@ -54,9 +56,8 @@ def split_causal(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sc
     """See the module. As `causal_attention`, on a Hopper GPU and in a half type."""
     merged: _Part | None = None
     for first, last, causal in split(query.shape[2], key.shape[2]):
-        own = key[:, :, first:last], value[:, :, first:last]
         kernel = _flash if (last - first) % _KEY_STEPS[-1] else _cudnn
-        part = kernel(query, *own, scale, causal)
+        part = kernel(query, key[:, :, first:last], value[:, :, first:last], scale, causal)
         merged = part if merged is None else _merge(merged, part)
     assert merged is not None, "a query has its own key at least"
     return merged[0]
@@ -74,10 +75,12 @@ def split(queries: int, keys: int) -> Iterator[tuple[int, int, bool]]:
 
 
 def _cudnn(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None, causal: bool) -> _Part:
+    queries = query.shape[2]
+    padded = pad(query, (0, 0, 0, -queries % QUERY_STEP))
     out, lse = torch.ops.aten._scaled_dot_product_cudnn_attention(
-        query, key, value, None, True, 0.0, causal, False, scale=scale
+        padded, key, value, None, True, 0.0, causal, False, scale=scale
     )[:2]
-    return out, lse.reshape(query.shape[:3])
+    return out[:, :, :queries], lse.reshape(padded.shape[:3])[:, :, :queries]
 
 
 def _flash(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None, causal: bool) -> _Part:

@@ -13,7 +13,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("rh_bench", "data_builders", "leaderboard")
-ENGINE_SIDE = ("rh_bench.engines", "rh_bench.models", "rh_bench.capture", "rh_bench.compiled", "rh_bench.fused", "rh_bench.memory")
+ENGINE_SIDE = (
+    "rh_bench.engines",
+    "rh_bench.models",
+    "rh_bench.capture",
+    "rh_bench.compiled",
+    "rh_bench.fused",
+    "rh_bench.memory",
+)
 ENTRIES = ("rh_bench.cli", "rh_bench.demo")
 TERMINAL = ("rh_bench.cli", "rh_bench.show", "rh_bench.progress")
 AFTER_THE_ENGINES = tuple(
