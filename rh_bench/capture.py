@@ -66,13 +66,12 @@ _QUERY_BLOCK = 256
 class Recorder:
     """Holds what the attention function sees while a capture is on.
 
-    `targets` is int32 [T, A, H] on the device, preset to -1; the next forward pass writes where its last `count` query
-    rows look to the rows from `step` on. `rows` maps a layer's index to its place on the A axis.
+    `targets` is int32 [R, A, H] on the device, preset to -1; the next forward pass writes where its last `count` query
+    rows look to the first `count` of them. `rows` maps a layer's index to its place on the A axis.
     """
 
     rows: dict[int, int] = field(default_factory=dict)
     targets: torch.Tensor | None = None
-    step: int = 0
     count: int = 0
     seen: dict[int, tuple[int, int, int | None]] = field(default_factory=dict)
     """layer index -> (query heads, key/value heads, window) of every layer that called the attention function."""
@@ -80,7 +79,7 @@ class Recorder:
     def record(self, layer: int, positions: torch.Tensor) -> None:
         """Write `positions` (int64 [count, H])."""
         assert self.targets is not None
-        self.targets[self.step : self.step + len(positions), self.rows[layer], : positions.shape[1]] = positions
+        self.targets[: len(positions), self.rows[layer], : positions.shape[1]] = positions
 
 
 @contextmanager

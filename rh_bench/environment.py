@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
@@ -57,6 +58,16 @@ def _git(folder: Path, *arguments: str) -> str | None:
         ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
     )
     return done.stdout if done.returncode == 0 else None
+
+
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may use: those it may run on, and no more than the quota of its control group (v2)."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(allowed, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no control group, or "max": no quota
+        return allowed
 
 
 def _threads() -> int:

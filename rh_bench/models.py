@@ -7,6 +7,7 @@ pickle; code from a repository runs only when the user asked for it.
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rh_bench.environment import usable_cores
 from rh_bench.errors import InputError
 from rh_bench.files import sha256_file
 from rh_bench.hub import fetch_model, parse_repo
@@ -175,6 +177,9 @@ def load_model(
         raise InputError(f"unknown dtype {dtype!r}", where="--dtype", mend=f"use {', '.join(DTYPES)}")
     if trust_remote_code:
         warnings.warn("code from the model's repository runs on this machine", stacklevel=2)
+    if torch_device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        # Threads beyond the quota of a container wait for one another.
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     source = resolve_model(text, trust_remote_code=trust_remote_code)
     tokenizer = _tokenizer(source, trust_remote_code)
     config = _config(source, trust_remote_code)

@@ -84,6 +84,41 @@ def test_prompt_in_small_pieces_gives_the_same(name: str) -> None:
         np.testing.assert_array_equal(pieces[sample_id].targets, expected.targets)
 
 
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_out_of_memory_halves_the_pieces_and_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(name)
+    layers = find_layers(model)
+    prompts = make_prompts(seed=9, haystack_length=300)
+    expected = decode_all(FastEngine(model, layers, NEVER, 6), prompts)
+    middle, refused = model.model.layers[1].mlp, []
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        if x.shape[1] > 100:
+            refused.append(x.shape[1])
+            raise torch.OutOfMemoryError("out of memory, for a test")
+        out: torch.Tensor = type(middle).forward(middle, x)
+        return out
+
+    monkeypatch.setattr(middle, "forward", forward)
+    got = decode_all(FastEngine(model, layers, NEVER, 6, chunk=256), prompts)
+    assert len(refused) == 2, "256, then 128; pieces stay small after that"
+    for sample_id, one in expected.items():
+        assert got[sample_id].generated.tolist() == one.generated.tolist()
+        np.testing.assert_array_equal(got[sample_id].targets, one.targets)
+
+
+def test_memory_too_small_for_any_piece_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("llama")
+
+    def forward(**_: Any) -> None:
+        raise torch.OutOfMemoryError("out of memory, for a test")
+
+    engine = FastEngine(model, find_layers(model), NEVER, 6)
+    monkeypatch.setattr(model, "forward", forward)
+    with pytest.raises(InputError, match="too little memory"):
+        list(engine.decode(make_prompts(seed=9)))
+
+
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 def test_going_on_after_an_interruption_gives_the_same(engine: str) -> None:
     model = tiny_model("llama")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rh_bench.environment import describe_environment, source_commit
+from rh_bench.environment import describe_environment, source_commit, usable_cores
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -55,3 +55,12 @@ def test_nothing_names_this_machine() -> None:
     assert found["device"] == "cpu" and found["threads"] >= 1 and found["torch"] != ""
     text = str(found)
     assert os.uname().nodename not in text and str(Path.home()) not in text
+
+
+def test_cores_are_those_of_the_container(tmp_path: Path) -> None:
+    here = usable_cores(tmp_path)
+    assert here >= 1
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert usable_cores(tmp_path) == here
+    (tmp_path / "cpu.max").write_text("50000 100000\n")
+    assert usable_cores(tmp_path) == 1

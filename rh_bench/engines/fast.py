@@ -69,7 +69,7 @@ class FastEngine:
         self._halves = model.device.type == "cuda"
         scored = [layer for layer in layers if layer.scored]
         self._shares = can_crop(layers)
-        self._shape = (max_new_tokens, len(scored), max(layer.query_heads for layer in scored))
+        self._shape = (MOST_ROWS, len(scored), max(layer.query_heads for layer in scored))
         self._rows = {layer.index: place for place, layer in enumerate(scored)}
         self._logits_argument = logits_argument(model)
 
@@ -138,17 +138,19 @@ class FastEngine:
         Args:
             said: the last answer to each needle's question; None where guesses cannot be taken back.
         """
-        recorder.targets = torch.full(self._shape, -1, dtype=torch.int32, device=self._model.device)
+        if recorder.targets is None:
+            recorder.targets = torch.full(self._shape, -1, dtype=torch.int32, device=self._model.device)
         sources = None if said is None else _sources(prompt, said)
         generated: list[int] = []
+        targets = [np.empty((0, *self._shape[1:]), dtype=np.int32)]
         waiting, cached = prompt.ids[kept:], kept
         while True:
             guess = self._guess(generated, sources)
-            recorder.step = len(generated)
-            produced = self._forward(np.concatenate([waiting, guess]), cache, cached, recorder, len(guess) + 1)
+            produced, rows = self._forward(np.concatenate([waiting, guess]), cache, cached, recorder, len(guess) + 1)
             cached += len(waiting)
             agreed, stopped = self._accept(produced, guess)
             generated += produced[:agreed]
+            targets.append(rows[:agreed])
             if stopped or len(generated) == self._max_new:
                 break
             # The last token produced is not in the cache yet; the guesses before it are, and those after it go.
@@ -156,7 +158,7 @@ class FastEngine:
             if self._shares:
                 cache.cut(cached)
             waiting = np.asarray(generated[-1:], dtype=np.int32)
-        return np.asarray(generated, dtype=np.int32), recorder.targets[: len(generated)].cpu().numpy()
+        return np.asarray(generated, dtype=np.int32), np.concatenate(targets)
 
     def _guess(self, generated: Sequence[int], sources: Sequence[Sequence[int]] | None) -> IntArray:
         """Tokens to run ahead of what is known; one more than they are is produced, which must fit in the answer."""
@@ -178,11 +180,12 @@ class FastEngine:
 
     def _forward(
         self, ids: IntArray, cache: Any, cached: int, recorder: Recorder | None = None, rows: int = 0
-    ) -> list[int]:
+    ) -> tuple[list[int], IntArray]:
         """Run `ids` after the `cached` tokens of the cache, in pieces; record the last `rows` rows.
 
         Returns:
-            The tokens that the last `rows` rows produce.
+            The tokens that the last `rows` rows produce, and int32 [rows, A, H], where their heads look. They leave the
+            device together: one transfer for an answer whose guess was right.
         """
         tokens = torch.from_numpy(ids.astype(np.int64)).to(self._model.device)[None]
         first, last = 0, tokens.shape[1]
@@ -204,11 +207,12 @@ class FastEngine:
                 cache.cut(cached + first)
                 continue
             first = end
-        if recorder is None or logits is None:
-            return []
+        if recorder is None or recorder.targets is None or logits is None:
+            return [], np.empty((0, *self._shape[1:]), dtype=np.int32)
         recorder.count = 0
-        produced: list[int] = logits[0, -rows:].argmax(dim=-1).tolist()
-        return produced
+        produced = logits[0, -rows:].argmax(dim=-1).to(torch.int32)
+        both = torch.cat([produced[:, None], recorder.targets[:rows].flatten(1)], dim=1).cpu().numpy()
+        return both[:, 0].tolist(), both[:, 1:].reshape(rows, *self._shape[1:])
 
     def _piece_end(self, first: int, last: int, rows: int) -> int:
         """Where the piece that begins at `first` ends; the last piece holds all recorded rows.
