@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from rh_bench.errors import InputError
+from rh_bench.interchange.folder import is_import
 from rh_bench.records import Json
 from rh_bench.validate import validate_path
 
@@ -93,6 +94,8 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _reasons_against(folder: Path) -> tuple[str, ...]:
+    if is_import(folder):
+        return ("imported from another project's file: it has no events, so it is not ranked with runs",)
     if not (folder / "run.json").is_file():
         return ("unfinished: it has no run.json, which is written last",)
     problems = validate_path(folder)

@@ -1,4 +1,4 @@
-"""One check for whatever folder a user names: a run or a haystack set."""
+"""One check for whatever folder a user names: a run, a haystack set or an import."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from pathlib import Path
 
 from rh_bench.errors import InputError
 from rh_bench.files import shown
+from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.sets import check_set, is_set
 from rh_bench.validate import Problem, validate_path
 
 
 def check_folder(folder: Path) -> list[Problem]:
-    """Every problem of a run or a set; none if it is sound.
+    """Every problem of a run, a set or an import; none if it is sound.
 
     Raises:
         InputError: there is no such folder.
     """
     if not folder.is_dir():
         raise InputError("no such folder", where=shown(folder), mend="give the folder of a run or a set")
+    if is_import(folder):
+        return check_import(folder)
     return check_set(folder) if is_set(folder) else validate_path(folder)

@@ -77,6 +77,8 @@ def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 FOLDER = click.Path(path_type=Path)
+FOREIGN = ("seed", "duo", "qrhead", "profile")
+"""Formats of other projects that are read and written."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -385,30 +387,170 @@ def vars_of(problem: Any) -> dict[str, str]:
 @app.command(
     cls=Verb,
     examples="""rh-bench verify runs/org__model/0123456789abcdef
-                rh-bench verify runs/org__model/0123456789abcdef --json""",
+                rh-bench verify runs/org__model/0123456789abcdef --haystack sets/quick --model org/model
+                rh-bench verify runs/org__model/0123456789abcdef --haystack sets/quick --rerun 8 --report report.md""",
 )
 @click.argument("run", type=FOLDER)
+@click.option("--haystack", help="The set it was measured on: a folder, or REPO[@REVISION]. The run's own without it.")
+@click.option("--model", help="The model, where the run's own id is no Hub id: a folder or gguf:FILE.")
+@click.option("--rerun", type=click.IntRange(1, 10_000), help="Measure this many of its samples again, here.")
+@click.option("--salt", default="", help="Mixed into the choice of samples, so that nobody can choose them.")
+@click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
+@click.option("--report", type=FOLDER, help="Write the report as Markdown to this file.")
 @_json_option
-def verify(run: Path, as_json: bool) -> None:
-    """Verify RUN without trusting it, as far as that goes without its model.
+def verify(
+    run: Path,
+    haystack: str | None,
+    model: str | None,
+    rerun: int | None,
+    salt: str,
+    device: str,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Verify RUN without trusting it.
 
-    Two levels: valid (what `rh-bench validate` checks), and recomputed (heads.parquet and summary.json are what the
-    events give).
+    Three levels. valid: what `rh-bench validate` checks. recomputed: heads.parquet and summary.json are what the events
+    give, the samples are those of the set, and every prompt is reproduced with the model's tokenizer. rerun: samples
+    that the run could not choose are measured again here and agree. A level without evidence is not tried.
     """
-    from rh_bench.verify import verify_run
+    from rh_bench.verify import Evidence, verify_run
 
-    report = verify_run(run)
+    found = verify_run(run, Evidence(haystack, model, rerun or 0, salt, device))
+    if report is not None:
+        from rh_bench.files import atomic_write
+
+        atomic_write(report, found.to_markdown().encode())
     if as_json:
-        _print_json(report.to_json())
+        _print_json(found.to_json())
     else:
         console = out(soft_wrap=True)
-        for level in report.levels:
+        for level in found.levels:
             mark = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}[level.reached]
             console.print(f"{level.name}: {mark}")
             for reason in level.reasons:
                 console.print(f"  {escape(reason)}")
-    if any(level.reached is False for level in report.levels):
+    if any(level.reached is False for level in found.levels):
         raise CheckFailed(f"{run}: not verified")
+
+
+@app.command(
+    "import",
+    cls=Verb,
+    examples="""rh-bench import llama-2-7b-80k.json --model yaofu/llama-2-7b-80k --out runs
+                rh-bench import attn_patterns/Llama-3-8B-Instruct --format duo --out runs
+                rh-bench import Llama-3.1-8B-Instruct_qr_head.yaml --out runs""",
+)
+@click.argument("file", type=FOLDER)
+@click.option("--format", "format_name", type=click.Choice(FOREIGN), help="Guessed from the file without it.")
+@click.option("--model", help="The model's name, for a file that gives none.")
+@click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder of runs.")
+@_json_option
+def import_(file: Path, format_name: str | None, model: str | None, out_folder: Path, as_json: bool) -> None:
+    """Keep another project's FILE of head scores, marked as imported.
+
+    Formats: seed (the paper's released JSON), duo (DuoAttention's TSV or its folder), qrhead (YAML), profile
+    (retrieval-head-profile's JSON). An import has no events, so that it can be valid and nothing more.
+    """
+    from rh_bench.interchange.folder import import_file
+    from rh_bench.schema import load_json
+
+    folder = import_file(file, out_folder, format=format_name, model=model)
+    document = load_json(folder / "import.json")
+    if as_json:
+        _print_json({"folder": str(folder), **{k: v for k, v in document.items() if k != "extra"}})
+        return
+    console = out(soft_wrap=True)
+    grid, share = document["grid"], document["sparsity"]["share_above_0.1"]
+    shape = f"{grid['layers']} layers × {grid['heads_per_layer']} heads" if grid["layers"] else "grid unknown"
+    about = f"{document['counts']['heads']} {document['unit'].replace('_', '/')} heads, {shape}"
+    console.print(f"{document['format']}, {escape(str(document['model']['id'] or 'model unknown'))}: {about}")
+    if share["value"] is not None:
+        console.print(f"above 0.1: {share['value']:.1%}, at zero: {document['sparsity']['share_zero']['value']:.1%}")
+    for finding in document["findings"]:
+        console.print(f"[yellow]{finding['code']}:[/] {escape(finding['message'])}")
+    console.print(f"[green]The import:[/] {escape(str(folder))}")
+
+
+@app.command(
+    cls=Verb,
+    examples="""rh-bench export runs/org__model/0123456789abcdef --format qrhead --top 16 --out heads.yaml
+                rh-bench export runs/org__model/0123456789abcdef --format duo --reduce mean --out patterns
+                rh-bench export runs/org__model/0123456789abcdef --format eval-results --dataset org/set --out out""",
+)
+@click.argument("run", type=FOLDER)
+@click.option("--format", "format_name", type=click.Choice([*FOREIGN, "eee", "eval-results"]), required=True)
+@click.option("--out", "target", type=FOLDER, required=True, help="Folder; or the file, for formats of one file.")
+@click.option(
+    "--rule", type=click.Choice(["paper", "events"]), default="paper", show_default=True, help="Scoring rule."
+)
+@click.option("--threshold", type=float, default=0.1, show_default=True, help="Heads above it are chosen.")
+@click.option("--top", type=click.IntRange(1, 100_000), help="Choose this many of the strongest heads instead.")
+@click.option(
+    "--reduce",
+    type=click.Choice(["max", "mean"]),
+    default="max",
+    show_default=True,
+    help="For duo: what query heads of one key/value head become.",
+)
+@click.option("--dataset", help="For eval-results: the benchmark's repository, org/name.")
+@_json_option
+def export(
+    run: Path,
+    format_name: str,
+    target: Path,
+    rule: Any,
+    threshold: float,
+    top: int | None,
+    reduce: str,
+    dataset: str | None,
+    as_json: bool,
+) -> None:
+    """Write RUN (or an import) in another project's format, and say what that format cannot carry.
+
+    eee is a record of Every Eval Ever; eval-results is an entry for .eval_results/ in the model's repository.
+    """
+    from rh_bench.interchange.export import export_run, write_files
+
+    written = export_run(run, format_name, rule=rule, threshold=threshold, top=top, reduce=reduce, dataset=dataset)
+    paths = write_files(written, target)
+    if as_json:
+        _print_json({"files": [str(path) for path in paths], "losses": list(written.losses)})
+        return
+    console = out(soft_wrap=True)
+    if written.losses:
+        console.print(f"[yellow]not carried:[/] {escape('; '.join(written.losses))}")
+    for path in paths:
+        console.print(f"[green]written:[/] {escape(str(path))}")
+
+
+@app.command(
+    cls=Verb,
+    examples="""rh-bench audit llama-2-7b-80k.json
+                rh-bench audit profile.json --json""",
+)
+@click.argument("file", type=FOLDER)
+@click.option("--format", "format_name", type=click.Choice(FOREIGN), help="Guessed from the file without it.")
+@_json_option
+def audit(file: Path, format_name: str | None, as_json: bool) -> None:
+    """Say what is wrong with another project's FILE of head scores. Exit status 1 if anything is."""
+    from rh_bench.interchange.audit import audit_file
+
+    report = audit_file(file, format_name)
+    if as_json:
+        findings = [{"code": finding.code, "message": finding.message} for finding in report.findings]
+        heads = {"heads": len(report.heads.heads), "samples": report.heads.samples, "model": report.heads.model}
+        _print_json({"file": str(file), "format": report.format, **heads, "findings": findings})
+    else:
+        console = out(soft_wrap=True)
+        samples = f", {report.heads.samples} samples" if report.heads.samples else ""
+        console.print(f"{escape(str(file))}: {report.format}, {len(report.heads.heads)} heads{samples}")
+        for finding in report.findings:
+            console.print(f"  [yellow]{finding.code}[/]  {escape(finding.message)}")
+        if not report.findings:
+            console.print("  nothing found")
+    if report.findings:
+        raise CheckFailed(f"{file}: {len(report.findings)} findings")
 
 
 @app.command(cls=Verb, examples="rh-bench leaderboard runs --out site")

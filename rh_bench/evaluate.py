@@ -99,7 +99,7 @@ def evaluate(request: Request, on_step: OnStep | None = None, on_stage: OnStage 
     _refuse_light_install()
     say = on_stage or (lambda words: None)
     say("Reading the haystack set")
-    haystacks, location, commit = _find_set(request.haystack)
+    haystacks, location, commit = find_set(request.haystack)
     samples, grid = choose_samples(haystacks, request)
     say("Loading the model")
     from rh_bench.models import load_model
@@ -321,8 +321,12 @@ def refuse_beyond_window(samples: Sequence[Sample], window: int | None, max_new_
         )
 
 
-def _find_set(text: str) -> tuple[HaystackSet, str, str | None]:
-    """The set, its name for run.json, and its commit on the Hub."""
+def find_set(text: str) -> tuple[HaystackSet, str, str | None]:
+    """The set at a folder or in a repository, its name for run.json, and its commit on the Hub.
+
+    Raises:
+        InputError: it cannot be had, or something is wrong with it.
+    """
     path = Path(text).expanduser()
     if path.exists() or text.startswith((".", "/", "~")) or text.count("/") != 1:
         return read_set(path), path.resolve().name, None

@@ -182,7 +182,7 @@ def load_model(
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     source = resolve_model(text, trust_remote_code=trust_remote_code)
     tokenizer = _tokenizer(source, trust_remote_code)
-    config = _config(source, trust_remote_code)
+    config = read_config(source, trust_remote_code)
     memory = None
     if positions is not None:
         width = getattr(torch, name).itemsize
@@ -195,7 +195,12 @@ def load_model(
     return LoadedModel(model, tokenizer, source, find_layers(model), name, torch_device.type, device_name, memory)
 
 
-def _config(source: ModelSource, trust_remote_code: bool) -> Any:
+def read_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
+    """A model's configuration, as transformers loads it.
+
+    Raises:
+        InputError: it cannot be read, or the model is an encoder-decoder.
+    """
     from transformers import AutoConfig
 
     options: dict[str, Any] = {"gguf_file": source.gguf_file} if source.gguf_file else {}

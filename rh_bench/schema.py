@@ -21,7 +21,7 @@ from rh_bench.errors import InputError
 from rh_bench.files import shown
 from rh_bench.records import Json
 
-KINDS = {"run": (1, 0), "summary": (1, 0), "manifest": (1, 0)}
+KINDS = {"run": (1, 0), "summary": (1, 0), "manifest": (1, 0), "import": (1, 0)}
 """Document kinds and the newest schema version of each that this package reads."""
 MAX_JSON_BYTES = 64 << 20
 _MAX_DEPTH = 64
@@ -34,8 +34,12 @@ _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def load_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+def load_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES, constant: Callable[[str], object] | None = None) -> Any:
     """Read JSON that may be hostile.
+
+    Args:
+        max_bytes: a larger file is refused.
+        constant: what becomes of NaN and Infinity, which are refused without it.
 
     Raises:
         InputError: it cannot be read, is not UTF-8, larger than `max_bytes`, nested deeper than 64, has a key twice,
@@ -51,15 +55,15 @@ def load_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES) -> Any:
     if len(data) > max_bytes:
         raise InputError(f"is larger than {max_bytes} bytes", where=shown(path))
     try:
-        return parse_json(data.decode("utf-8"))
+        return parse_json(data.decode("utf-8"), constant)
     except UnicodeDecodeError as error:
         raise InputError(f"is not UTF-8 text (byte {error.start})", where=shown(path)) from None
     except (ValueError, RecursionError) as error:
         raise InputError(f"is not acceptable JSON ({error})", where=shown(path)) from None
 
 
-def parse_json(text: str) -> Any:
-    """Strict JSON.
+def parse_json(text: str, constant: Callable[[str], object] | None = None) -> Any:
+    """Strict JSON; `constant` as in :func:`load_json`.
 
     Raises:
         ValueError: see :func:`load_json`.
@@ -68,7 +72,7 @@ def parse_json(text: str) -> Any:
     document = json.loads(
         text,
         object_pairs_hook=_unique_keys,
-        parse_constant=_no_constant,
+        parse_constant=constant or _no_constant,
         parse_int=_bounded_integer,
         parse_float=_finite_float,
     )

@@ -1,27 +1,32 @@
-"""How far a run can be believed without its model.
+"""How far a run can be believed, from the lowest level up.
 
-The first two levels of verification: *valid* (the run is well formed and agrees with itself), and *recomputed* (its
-scores are what its events give).
+*valid*: it is well formed and agrees with itself. *recomputed*: its scores are what its events give, its samples are
+those of the set, and every prompt is reproduced with the model's tokenizer. *rerun*: samples that its maker could not
+choose, measured again here, agree. A level for which there is no evidence is not reached, and says why.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rh_bench.errors import InputError
+from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.records import Json
-from rh_bench.runs import derive_outputs, read_run
+from rh_bench.runs import Run, derive_outputs, read_run
 from rh_bench.validate import validate_path
+
+_MOST_REASONS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level: `reached` is None where a lower level failed, so that it was not tried."""
+    """One level: `reached` is None where it was not tried, because a lower level failed or there is no evidence."""
 
     name: str
     reached: bool | None
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +44,113 @@ class Verification:
             ],
         }
 
+    def to_markdown(self) -> str:
+        """A report for a pull request. What comes from the run stands in code spans, so that none of it is markup."""
+        marks = {True: "✅ yes", False: "❌ no", None: "– not tried"}
+        lines = [f"### Verification of {_code('/'.join(self.folder.resolve().parts[-2:]))}", "", "| level | reached |"]
+        lines += ["|---|---|", *(f"| {level.name} | {marks[level.reached]} |" for level in self.levels)]
+        for level in self.levels:
+            if level.reasons:
+                lines += ["", f"**{level.name}**", "", *(f"* {_code(reason)}" for reason in level.reasons)]
+        return "\n".join(lines) + "\n"
 
-def verify_run(folder: Path) -> Verification:
-    """Verify a run as far as its own files go.
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What to verify with; what is None or 0 is taken from the run, or left untried."""
+
+    haystack: str | None = None
+    """Folder of the set, or its repository."""
+    model: str | None = None
+    """As of `rh-bench evaluate`."""
+    rerun: int = 0
+    """How many samples to measure again."""
+    salt: str = ""
+    """Mixed into the choice of samples. The bytes of a run can be varied until they choose pleasant samples; a salt of
+    the verifier's own, told afterwards, cannot be known before."""
+    device: str = "auto"
+
+
+def verify_run(folder: Path, evidence: Evidence | None = None) -> Verification:
+    """Verify a run, or an import as far as that goes.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder, or what was named as evidence cannot be had.
     """
+    evidence = evidence or Evidence()
     if not folder.is_dir():
         raise InputError("no such folder", where=folder, mend="give a finished run's folder")
-    problems = tuple(f"{p.file}{'#' + p.pointer if p.pointer else ''}: {p.message}" for p in validate_path(folder))
-    valid = Level("valid", not problems, problems)
-    if problems:
-        return Verification(folder, (valid, Level("recomputed", None, ("the run is not valid",))))
-    return Verification(folder, (valid, _recomputed(folder)))
+    imported = is_import(folder)
+    found = check_import(folder) if imported else validate_path(folder)
+    problems = tuple(f"{p.file}{'#' + p.pointer if p.pointer else ''}: {p.message}" for p in found)
+    levels = [Level("valid", not problems, problems)]
+    if imported and not problems:
+        reason = "imported from another project's file: there are no events to compute anything from"
+        levels += [Level("recomputed", None, (reason,)), Level("rerun", None, (reason,))]
+    else:
+        steps: tuple[tuple[str, Callable[[Run, Evidence], Level]], ...] = (
+            ("recomputed", _recomputed),
+            ("rerun", _rerun),
+        )
+        run = None if problems else read_run(folder)
+        for name, step in steps:
+            if run is None or levels[-1].reached is False:
+                levels.append(Level(name, None, (f"the run is not {levels[-1].name}",)))
+                run = None
+            else:
+                levels.append(step(run, evidence))
+    return Verification(folder, tuple(levels))
 
 
-def _recomputed(folder: Path) -> Level:
-    run = read_run(folder)
-    differing = tuple(
+def _recomputed(run: Run, evidence: Evidence) -> Level:
+    differing = [
         f"{name} is not what the events give"
         for name, data in derive_outputs(run.document, run.layers, run.results).items()
-        if (folder / name).read_bytes() != data
-    )
-    return Level("recomputed", not differing, differing)
+        if (run.folder / name).read_bytes() != data
+    ]
+    if differing:
+        return Level("recomputed", False, tuple(differing))
+    missing = _missing_evidence(run, evidence)
+    if missing:
+        return Level("recomputed", None, ("heads.parquet and summary.json are what the events give", missing))
+    from rh_bench.reproduce import prompt_problems
+
+    problems = prompt_problems(run, evidence.haystack, evidence.model)
+    return Level("recomputed", not problems, _first(problems))
+
+
+def _rerun(run: Run, evidence: Evidence) -> Level:
+    if not evidence.rerun:
+        return Level("rerun", None, ("no samples were to be measured again; ask with --rerun N",))
+    missing = _missing_evidence(run, evidence)
+    if missing:
+        return Level("rerun", None, (missing,))
+    from rh_bench.reproduce import rerun
+
+    agreed, words = rerun(run, evidence.haystack, evidence.model, evidence.rerun, evidence.salt, evidence.device)
+    return Level("rerun", agreed, _first(words))
+
+
+def _missing_evidence(run: Run, evidence: Evidence) -> str | None:
+    """Why the prompts cannot be reproduced, if they cannot."""
+    model, haystack = run.document["model"], run.document["haystack"]
+    if evidence.haystack is None and haystack["revision"] is None:
+        return "its prompts were not reproduced: it was measured on a local set; name a copy with --haystack"
+    if evidence.model is None and model["source"] != "hub":
+        return "its prompts were not reproduced: its model is a local file; name a copy with --model"
+    return None
+
+
+def _first(words: list[str]) -> tuple[str, ...]:
+    more = [f"and {len(words) - _MOST_REASONS} more"] if len(words) > _MOST_REASONS else []
+    return tuple(words[:_MOST_REASONS] + more)
+
+
+def _code(text: str) -> str:
+    """A Markdown code span of any text: on one line, in more backticks than it holds."""
+    flat = " ".join(text.split())
+    fence = "`"
+    while fence in flat:
+        fence += "`"
+    space = " " if flat.startswith("`") or flat.endswith("`") else ""
+    return f"{fence}{space}{flat}{space}{fence}"

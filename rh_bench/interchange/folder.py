@@ -1,0 +1,269 @@
+"""An import on disk: `<root>/<model>/<import id>/` with `import.json`, `heads.parquet` and, where the file has scores
+of single samples, `instances.parquet`. `import.json` is written last; the same file gives the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import rh_bench.interchange.audit as auditing
+from rh_bench.errors import InputError
+from rh_bench.files import atomic_write, regular_file, sha256_file, shown
+from rh_bench.interchange.records import HeadList
+from rh_bench.records import Json
+from rh_bench.runs import model_slug
+from rh_bench.schema import dump_json, load_json, validate_document
+from rh_bench.tables import read_table, table_bytes
+from rh_bench.validate import Problem
+
+DOCUMENT = "import.json"
+_NO_INTERVAL = "no interval: samples of a foreign file carry no labels to resample within"
+
+
+def _column(name: str, kind: pa.DataType, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable)
+
+
+HEADS = pa.schema(
+    [
+        _column("layer", pa.int16()),
+        _column("head", pa.int16()),
+        _column("value", pa.float64(), nullable=True),
+        _column("selected", pa.bool_(), nullable=True),
+        _column("place", pa.int32(), nullable=True),
+        _column("n", pa.int32()),
+    ]
+)
+"""`place` is a chosen head's position in the file's own list, from 0."""
+INSTANCES = pa.schema(
+    [
+        _column("layer", pa.int16()),
+        _column("head", pa.int16()),
+        _column("sample", pa.int32()),
+        _column("score", pa.float64()),
+    ]
+)
+TABLES = {"heads.parquet": HEADS, "instances.parquet": INSTANCES}
+
+
+def is_import(folder: Path) -> bool:
+    """Whether `folder` holds an import rather than a run or a set."""
+    return (folder / DOCUMENT).exists()
+
+
+def import_file(path: Path, out: Path, *, format: str | None = None, model: str | None = None) -> Path:
+    """Read a foreign file and keep it below `out`. Returns the import's folder.
+
+    Args:
+        model: the model's name, for files that give none.
+
+    Raises:
+        InputError: the file is of no known format, or the folder cannot be written.
+    """
+    audit = auditing.audit_file(path, format)
+    source = _main_file(path)
+    heads, named_by = audit.heads, "file" if audit.heads.model else None
+    if model is not None:
+        named_by = "importer"
+    name = model or heads.model
+    digest = sha256_file(source)
+    identity = hashlib.sha256(f"{audit.format}\n{name or ''}\n{digest}".encode()).hexdigest()[:16]
+    slug = model_slug(name or source.stem)
+    tables = {file: table_bytes(table) for file, table in _tables(heads).items()}
+    document: Json = {
+        "schema": "rh_bench/import",
+        "schema_version": "1.0",
+        "import_id": identity,
+        "origin": "imported",
+        "format": audit.format,
+        "source": {"name": shown(source.name), "sha256": digest, "bytes": source.stat().st_size},
+        "model": {"id": name, "named_by": named_by, "slug": slug},
+        "unit": heads.unit,
+        "measure": heads.measure,
+        "grid": {"layers": heads.layers, "heads_per_layer": heads.heads_per_layer},
+        "counts": {
+            "heads": len(heads.heads),
+            "selected": None if heads.selected is None else len(heads.selected),
+            "samples": heads.samples,
+        },
+        "sparsity": {
+            "share_above_0.1": _share(heads, lambda value: value > 0.1),
+            "share_zero": _share(heads, lambda value: value == 0),
+        },
+        "findings": [{"code": finding.code, "message": finding.message} for finding in audit.findings],
+        "extra": dict(heads.extra),
+        "files": {file: hashlib.sha256(data).hexdigest() for file, data in tables.items()},
+    }
+    wrong = validate_document(document, "import")
+    if wrong:
+        raise InputError(f"cannot be kept as an import: {wrong[0][1]}", where=f"{shown(path)}#{wrong[0][0]}")
+    folder = out / slug / identity
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
+    for file, data in tables.items():
+        atomic_write(folder / file, data)
+    atomic_write(folder / DOCUMENT, dump_json(document))
+    return folder
+
+
+def _main_file(path: Path) -> Path:
+    return path / "full_attention_heads.tsv" if path.is_dir() else path
+
+
+def _share(heads: HeadList, wanted: Any) -> Json:
+    share: float | None = None
+    reason = _NO_INTERVAL
+    if heads.measure != "score" or heads.values is None:
+        reason = "the file has no scores"
+    elif any(math.isnan(value) for value in heads.values):
+        reason = "some heads have no sample"
+    else:
+        share = round(sum(map(wanted, heads.values)) / len(heads.values), 9)
+    return {"value": share, "low": None, "high": None, "n": heads.samples or 0, "reason": reason}
+
+
+def _tables(heads: HeadList) -> dict[str, pa.Table]:
+    places = {head: place for place, head in enumerate(heads.order or ())}
+    values: list[float | None] = [None] * len(heads.heads)
+    if heads.values is not None:
+        values = [None if math.isnan(value) else value for value in heads.values]
+    counts = [len(row) for row in heads.instances] if heads.instances is not None else [0] * len(heads.heads)
+    columns: list[Any] = [
+        [layer for layer, _ in heads.heads],
+        [head for _, head in heads.heads],
+        values,
+        [None if heads.selected is None else head in heads.selected for head in heads.heads],
+        [places.get(head) for head in heads.heads],
+        counts,
+    ]
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, HEADS, strict=True)]
+    tables = {"heads.parquet": pa.Table.from_arrays(arrays, schema=HEADS)}
+    if heads.instances is not None:
+        numbers: list[Any] = [
+            np.repeat([layer for layer, _ in heads.heads], counts),
+            np.repeat([head for _, head in heads.heads], counts),
+            np.concatenate([np.arange(count) for count in counts]),
+            np.concatenate([np.asarray(row, dtype=np.float64) for row in heads.instances]),
+        ]
+        arrays = [pa.array(column, type=field.type) for column, field in zip(numbers, INSTANCES, strict=True)]
+        tables["instances.parquet"] = pa.Table.from_arrays(arrays, schema=INSTANCES)
+    return tables
+
+
+def read_import(folder: Path) -> HeadList:
+    """An import as it was read from its file.
+
+    Raises:
+        InputError: it is damaged; names the file and the place.
+    """
+    problems = check_import(folder)
+    if problems:
+        first = problems[0]
+        raise InputError(first.message, where=f"{shown(folder / first.file)}{first.pointer and '#' + first.pointer}")
+    document = load_json(folder / DOCUMENT)
+    rows = read_table(folder / "heads.parquet", HEADS).to_pylist()
+    heads = tuple((row["layer"], row["head"]) for row in rows)
+    placed = sorted((row["place"], (row["layer"], row["head"])) for row in rows if row["place"] is not None)
+    chosen = (
+        None
+        if document["counts"]["selected"] is None
+        else frozenset((row["layer"], row["head"]) for row in rows if row["selected"])
+    )
+    values = None
+    if document["measure"] != "membership":
+        values = tuple(math.nan if row["value"] is None else row["value"] for row in rows)
+    return HeadList(
+        format=document["format"],
+        model=document["model"]["id"],
+        unit=document["unit"],
+        measure=document["measure"],
+        layers=document["grid"]["layers"],
+        heads_per_layer=document["grid"]["heads_per_layer"],
+        heads=heads,
+        values=values,
+        selected=chosen,
+        instances=_instances(folder, [row["n"] for row in rows]) if "instances.parquet" in document["files"] else None,
+        order=tuple(head for _, head in placed) or None,
+        extra=document["extra"],
+    )
+
+
+def _instances(folder: Path, counts: list[int]) -> tuple[tuple[float, ...], ...]:
+    scores = read_table(folder / "instances.parquet", INSTANCES).column("score").to_numpy()
+    ends = np.cumsum([0, *counts])
+    return tuple(tuple(scores[first:last].tolist()) for first, last in pairwise(ends))
+
+
+def check_import(folder: Path) -> list[Problem]:
+    """Every problem of an import; none if it is sound."""
+    return list(_problems(folder))
+
+
+def _problems(folder: Path) -> Iterator[Problem]:
+    try:
+        document = load_json(regular_file(folder, DOCUMENT))
+    except InputError as error:
+        yield Problem(DOCUMENT, "", error.problem)
+        return
+    wrong = [Problem(DOCUMENT, pointer, message) for pointer, message in validate_document(document, "import")]
+    yield from wrong
+    if wrong:
+        return
+    names = {DOCUMENT, *document["files"]}
+    yield from (
+        Problem(shown(child.name), "", "does not belong to an import")
+        for child in sorted(folder.iterdir())
+        if child.name not in names
+    )
+    tables = {}
+    for name, digest in document["files"].items():
+        try:
+            if sha256_file(regular_file(folder, name)) != digest:
+                yield Problem(DOCUMENT, f"/files/{name}", "the file's hash differs")
+                continue
+            tables[name] = read_table(folder / name, TABLES[name])
+        except InputError as error:
+            yield Problem(name, "", error.problem)
+    if len(tables) == len(document["files"]):
+        yield from _cross_check(document, tables)
+
+
+def _cross_check(document: Json, tables: Mapping[str, pa.Table]) -> Iterator[Problem]:
+    """The tables agree with the document, and means are those of their samples."""
+    rows = tables["heads.parquet"].to_pylist()
+    heads = [(row["layer"], row["head"]) for row in rows]
+    if heads != sorted(set(heads)):
+        yield Problem("heads.parquet", "", "heads must be sorted and named once")
+    if len(rows) != document["counts"]["heads"]:
+        yield Problem(DOCUMENT, "/counts/heads", f"heads.parquet has {len(rows)} rows")
+    if any(not math.isfinite(row["value"]) for row in rows if row["value"] is not None):
+        yield Problem("heads.parquet", "/value", "must be finite")
+    instances = tables.get("instances.parquet")
+    if instances is None:
+        return
+    counts = np.array([row["n"] for row in rows], dtype=np.int64)
+    layer, head, score = (instances.column(name).to_numpy() for name in ("layer", "head", "score"))
+    if (counts < 0).any() or counts.sum() != len(score):
+        yield Problem("instances.parquet", "", f"has {len(score)} rows, heads.parquet counts {counts.sum()}")
+        return
+    wanted = np.repeat(np.array(heads, dtype=np.int64).reshape(-1, 2), counts, axis=0)
+    if not (np.array_equal(layer, wanted[:, 0]) and np.array_equal(head, wanted[:, 1])):
+        yield Problem("instances.parquet", "", "its rows must follow the heads of heads.parquet")
+        return
+    ends = np.cumsum([0, *counts])
+    for row, first, last in zip(rows, ends[:-1], ends[1:], strict=True):
+        mean = math.fsum(score[first:last].tolist()) / (last - first) if last > first else None
+        if row["value"] != mean:
+            yield Problem(
+                "heads.parquet", "/value", f"head {row['layer']}-{row['head']} is not the mean of its samples"
+            )
+            return

@@ -1,0 +1,201 @@
+"""Doing a run's work again: its prompts with the model's tokenizer, some of its samples with the model.
+
+The set and the model that are named here must be the very ones of the run: by manifest and by revision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rh_bench.errors import InputError
+from rh_bench.evaluate import Request, choose_samples, find_set
+from rh_bench.events import copy_events
+from rh_bench.files import sha256_file
+from rh_bench.prompts import PromptBuilder
+from rh_bench.records import Layer, Prompt, Sample, SampleResult
+from rh_bench.runs import Run
+from rh_bench.sets import HaystackSet
+
+if TYPE_CHECKING:
+    from rh_bench.models import LoadedModel
+
+TOLERANCE = {"float32": (0.9, 0.95), "bfloat16": (0.75, 0.8), "float16": (0.75, 0.8)}
+"""By type of the run: least share of answers that must be equal, and least share of events (in both of those in either)
+over all samples measured again. On one machine float32 gives equal events; other kernels round otherwise, so that near
+ties fall otherwise. Half types on one processor gave 0.96 and 0.94 against float32 (docs/speed.md)."""
+
+
+def prompt_problems(run: Run, haystack: str | None, model: str | None) -> list[str]:
+    """What of a run's samples cannot be reproduced from its set and its model's tokenizer: nothing if all can."""
+    from rh_bench.models import load_tokenizer, read_config, resolve_model
+
+    haystacks, wrong = _set_of(run, haystack)
+    source = resolve_model(model or _hub_model(run))
+    wrong += _model_problems(run, source.revision, read_config(source))
+    if wrong:
+        return wrong
+    tokenizer, _ = load_tokenizer(model or _hub_model(run))
+    wrong = _sample_problems(run, haystacks)
+    if wrong:
+        return wrong
+    builder = _builder(run, haystacks, tokenizer)
+    return [
+        f"sample {result.sample.sample_id}: {problem}"
+        for result in run.results
+        for problem in _prompt_problems(builder, result)
+    ]
+
+
+def rerun(
+    run: Run, haystack: str | None, model: str | None, count: int, salt: str, device: str
+) -> tuple[bool, list[str]]:
+    """Measure `count` samples again and compare.
+
+    Returns:
+        Whether they agree within TOLERANCE, and what was found, in words.
+    """
+    from rh_bench.engines import make_engine
+    from rh_bench.engines.base import stop_rule
+    from rh_bench.models import load_model
+
+    dtype = run.document["protocol"]["dtype"]
+    chosen = choose(run, count, salt)
+    limit = run.document["protocol"]["max_new_tokens"]
+    longest = max(result.sample.length for result in chosen) + limit
+    loaded = load_model(model or _hub_model(run), dtype=dtype, device=device, positions=longest)
+    haystacks, wrong = _set_of(run, haystack)
+    wrong += _model_problems(run, loaded.source.revision, loaded.model.config)
+    wrong += _layer_problems(run.layers, loaded)
+    if wrong:
+        return False, wrong
+    builder = _builder(run, haystacks, loaded.tokenizer)
+    prompts = [builder.build(result.sample) for result in chosen]
+    stop = stop_rule(loaded.model, loaded.tokenizer, builder.text if builder.stops_at_newline else None)
+    chunk = loaded.memory.chunk if loaded.memory else None
+    engine = make_engine("fast", loaded.model, loaded.layers, stop, max_new_tokens=limit, chunk=chunk)
+    again = {decoded.sample_id: decoded for decoded in engine.decode(prompts)}
+    return _compare(run, chosen, prompts, again, dtype, salt)
+
+
+def _compare(
+    run: Run, chosen: list[SampleResult], prompts: list[Prompt], again: Any, dtype: str, salt: str
+) -> tuple[bool, list[str]]:
+    equal, both, either, differing = 0, 0, 0, []
+    for result, prompt in zip(chosen, prompts, strict=True):
+        decoded = again[result.sample.sample_id]
+        same = decoded.generated.tolist() == list(result.generated_ids)
+        events = {tuple(row) for row in copy_events(prompt, decoded, run.layers).tolist()}
+        claimed = {tuple(row) for row in result.events.tolist()}
+        equal += same
+        both += len(events & claimed)
+        either += len(events | claimed)
+        if not same or events != claimed:
+            answers = "equal answers" if same else "another answer"
+            shared = f"{len(events & claimed)} events in both of {len(claimed)} claimed and {len(events)} found"
+            differing.append(f"sample {result.sample.sample_id}: {answers}, {shared}")
+    least_answers, least_events = TOLERANCE[dtype]
+    share = both / either if either else 1.0
+    agreed = equal >= least_answers * len(chosen) and share >= least_events
+    ids = ", ".join(result.sample.sample_id for result in chosen[:10])
+    words = [
+        f"{equal} of {len(chosen)} answers equal (at least {least_answers:.0%} needed)",
+        f"{both} of {either} events in both ({share:.1%}; at least {least_events:.0%} needed for {dtype})",
+        f"samples chosen by the SHA-256 of run.json and the salt {salt!r}: {ids}{' …' if len(chosen) > 10 else ''}",
+        *differing,
+    ]
+    return agreed, words
+
+
+def choose(run: Run, count: int, salt: str) -> list[SampleResult]:
+    """Samples in an order that the bytes of run.json (which hold the hash of every other file) and a salt decide."""
+    seed = f"{sha256_file(run.folder / 'run.json')}\n{salt}\n"
+
+    def place(result: SampleResult) -> str:
+        return hashlib.sha256((seed + result.sample.sample_id).encode()).hexdigest()
+
+    chosen = sorted(run.results, key=place)[:count]
+    if not chosen:
+        raise InputError("has no samples to measure again", where=run.folder)
+    return chosen
+
+
+def _set_of(run: Run, haystack: str | None) -> tuple[HaystackSet, list[str]]:
+    named = run.document["haystack"]
+    haystacks = find_set(haystack or f"{named['location']}@{named['revision']}")[0]
+    if haystacks.manifest_sha256 != named["manifest_sha256"]:
+        return haystacks, ["this is another set than the run's: the SHA-256 of its manifest.json differs"]
+    return haystacks, []
+
+
+def _hub_model(run: Run) -> str:
+    return f"{run.document['model']['id']}@{run.document['model']['revision']}"
+
+
+def _model_problems(run: Run, revision: str, config: Any) -> list[str]:
+    """The revision, and what the model's configuration says of its layers and heads."""
+    if revision != run.document["model"]["revision"]:
+        return ["this is another model than the run's: its revision differs"]
+    from rh_bench.memory import model_shape
+
+    shape, text = model_shape(config, 0), config.get_text_config(decoder=True)
+    layers = int(getattr(text, "num_hidden_layers", 0) or getattr(text, "n_layer", 0))
+    problems = []
+    if layers and layers != len(run.layers):
+        problems.append(f"run.json has {len(run.layers)} layers, the model's configuration {layers}")
+    heads = max((layer.query_heads for layer in run.layers), default=0)
+    if heads != shape.query_heads:
+        problems.append(f"run.json has {heads} query heads a layer, the model's configuration {shape.query_heads}")
+    return problems
+
+
+def _layer_problems(layers: tuple[Layer, ...], loaded: LoadedModel) -> list[str]:
+    return [] if layers == loaded.layers else ["the layers in run.json are not those of the model"]
+
+
+def _sample_problems(run: Run, haystacks: HaystackSet) -> list[str]:
+    """The run has every sample that its protocol names, and no other: none was dropped, none made up."""
+    grid = run.document["protocol"]["grid"]
+    request = Request(
+        model="",
+        haystack=run.document["haystack"]["location"],
+        out=Path(),
+        lengths=_tuple(grid["lengths"]),
+        depths=_tuple(grid["depths"]),
+        needles=_tuple(grid["needles"]),
+        limit=grid["limit"],
+    )
+    expected = {sample.sample_id: sample for sample in choose_samples(haystacks, request)[0]}
+    found: dict[str, Sample] = {result.sample.sample_id: result.sample for result in run.results}
+    problems = [f"sample {name} is missing" for name in expected if name not in found]
+    problems += [f"sample {name} is not in the set" for name in found if name not in expected]
+    return problems + [
+        f"sample {name} is another one in the set"
+        for name in found
+        if name in expected and found[name] != expected[name]
+    ]
+
+
+def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:
+    return tuple(values) if values is not None else None
+
+
+def _builder(run: Run, haystacks: HaystackSet, tokenizer: Any) -> PromptBuilder:
+    needles = {result.sample.needle_id for result in run.results}
+    used = {key: needle for key, needle in haystacks.needles_by_id.items() if key in needles}
+    texts = {needle.haystack_id: haystacks.texts[needle.haystack_id] for needle in used.values()}
+    return PromptBuilder(tokenizer, texts, used, run.document["protocol"]["template"])
+
+
+def _prompt_problems(builder: PromptBuilder, result: SampleResult) -> Iterator[str]:
+    prompt = builder.build(result.sample)
+    if prompt.sha256 != result.prompt_sha256:
+        yield "its prompt is not reproduced"
+    if (prompt.insert_at, prompt.span_start) != (result.insert_at, result.span_start):
+        yield "its needle stands elsewhere"
+    if tuple(prompt.span_ids.tolist()) != result.span_ids or prompt.answer != result.answer:
+        yield "its answer is another one"
+    if builder.text(list(result.generated_ids)) != result.text:
+        yield "its text is not what its tokens say"
