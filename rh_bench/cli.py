@@ -435,6 +435,41 @@ def verify(
 
 
 @app.command(
+    cls=Verb,
+    examples="""rh-bench publish sets/quick --repo org/niah-quick --dry-run
+                rh-bench publish sets/quick --repo org/niah-quick --tag v1""",
+)
+@click.argument("folder", type=FOLDER)
+@click.option("--repo", required=True, help="The dataset repository, org/name; made if it is not there.")
+@click.option("--tag", help="Name the published commit, as in v1. A tag is never moved.")
+@click.option("--private", is_flag=True, help="Make the repository private, if it is made.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+@_json_option
+def publish(folder: Path, repo: str, tag: str | None, private: bool, dry_run: bool, as_json: bool) -> None:
+    """Publish a haystack set as a dataset of the Hub, which `load_dataset` reads without rh_bench.
+
+    The set is checked first. Publishing again what is there already changes nothing. Needs a token that may write:
+    `hf auth login`, or HF_TOKEN.
+    """
+    from rh_bench.publish import publish_set
+
+    report = publish_set(folder, repo, tag=tag, private=private, dry_run=dry_run)
+    if as_json:
+        _print_json(report.to_json())
+        return
+    console = out(soft_wrap=True)
+    for name in report.sent:
+        console.print(f"{'would send' if dry_run else 'sent'}: {escape(name)}")
+    for name in report.removed:
+        console.print(f"{'would remove' if dry_run else 'removed'}: {escape(name)}")
+    if not report.sent and not report.removed:
+        console.print("nothing to send: the repository holds this set already")
+    if report.commit:
+        tagged = f", tagged {escape(report.tag)}" if report.tag else ""
+        console.print(f"[green]The set:[/] {escape(report.address)} at {report.commit}{tagged}")
+
+
+@app.command(
     "import",
     cls=Verb,
     examples="""rh-bench import llama-2-7b-80k.json --model yaofu/llama-2-7b-80k --out runs

@@ -1,4 +1,4 @@
-"""The one door to the Hugging Face Hub: no other module of rh_bench imports huggingface_hub.
+"""The door to the Hugging Face Hub: only this module, which reads, and `hub_write` import huggingface_hub.
 
 A download gives a folder and the full commit it was taken from, so that what was measured can be named for good. What
 is in the local cache is used as it is when the Hub is out of reach (or `HF_HUB_OFFLINE=1` is set).
@@ -6,8 +6,12 @@ is in the local cache is used as it is when the Hub is out of reach (or `HF_HUB_
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,7 +99,8 @@ def fetch_set(
     Raises:
         InputError: the repository cannot be had, or holds no haystack set.
     """
-    folder, commit = _download(ref, "dataset", SET_FILES, (), cache_dir, endpoint, token)
+    snapshot, commit = _download(ref, "dataset", SET_FILES, (), cache_dir, endpoint, token)
+    folder = _without_links(snapshot, _sets_folder(cache_dir) / snapshot.parents[1].name / commit)
     if not (folder / "manifest.json").is_file():
         raise InputError(
             "holds no manifest.json, so it is not a haystack set of rh-bench",
@@ -103,6 +108,42 @@ def fetch_set(
             mend="name a repository that `rh-bench publish` made, or build a set with `rh-bench build`",
         )
     return folder, commit
+
+
+def _sets_folder(cache_dir: Path | None) -> Path:
+    from huggingface_hub import constants
+
+    return (cache_dir or Path(constants.HF_HOME)) / "rh_bench"
+
+
+def _without_links(snapshot: Path, folder: Path) -> Path:
+    """The files of a snapshot as plain files. In the client's cache they are symbolic links, which no reader of ours
+    follows, because a set from anywhere else could lead out of its folder with one.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    names = sorted(path.relative_to(snapshot) for path in snapshot.rglob("*") if path.is_file())
+    if folder.is_dir() and all((folder / name).is_file() for name in names):
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as made:
+            fresh = Path(made) / folder.name
+            fresh.mkdir()
+            for name in names:
+                target = fresh / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.link((snapshot / name).resolve(), target)
+                except OSError:  # another file system, or one without hard links
+                    shutil.copyfile(snapshot / name, target)
+            with contextlib.suppress(OSError):  # another process was faster
+                fresh.rename(folder)
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
+    return folder
 
 
 def dataset_commit(ref: RepoRef, *, endpoint: str | None = None, token: str | None = None) -> str:
@@ -113,7 +154,7 @@ def dataset_commit(ref: RepoRef, *, endpoint: str | None = None, token: str | No
     """
     from huggingface_hub import HfApi
 
-    with _plain_errors(ref, "dataset"):
+    with plain_errors(ref, "dataset"):
         commit = HfApi(endpoint=endpoint, token=token).dataset_info(ref.repo_id, revision=ref.revision).sha
     if commit is None or not _COMMIT.fullmatch(commit):
         raise InputError(f"the Hub named {commit!r} where a commit was expected", where=f"dataset {ref}")
@@ -206,7 +247,7 @@ def _download(
     """The files of a repository that match `wanted` and not `unwanted`, as a cached folder, and their commit."""
     from huggingface_hub import snapshot_download
 
-    with _plain_errors(ref, kind):
+    with plain_errors(ref, kind):
         folder = Path(
             snapshot_download(
                 ref.repo_id,
@@ -245,7 +286,7 @@ def _and_more(count: int) -> str:
 
 
 @contextmanager
-def _plain_errors(ref: RepoRef, kind: Kind) -> Iterator[None]:
+def plain_errors(ref: RepoRef, kind: Kind) -> Iterator[None]:
     """Turn the ways a download can fail into one line that says what to do. Anything else is a bug and stays one."""
     try:
         yield

@@ -111,6 +111,7 @@ class LoopbackHub:
         self.repos: dict[tuple[Kind, str], Repo] = {}
         self.requests: list[Request] = []
         self.broken: int | None = None
+        self.routes = list(ROUTES)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -151,6 +152,9 @@ class LoopbackHub:
             "no_proxy": NO_PROXY,
         }
 
+    def before(self, method: str, path: str) -> None:
+        """Called before each answer; a subclass can raise HubError here."""
+
     def stop(self) -> None:
         """End the server early: connections to its port are refused from now on."""
         self._server.shutdown()
@@ -168,7 +172,7 @@ class LoopbackHub:
             self.stop()
 
 
-# --- The routes. To add one (writing, say), write a function and put it in ROUTES. ---
+# --- The routes. Those that write are in loopback_write. ---
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -186,6 +190,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.answer()
 
+    def do_PUT(self) -> None:
+        self.answer()
+
     def log_message(self, format: str, *args: Any) -> None:
         """Silence: `hub.requests` keeps what was asked."""
 
@@ -198,7 +205,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         path = urlsplit(self.path).path
         try:
-            for methods, pattern, route in ROUTES:
+            self.hub.before(self.command, path)
+            for methods, pattern, route in self.hub.routes:
                 match = pattern.fullmatch(path)
                 if match and self.command in methods:
                     route(self, **{name: unquote(text) for name, text in match.groupdict(default="").items()})

@@ -13,7 +13,20 @@ from tiny import tiny_checkpoint
 import rh_bench
 from rh_bench.cli import app, main
 
-VERBS = ("audit", "build", "demo", "evaluate", "export", "import", "leaderboard", "score", "show", "validate", "verify")
+VERBS = (
+    "audit",
+    "build",
+    "demo",
+    "evaluate",
+    "export",
+    "import",
+    "leaderboard",
+    "publish",
+    "score",
+    "show",
+    "validate",
+    "verify",
+)
 
 
 @pytest.fixture

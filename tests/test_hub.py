@@ -321,12 +321,23 @@ def test_a_half_cached_set_is_not_passed_off_as_whole(
 ) -> None:
     hub.add("datasets", "org/set", set_folder)
     cache = tmp_path / "cache"
-    folder, _ = fetch_set(RepoRef("org/set"), cache, endpoint=hub.url)
-    (folder / "samples/samples.parquet").unlink()
+    _, commit = fetch_set(RepoRef("org/set"), cache, endpoint=hub.url)
+    (cache / "datasets--org--set" / "snapshots" / commit / "samples/samples.parquet").unlink()
     offline()
     with pytest.raises(InputError) as error:
         fetch_set(RepoRef("org/set"), cache, endpoint=hub.url)
     assert "only partly in the local cache" in the_line(error)
+
+
+def test_a_set_is_plain_files_and_is_mended(hub: LoopbackHub, set_folder: Path, tmp_path: Path) -> None:
+    hub.add("datasets", "org/set", set_folder)
+    folder, _ = fetch_set(RepoRef("org/set"), tmp_path, endpoint=hub.url)
+    files = [path for path in folder.rglob("*") if not path.is_dir()]
+    assert files
+    assert not any(path.is_symlink() for path in files)
+    files[0].unlink()
+    assert fetch_set(RepoRef("org/set"), tmp_path, endpoint=hub.url)[0] == folder
+    assert files[0].is_file()
 
 
 def test_a_cache_that_cannot_be_written_is_told(hub: LoopbackHub, set_folder: Path, tmp_path: Path) -> None:

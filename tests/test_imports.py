@@ -41,7 +41,7 @@ class Rule:
 
 RULES = (
     Rule("torch and transformers live in the engine modules", ("torch", "transformers", "accelerate"), ENGINE_SIDE),
-    Rule("huggingface_hub lives in the hub module", ("huggingface_hub",), ("rh_bench.hub",)),
+    Rule("huggingface_hub lives in the hub modules", ("huggingface_hub",), ("rh_bench.hub", "rh_bench.hub_write")),
     Rule("datasets is for the builders of sets", ("datasets",), ("data_builders",)),
     Rule("rich and click live in the command line", ("rich", "click"), TERMINAL),
     Rule("the core does not know what is built on it", PACKAGES[1:], ENTRIES, of=("rh_bench",)),

@@ -1,0 +1,175 @@
+"""Writing to the Hub: one commit that makes a repository hold a folder's files, sent again while that can help."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from rh_bench.errors import InputError
+from rh_bench.files import regular_file, sha256_file
+from rh_bench.hub import RepoRef, plain_errors
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+T = TypeVar("T")
+KEPT = (".gitattributes",)
+"""Files of a repository that the Hub makes, and that are left alone."""
+AGAIN = (409, 412, 429, 500, 502, 503, 504)
+"""HTTP answers after which the same request can succeed: somebody else was faster, or the server is busy."""
+_TRIES = 5
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a commit would do to a repository whose newest commit is `parent` (None: the repository is not there)."""
+
+    parent: str | None
+    sent: tuple[str, ...]
+    removed: tuple[str, ...]
+
+    @property
+    def nothing(self) -> bool:
+        return not self.sent and not self.removed
+
+
+@dataclass(frozen=True)
+class Access:
+    """Which Hub, and as whom; None is what huggingface_hub is set up for."""
+
+    endpoint: str | None = None
+    token: str | None = None
+    sleep: Callable[[float], None] = time.sleep
+
+
+def find_changes(ref: RepoRef, folder: Path, names: Sequence[str], access: Access) -> Changes:
+    """Which of the files `names` of `folder` a dataset repository lacks or has otherwise, and what it has besides.
+
+    Raises:
+        InputError: the repository cannot be read, or a file is not there.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.hf_api import RepoFile
+
+    api = _api(access)
+    with plain_errors(ref, "dataset"):
+        try:
+            parent = _again(lambda: api.dataset_info(ref.repo_id).sha, access)
+        except RepositoryNotFoundError:
+            return Changes(None, tuple(names), ())
+        listed = _again(
+            lambda: list(api.list_repo_tree(ref.repo_id, repo_type="dataset", recursive=True, revision=parent)), access
+        )
+    there = {
+        file.path: file.lfs.sha256 if file.lfs else file.blob_id
+        for file in listed
+        if isinstance(file, RepoFile) and file.path not in KEPT
+    }
+    differing = tuple(name for name in names if there.get(name) not in _hashes(regular_file(folder, name)))
+    return Changes(parent, differing, tuple(sorted(set(there) - set(names))))
+
+
+def push(ref: RepoRef, folder: Path, names: Sequence[str], message: str, *, private: bool, access: Access) -> Changes:
+    """Make a dataset repository hold the files `names` of `folder` and no others, in one commit. Idempotent.
+
+    If somebody commits in between, what is to change is looked up anew. Large files that were sent before a connection
+    broke are not sent again.
+
+    Raises:
+        InputError: the repository cannot be made or written; says why on one line.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
+
+    api = _api(access)
+    with _write_errors(ref), plain_errors(ref, "dataset"):
+        _again(lambda: api.create_repo(ref.repo_id, repo_type="dataset", private=private, exist_ok=True), access)
+
+        def commit() -> Changes:
+            changes = find_changes(ref, folder, names, access)
+            if not changes.nothing:
+                operations: list[CommitOperationAdd | CommitOperationDelete | CommitOperationCopy] = [
+                    *(CommitOperationAdd(name, str(regular_file(folder, name))) for name in changes.sent),
+                    *(CommitOperationDelete(name, is_folder=False) for name in changes.removed),
+                ]
+                api.create_commit(
+                    ref.repo_id,
+                    operations,
+                    commit_message=message,
+                    repo_type="dataset",
+                    parent_commit=changes.parent,
+                )
+            return changes
+
+        return _again(commit, access)
+
+
+def name_commit(ref: RepoRef, tag: str, commit: str, access: Access) -> None:
+    """Give a commit of a dataset a tag, which is never moved.
+
+    Raises:
+        InputError: the tag names another commit.
+    """
+    api = _api(access)
+    with _write_errors(ref), plain_errors(ref, "dataset"):
+        refs = _again(lambda: api.list_repo_refs(ref.repo_id, repo_type="dataset"), access)
+        named = {one.name: one.target_commit for one in refs.tags}
+        if tag in named:
+            if named[tag] != commit:
+                raise InputError(
+                    f"the tag {tag!r} names {named[tag]} already", where=f"dataset {ref}", mend="choose another --tag"
+                )
+            return
+        _again(lambda: api.create_tag(ref.repo_id, tag=tag, revision=commit, repo_type="dataset"), access)
+
+
+def _api(access: Access) -> HfApi:
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=access.endpoint, token=access.token)
+
+
+def _hashes(path: Path) -> tuple[str, str]:
+    """How the Hub names a file's content: by SHA-256 if it is large, else as git does."""
+    data = path.read_bytes()
+    return sha256_file(path), hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+
+
+def _again(action: Callable[[], T], access: Access) -> T:
+    """Do it, and do it again after a while where that can help."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    network_error: type[Exception] = HfHubHTTPError.__bases__[0]
+    for attempt in range(_TRIES):
+        try:
+            return action()
+        except (HfHubHTTPError, network_error, ConnectionError) as error:
+            status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+            if (status is not None and status not in AGAIN) or attempt == _TRIES - 1:
+                raise
+            access.sleep(2.0**attempt)
+    raise AssertionError("the last try returns or raises")
+
+
+@contextmanager
+def _write_errors(ref: RepoRef) -> Iterator[None]:
+    """What refusals mean to somebody who writes."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        yield
+    except InputError as error:
+        cause = error.__cause__
+        if isinstance(cause, HfHubHTTPError) and cause.response.status_code in (401, 403):
+            raise InputError(
+                "the Hub does not let you write here",
+                where=f"dataset {ref}",
+                mend="log in with `hf auth login`, with a token that may write to it",
+            ) from cause
+        raise
+    except ValueError as error:
+        raise InputError(str(error).splitlines()[0][:200], where=f"dataset {ref}") from error

@@ -1,0 +1,157 @@
+"""The writing side of the loopback Hub: repositories, uploads, commits, tags, for the unmodified client without Xet.
+
+Content of large files goes to another origin than the Hub's own, as on the real one.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from loopback_hub import LFS_SUFFIXES, Blob, HubError, Kind, LoopbackHub, Repo, Tree
+
+TOKEN = "hf_loopback_token"
+
+
+class WritableHub(LoopbackHub):
+    """A Hub that takes writes from whoever shows TOKEN.
+
+    `failures` are (path pattern, HTTP status) that are answered once each instead of the thing asked for; status 0
+    drops the connection. `meddle`, if set, is called once before a commit is taken, as another writer would come.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.routes += WRITING
+        self.large: dict[str, bytes] = {}
+        self.uploads: list[str] = []
+        self.failures: list[tuple[str, int]] = []
+        self.meddle: Callable[[WritableHub], None] | None = None
+
+    def before(self, method: str, path: str) -> None:
+        for failure in list(self.failures):
+            pattern, status = failure
+            if re.search(pattern, f"{method} {path}"):
+                self.failures.remove(failure)
+                if status == 0:
+                    raise ConnectionAbortedError("dropped on demand")
+                raise HubError(status, None, "failed on demand")
+
+
+def _may_write(handler: Any) -> None:
+    if handler.headers.get("Authorization") != f"Bearer {TOKEN}":
+        status = HTTPStatus.FORBIDDEN if "Authorization" in handler.headers else HTTPStatus.UNAUTHORIZED
+        raise HubError(status, None, "You do not have write access")
+
+
+def _create(handler: Any) -> None:
+    _may_write(handler)
+    asked = json.loads(handler.body)
+    kind: Kind = "datasets" if asked.get("type") == "dataset" else "models"
+    owner = asked.get("organization")
+    repo_id = f"{owner}/{asked['name']}" if owner else asked["name"]
+    if (kind, repo_id) in handler.hub.repos:
+        answer = {"error": "You already created this dataset repo", "url": f"{handler.hub.url}/{kind}/{repo_id}"}
+        handler.send_json(answer, status=HTTPStatus.CONFLICT)
+        return
+    repo = handler.hub.repos[kind, repo_id] = Repo(kind, repo_id)
+    repo.commit({".gitattributes": Blob(b"*.parquet filter=lfs\n", lfs=False)})
+    handler.send_json({"url": f"{handler.hub.url}/{kind}/{repo_id}", "name": repo_id})
+
+
+def _validate_yaml(handler: Any) -> None:
+    handler.send_json({"errors": [], "warnings": []})
+
+
+def _preupload(handler: Any, kind: Kind, repo_id: str, revision: str) -> None:
+    _may_write(handler)
+    repo = handler.hub.repo(kind, repo_id)
+    tree = repo.commits[repo.resolve(revision)]
+    files = []
+    for file in json.loads(handler.body)["files"]:
+        there = tree.get(file["path"])
+        mode = "lfs" if file["path"].endswith(LFS_SUFFIXES) else "regular"
+        files.append(
+            {"path": file["path"], "uploadMode": mode, "shouldIgnore": False, "oid": there.etag if there else None}
+        )
+    handler.send_json({"files": files})
+
+
+def _batch(handler: Any, kind: str, repo_id: str) -> None:
+    _may_write(handler)
+    hub = handler.hub
+    objects = []
+    for asked in json.loads(handler.body)["objects"]:
+        answer = {"oid": asked["oid"], "size": asked["size"]}
+        if asked["oid"] not in hub.large:
+            upload = {"href": f"{hub.content_url}/upload/{asked['oid']}"}
+            answer["actions"] = {"upload": upload, "verify": {"href": f"{hub.url}/verify/{asked['oid']}"}}
+        objects.append(answer)
+    handler.send_json({"transfer": "basic", "objects": objects})
+
+
+def _upload(handler: Any, sha256: str) -> None:
+    if hashlib.sha256(handler.body).hexdigest() != sha256:
+        raise HubError(HTTPStatus.BAD_REQUEST, None, "The content is another one")
+    if "Authorization" in handler.headers:
+        raise HubError(HTTPStatus.BAD_REQUEST, None, "A token was shown to another origin")
+    handler.hub.large[sha256] = handler.body
+    handler.hub.uploads.append(sha256)
+    handler.send(b"", headers={})
+
+
+def _verify(handler: Any, sha256: str) -> None:
+    found = sha256 in handler.hub.large
+    handler.send_json({}, status=HTTPStatus.OK if found else HTTPStatus.NOT_FOUND)
+
+
+def _commit(handler: Any, kind: Kind, repo_id: str, revision: str) -> None:
+    _may_write(handler)
+    hub = handler.hub
+    if hub.meddle is not None:
+        meddle, hub.meddle = hub.meddle, None
+        meddle(hub)
+    repo = hub.repo(kind, repo_id)
+    lines = [json.loads(line) for line in handler.body.decode().splitlines() if line]
+    header = lines[0]["value"]
+    head = repo.resolve(revision)
+    if header.get("parentCommit") not in (None, head):
+        raise HubError(HTTPStatus.PRECONDITION_FAILED, None, "A commit has happened since")
+    tree: Tree = dict(repo.commits[head])
+    for line in lines[1:]:
+        value = line["value"]
+        if line["key"] == "file":
+            tree[value["path"]] = Blob(base64.b64decode(value["content"]), lfs=False)
+        elif line["key"] == "lfsFile":
+            tree[value["path"]] = Blob(hub.large[value["oid"]], lfs=True)
+        elif line["key"] == "deletedFile":
+            del tree[value["path"]]
+    oid = repo.commit(tree, revision)
+    handler.send_json({"success": True, "commitOid": oid, "commitUrl": f"{hub.url}/{kind}/{repo_id}/commit/{oid}"})
+
+
+def _tag(handler: Any, kind: Kind, repo_id: str, revision: str) -> None:
+    _may_write(handler)
+    repo, name = handler.hub.repo(kind, repo_id), json.loads(handler.body)["tag"]
+    if name in repo.tags:
+        raise HubError(HTTPStatus.CONFLICT, None, "Tag already exists")
+    repo.tags[name] = repo.resolve(revision) or ""
+    handler.send_json({})
+
+
+_API = r"/api/(?P<kind>models|datasets)/(?P<repo_id>[^/]+/[^/]+)"
+WRITING: list[tuple[tuple[str, ...], re.Pattern[str], Callable[..., None]]] = [
+    (("POST",), re.compile(r"/api/repos/create"), _create),
+    (("POST",), re.compile(r"/api/validate-yaml"), _validate_yaml),
+    (("POST",), re.compile(_API + r"/preupload/(?P<revision>[^/]+)"), _preupload),
+    (("POST",), re.compile(r"/(?:(?P<kind>datasets)/)?(?P<repo_id>[^/]+/[^/]+)\.git/info/lfs/objects/batch"), _batch),
+    (("PUT",), re.compile(r"/upload/(?P<sha256>[0-9a-f]{64})"), _upload),
+    (("POST",), re.compile(r"/verify/(?P<sha256>[0-9a-f]{64})"), _verify),
+    (("POST",), re.compile(_API + r"/commit/(?P<revision>[^/]+)"), _commit),
+    (("POST",), re.compile(_API + r"/tag/(?P<revision>[^/]+)"), _tag),
+]
