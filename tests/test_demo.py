@@ -13,7 +13,7 @@ from rh_bench.errors import InputError
 from rh_bench.evaluate import Request, Step, evaluate
 from rh_bench.sets import check_set
 from rh_bench.validate import validate_path
-from rh_bench.verify import verify_run
+from rh_bench.verify import Evidence, verify_run
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,8 @@ def test_all_that_the_demo_writes_is_sound(demo: tuple[DemoReport, list[Step]]) 
     report, _ = demo
     assert check_set(report.set_folder) == []
     assert validate_path(report.outcome.folder) == []
-    assert all(level.reached for level in verify_run(report.outcome.folder).levels)
+    evidence = Evidence(haystack=str(report.set_folder), model=f"gguf:{find_weights()}", rerun=2, salt="a salt")
+    assert [level.reached for level in verify_run(report.outcome.folder, evidence).levels] == [True, True, True]
     page = report.page.read_text(encoding="utf-8")
     assert "SmolLM2-135M-Instruct" in page
 
