@@ -1,0 +1,121 @@
+"""A results repository on disk: runs as they were submitted, and what a maintainer found when verifying them.
+
+```
+runs/<slug>/<run_id>/                  the run, as of `rh_bench.runs`
+verification/<slug>/<run_id>.json      written by the maintainer when the run is taken in
+data/<config>/*.parquet                tables over all runs, made from the two above
+```
+
+A verification lies outside the run's folder, where no submission may write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import rh_bench
+from rh_bench.errors import InputError
+from rh_bench.files import regular_file, sha256_file
+from rh_bench.records import Json
+from rh_bench.schema import load_json, validate_document
+from rh_bench.verify import Verification
+
+RUNS, VERIFICATION, DATA = "runs", "verification", "data"
+_LONGEST_REASON = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where runs and verifications lie; a plain folder of runs has none of the latter."""
+
+    runs: Path
+    verification: Path | None
+
+
+def find_layout(root: Path) -> Layout:
+    """The layout of a results repository, or of a folder that `rh-bench evaluate --out` wrote to.
+
+    Raises:
+        InputError: `root` is not a folder.
+    """
+    if not root.is_dir():
+        raise InputError("no such folder", where=root, mend="give what was --out of rh-bench evaluate")
+    if (root / RUNS).is_dir() and not (root / RUNS).is_symlink():
+        found = root / VERIFICATION
+        return Layout(root / RUNS, found if found.is_dir() and not found.is_symlink() else None)
+    return Layout(root, None)
+
+
+def run_folders(runs: Path) -> Iterator[Path]:
+    """The folders two levels down, sorted; names with a leading dot belong to version control and temporary files."""
+    for model in _subfolders(runs):
+        yield from _subfolders(model)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    found = (child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    return sorted(found, key=lambda child: child.name)
+
+
+def verification_path(slug: str, run_id: str) -> str:
+    """Path of a run's verification below the repository's root."""
+    return f"{VERIFICATION}/{slug}/{run_id}.json"
+
+
+def read_verification(layout: Layout, folder: Path) -> Json | None:
+    """The verification of a run's very bytes, or None: a record of other bytes than these says nothing about them.
+
+    Args:
+        folder: a run's folder below `layout.runs`.
+    """
+    if layout.verification is None:
+        return None
+    try:
+        document = load_json(regular_file(layout.verification, f"{folder.parent.name}/{folder.name}.json"))
+        digest = sha256_file(folder / "run.json")
+    except InputError:
+        return None
+    if validate_document(document, "verification"):
+        return None
+    named = document["run"]
+    same = (named["slug"], named["run_id"], named["run_sha256"]) == (folder.parent.name, folder.name, digest)
+    return document if same else None
+
+
+def verification_document(
+    found: Verification,
+    *,
+    rerun: int = 0,
+    salt: str = "",
+    pull_request: int | None = None,
+    author: str | None = None,
+    now: datetime | None = None,
+) -> Json:
+    """What a verification found, as a document to keep beside the runs.
+
+    Args:
+        found: of a run in a folder named as runs are.
+        rerun, salt: as the run was verified with.
+        author: who opened the pull request.
+        now: an aware time; the present without it.
+    """
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    levels = found.to_json()["levels"]
+    return {
+        "schema": "rh_bench/verification",
+        "schema_version": "1.0",
+        "run": {
+            "slug": found.folder.parent.name,
+            "run_id": found.folder.name,
+            "run_sha256": sha256_file(found.folder / "run.json"),
+        },
+        "levels": [level | {"reasons": [text[:_LONGEST_REASON] for text in level["reasons"][:64]]} for level in levels],
+        "rerun": {"samples": rerun, "salt": salt} if rerun else None,
+        "rh_bench": rh_bench.__version__,
+        "date": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "pull_request": pull_request,
+        "author": author,
+    }
