@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from rh_bench.errors import InputError
-from rh_bench.files import regular_file, sha256_file
+from rh_bench.files import regular_file
 from rh_bench.hub import RepoRef, plain_errors
 
 if TYPE_CHECKING:
@@ -54,24 +54,46 @@ def find_changes(ref: RepoRef, folder: Path, names: Sequence[str], access: Acces
         InputError: the repository cannot be read, or a file is not there.
     """
     from huggingface_hub.errors import RepositoryNotFoundError
-    from huggingface_hub.hf_api import RepoFile
 
-    api = _api(access)
+    api = api_of(access)
     with plain_errors(ref, "dataset"):
         try:
-            parent = _again(lambda: api.dataset_info(ref.repo_id).sha, access)
+            parent = again(lambda: api.dataset_info(ref.repo_id).sha, access)
         except RepositoryNotFoundError:
             return Changes(None, tuple(names), ())
-        listed = _again(
-            lambda: list(api.list_repo_tree(ref.repo_id, repo_type="dataset", recursive=True, revision=parent)), access
-        )
-    there = {
-        file.path: file.lfs.sha256 if file.lfs else file.blob_id
-        for file in listed
-        if isinstance(file, RepoFile) and file.path not in KEPT
-    }
-    differing = tuple(name for name in names if there.get(name) not in _hashes(regular_file(folder, name)))
+    there = {path: file.hash for path, file in list_files(ref, parent or "main", access).items() if path not in KEPT}
+    differing = tuple(name for name in names if there.get(name) not in file_hashes(regular_file(folder, name)))
     return Changes(parent, differing, tuple(sorted(set(there) - set(names))))
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file of a commit: `hash` as of :func:`file_hashes`, of which the Hub gives the one or the other."""
+
+    path: str
+    hash: str
+    bytes: int
+
+
+def list_files(ref: RepoRef, revision: str, access: Access) -> dict[str, RemoteFile]:
+    """Every file of a dataset's commit, by path.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    from huggingface_hub.hf_api import RepoFile
+
+    api = api_of(access)
+    with plain_errors(ref, "dataset"):
+        listed = again(
+            lambda: list(api.list_repo_tree(ref.repo_id, repo_type="dataset", recursive=True, revision=revision)),
+            access,
+        )
+    return {
+        file.path: RemoteFile(file.path, file.lfs.sha256 if file.lfs else file.blob_id, file.size)
+        for file in listed
+        if isinstance(file, RepoFile)
+    }
 
 
 def push(ref: RepoRef, folder: Path, names: Sequence[str], message: str, *, private: bool, access: Access) -> Changes:
@@ -85,9 +107,9 @@ def push(ref: RepoRef, folder: Path, names: Sequence[str], message: str, *, priv
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 
-    api = _api(access)
-    with _write_errors(ref), plain_errors(ref, "dataset"):
-        _again(lambda: api.create_repo(ref.repo_id, repo_type="dataset", private=private, exist_ok=True), access)
+    api = api_of(access)
+    with write_errors(ref), plain_errors(ref, "dataset"):
+        again(lambda: api.create_repo(ref.repo_id, repo_type="dataset", private=private, exist_ok=True), access)
 
         def commit() -> Changes:
             changes = find_changes(ref, folder, names, access)
@@ -105,7 +127,7 @@ def push(ref: RepoRef, folder: Path, names: Sequence[str], message: str, *, priv
                 )
             return changes
 
-        return _again(commit, access)
+        return again(commit, access)
 
 
 def name_commit(ref: RepoRef, tag: str, commit: str, access: Access) -> None:
@@ -114,9 +136,9 @@ def name_commit(ref: RepoRef, tag: str, commit: str, access: Access) -> None:
     Raises:
         InputError: the tag names another commit.
     """
-    api = _api(access)
-    with _write_errors(ref), plain_errors(ref, "dataset"):
-        refs = _again(lambda: api.list_repo_refs(ref.repo_id, repo_type="dataset"), access)
+    api = api_of(access)
+    with write_errors(ref), plain_errors(ref, "dataset"):
+        refs = again(lambda: api.list_repo_refs(ref.repo_id, repo_type="dataset"), access)
         named = {one.name: one.target_commit for one in refs.tags}
         if tag in named:
             if named[tag] != commit:
@@ -124,22 +146,24 @@ def name_commit(ref: RepoRef, tag: str, commit: str, access: Access) -> None:
                     f"the tag {tag!r} names {named[tag]} already", where=f"dataset {ref}", mend="choose another --tag"
                 )
             return
-        _again(lambda: api.create_tag(ref.repo_id, tag=tag, revision=commit, repo_type="dataset"), access)
+        again(lambda: api.create_tag(ref.repo_id, tag=tag, revision=commit, repo_type="dataset"), access)
 
 
-def _api(access: Access) -> HfApi:
+def api_of(access: Access) -> HfApi:
+    """The client, for that Hub and that token."""
     from huggingface_hub import HfApi
 
     return HfApi(endpoint=access.endpoint, token=access.token)
 
 
-def _hashes(path: Path) -> tuple[str, str]:
+def file_hashes(content: Path | bytes) -> tuple[str, str]:
     """How the Hub names a file's content: by SHA-256 if it is large, else as git does."""
-    data = path.read_bytes()
-    return sha256_file(path), hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    data = content if isinstance(content, bytes) else content.read_bytes()
+    git = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    return hashlib.sha256(data).hexdigest(), git
 
 
-def _again(action: Callable[[], T], access: Access) -> T:
+def again(action: Callable[[], T], access: Access) -> T:
     """Do it, and do it again after a while where that can help."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -156,7 +180,7 @@ def _again(action: Callable[[], T], access: Access) -> T:
 
 
 @contextmanager
-def _write_errors(ref: RepoRef) -> Iterator[None]:
+def write_errors(ref: RepoRef) -> Iterator[None]:
     """What refusals mean to somebody who writes."""
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -59,6 +59,17 @@ def read_tree(folder: Path) -> Tree:
 
 
 @dataclass
+class Pull:
+    """A pull request: its commits are on the branch `refs/pr/<num>`."""
+
+    num: int
+    title: str
+    author: str
+    status: str = "open"
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
 class Repo:
     """A repository: commits by their id, and branches and tags that name them."""
 
@@ -68,13 +79,21 @@ class Repo:
     commits: dict[str, Tree] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    parents: dict[str, str | None] = field(default_factory=dict)
+    pulls: dict[int, Pull] = field(default_factory=dict)
 
-    def commit(self, tree: Tree, branch: str = "main") -> str:
-        """Put `tree` on a branch and give its commit: made up, but the same for the same history."""
-        history = json.dumps([self.branches.get(branch), {path: blob.oid for path, blob in sorted(tree.items())}])
+    def commit(self, tree: Tree, branch: str = "main", *, parent: str | None = None) -> str:
+        """Put `tree` on a branch and give its commit: made up, but the same for the same history.
+
+        Args:
+            parent: where a branch that is new begins.
+        """
+        before = self.branches.get(branch, parent)
+        history = json.dumps([before, {path: blob.oid for path, blob in sorted(tree.items())}])
         commit = hashlib.sha1(f"{self.kind}/{self.repo_id}/{history}".encode()).hexdigest()
         self.commits[commit] = tree
         self.branches[branch] = commit
+        self.parents[commit] = before
         return commit
 
     def resolve(self, revision: str) -> str | None:
@@ -274,8 +293,14 @@ def _refs(handler: _Handler, kind: Kind, repo_id: str) -> None:
     def listed(names: dict[str, str], prefix: str) -> list[dict[str, str]]:
         return [{"name": name, "ref": prefix + name, "targetCommit": commit} for name, commit in names.items()]
 
-    branches, tags = listed(repo.branches, "refs/heads/"), listed(repo.tags, "refs/tags/")
-    handler.send_json({"branches": branches, "tags": tags, "converts": []})
+    heads = {name: commit for name, commit in repo.branches.items() if not name.startswith("refs/")}
+    answer = {"branches": listed(heads, "refs/heads/"), "tags": listed(repo.tags, "refs/tags/"), "converts": []}
+    if "include_prs" in handler.path:
+        answer["pullRequests"] = [
+            {"name": str(num), "ref": f"refs/pr/{num}", "targetCommit": repo.branches[f"refs/pr/{num}"]}
+            for num in repo.pulls
+        ]
+    handler.send_json(answer)
 
 
 def _folders(tree: Tree) -> set[str]:

@@ -9,38 +9,73 @@ import base64
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-from loopback_hub import LFS_SUFFIXES, Blob, HubError, Kind, LoopbackHub, Repo, Tree
+from loopback_hub import LFS_SUFFIXES, Blob, HubError, Kind, LoopbackHub, Pull, Repo, Tree
+from loopback_pulls import PULLS, open_pull
 
 TOKEN = "hf_loopback_token"
+"""Of the owner, who may write to every repository."""
+STRANGER = "hf_another_token"
+"""Of somebody who may read and open pull requests."""
+NAMES = {TOKEN: "owner", STRANGER: "stranger"}
 
 
 class WritableHub(LoopbackHub):
-    """A Hub that takes writes from whoever shows TOKEN.
+    """A Hub that takes writes from whoever shows TOKEN, and pull requests from whoever shows STRANGER too.
 
     `failures` are (path pattern, HTTP status) that are answered once each instead of the thing asked for; status 0
-    drops the connection. `meddle`, if set, is called once before a commit is taken, as another writer would come.
+    drops the connection, and 1 drops it after the thing was done. `slow` seconds pass before each answer. `meddle`, if set, is called once before a commit is taken, as another writer would come.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.routes += WRITING
+        self.routes += [*WRITING, *PULLS]
         self.large: dict[str, bytes] = {}
         self.uploads: list[str] = []
         self.failures: list[tuple[str, int]] = []
         self.meddle: Callable[[WritableHub], None] | None = None
+        self.slow = 0.0
 
     def before(self, method: str, path: str) -> None:
+        time.sleep(self.slow)
         for failure in list(self.failures):
             pattern, status = failure
-            if re.search(pattern, f"{method} {path}"):
+            if status != 1 and re.search(pattern, f"{method} {path}"):
                 self.failures.remove(failure)
                 if status == 0:
                     raise ConnectionAbortedError("dropped on demand")
                 raise HubError(status, None, "failed on demand")
+
+    def before_merge(self, pull: Pull) -> None:
+        """Called when a merge has been asked for and is not done yet."""
+        if self.meddle is not None:
+            meddle, self.meddle = self.meddle, None
+            meddle(self)
+
+    def after(self, method: str, path: str) -> None:
+        """Drop the connection of something that has been done, where that was asked for."""
+        for failure in list(self.failures):
+            pattern, status = failure
+            if status == 1 and re.search(pattern, f"{method} {path}"):
+                self.failures.remove(failure)
+                raise ConnectionAbortedError("dropped on demand")
+
+
+def name_of(handler: Any) -> str:
+    """Who shows this token.
+
+    Raises:
+        HubError: nobody.
+    """
+    token = handler.headers.get("Authorization", "").removeprefix("Bearer ")
+    if token not in NAMES:
+        raise HubError(HTTPStatus.UNAUTHORIZED, None, "Invalid username or password.")
+    return NAMES[token]
 
 
 def _may_write(handler: Any) -> None:
@@ -68,8 +103,23 @@ def _validate_yaml(handler: Any) -> None:
     handler.send_json({"errors": [], "warnings": []})
 
 
+def _asks_for_pull(handler: Any) -> bool:
+    return parse_qs(urlsplit(handler.path).query).get("create_pr") == ["1"]
+
+
+def _may_commit(handler: Any, repo: Repo, revision: str) -> None:
+    """To a pull request its author may, and whoever may write."""
+    if _asks_for_pull(handler):
+        name_of(handler)
+    elif revision.startswith("refs/pr/"):
+        if name_of(handler) not in ("owner", repo.pulls[int(revision.rpartition("/")[2])].author):
+            raise HubError(HTTPStatus.FORBIDDEN, None, "You do not have write access")
+    else:
+        _may_write(handler)
+
+
 def _preupload(handler: Any, kind: Kind, repo_id: str, revision: str) -> None:
-    _may_write(handler)
+    _may_commit(handler, handler.hub.repo(kind, repo_id), revision)
     repo = handler.hub.repo(kind, repo_id)
     tree = repo.commits[repo.resolve(revision)]
     files = []
@@ -83,7 +133,7 @@ def _preupload(handler: Any, kind: Kind, repo_id: str, revision: str) -> None:
 
 
 def _batch(handler: Any, kind: str, repo_id: str) -> None:
-    _may_write(handler)
+    name_of(handler)
     hub = handler.hub
     objects = []
     for asked in json.loads(handler.body)["objects"]:
@@ -111,12 +161,12 @@ def _verify(handler: Any, sha256: str) -> None:
 
 
 def _commit(handler: Any, kind: Kind, repo_id: str, revision: str) -> None:
-    _may_write(handler)
     hub = handler.hub
+    repo = hub.repo(kind, repo_id)
+    _may_commit(handler, repo, revision)
     if hub.meddle is not None:
         meddle, hub.meddle = hub.meddle, None
         meddle(hub)
-    repo = hub.repo(kind, repo_id)
     lines = [json.loads(line) for line in handler.body.decode().splitlines() if line]
     header = lines[0]["value"]
     head = repo.resolve(revision)
@@ -131,8 +181,14 @@ def _commit(handler: Any, kind: Kind, repo_id: str, revision: str) -> None:
             tree[value["path"]] = Blob(hub.large[value["oid"]], lfs=True)
         elif line["key"] == "deletedFile":
             del tree[value["path"]]
-    oid = repo.commit(tree, revision)
-    handler.send_json({"success": True, "commitOid": oid, "commitUrl": f"{hub.url}/{kind}/{repo_id}/commit/{oid}"})
+    answer: dict[str, Any] = {"success": True}
+    if _asks_for_pull(handler):
+        pull = open_pull(repo, header["summary"], name_of(handler), header.get("description", ""))
+        revision = f"refs/pr/{pull.num}"
+        answer["pullRequestUrl"] = f"{hub.url}/{kind}/{repo_id}/discussions/{pull.num}"
+    oid = repo.commit(tree, revision, parent=head)
+    hub.after(handler.command, urlsplit(handler.path).path)
+    handler.send_json(answer | {"commitOid": oid, "commitUrl": f"{hub.url}/{kind}/{repo_id}/commit/{oid}"})
 
 
 def _tag(handler: Any, kind: Kind, repo_id: str, revision: str) -> None:

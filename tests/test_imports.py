@@ -21,6 +21,7 @@ ENGINE_SIDE = (
     "rh_bench.fused",
     "rh_bench.memory",
 )
+HUB = ("rh_bench.hub", "rh_bench.hub_write", "rh_bench.hub_pulls")
 ENTRIES = ("rh_bench.cli", "rh_bench.demo")
 TERMINAL = ("rh_bench.cli", "rh_bench.show", "rh_bench.progress")
 AFTER_THE_ENGINES = tuple(
@@ -41,7 +42,7 @@ class Rule:
 
 RULES = (
     Rule("torch and transformers live in the engine modules", ("torch", "transformers", "accelerate"), ENGINE_SIDE),
-    Rule("huggingface_hub lives in the hub modules", ("huggingface_hub",), ("rh_bench.hub", "rh_bench.hub_write")),
+    Rule("huggingface_hub lives in the hub modules", ("huggingface_hub",), HUB),
     Rule("datasets is for the builders of sets", ("datasets",), ("data_builders",)),
     Rule("rich and click live in the command line", ("rich", "click"), TERMINAL),
     Rule("the core does not know what is built on it", PACKAGES[1:], ENTRIES, of=("rh_bench",)),

@@ -1,0 +1,182 @@
+"""Submitting a run: checked here first, then one pull request, which a second submission updates."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from rh_bench.errors import CheckFailed, InputError
+from rh_bench.files import regular_file
+from rh_bench.hub import RepoRef, parse_repo, plain_errors
+from rh_bench.hub_pulls import Pull, address, commit_files, head_commit, open_pulls, user_name
+from rh_bench.hub_write import Access, again, file_hashes, list_files, write_errors
+from rh_bench.interchange.folder import is_import
+from rh_bench.records import Json
+from rh_bench.results import RUNS
+from rh_bench.runs import RUN_FILES
+from rh_bench.schema import load_json
+from rh_bench.validate import validate_path
+
+SUBMITTED = ("run.json", *RUN_FILES)
+"""The files of a submission, and no others."""
+MOST_BYTES = 512 << 20
+"""Of all files of a run; one of 600 samples and 1,024 heads has a few million."""
+_SLUG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}")
+_RUN_ID = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What was sent, or would be. `pull_request` and `commit` are None where nothing was."""
+
+    repo: str
+    folder: str
+    """Path of the run in the repository."""
+    files: tuple[tuple[str, int], ...]
+    """Names and bytes of what differs from what is there."""
+    pull_request: int | None
+    updates: bool
+    """Whether the pull request was there before."""
+    commit: str | None
+    address: str | None
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> Json:
+        return {
+            "repo": self.repo,
+            "folder": self.folder,
+            "files": [{"path": name, "bytes": size} for name, size in self.files],
+            "pull_request": self.pull_request,
+            "updates": self.updates,
+            "commit": self.commit,
+            "address": self.address,
+            "warnings": list(self.warnings),
+        }
+
+
+def run_title(slug: str, run_id: str) -> str:
+    """Title of a run's pull request, by which it is found again."""
+    return f"Run {slug}/{run_id}"
+
+
+def submit_run(folder: Path, repo: str, *, dry_run: bool = False, access: Access | None = None) -> Submission:
+    """Open a pull request with a run, or bring one's own open one up to date. Doing it again changes nothing.
+
+    Args:
+        folder: `<slug>/<run_id>`, as `rh-bench evaluate` wrote it.
+        dry_run: find out what would be sent, and send nothing.
+
+    Raises:
+        CheckFailed: the run is not valid.
+        InputError: it is no run that can be submitted, the repository holds it already with other content, or the Hub
+            does not take it.
+    """
+    access, ref = access or Access(), parse_repo(repo)
+    if ref.revision is not None:
+        raise InputError("a run is submitted to the main branch", where=repo, mend="leave out @" + ref.revision)
+    place, sizes = _check(folder)
+    warnings = _warnings(load_json(folder / "run.json"))
+    ours = {f"{place}/{name}": regular_file(folder, name) for name in SUBMITTED}
+    there = list_files(ref, "main", access)
+    known = [path for path in ours if path in there]
+    lacking = [path for path in ours if path not in there or there[path].hash not in file_hashes(ours[path])]
+    if not lacking:
+        return Submission(ref.repo_id, place, (), None, False, None, None, ("the repository holds this run already",))
+    if known:
+        raise InputError(
+            f"the repository holds this run already, with another {lacking[0].rpartition('/')[2]}",
+            where=f"{ref}/{place}",
+            mend="the same inputs give the same run: ask the maintainers which is right",
+        )
+    sent = tuple((path, sizes[path.rpartition("/")[2]]) for path in lacking)
+    if dry_run:
+        return Submission(ref.repo_id, place, sent, None, False, None, None, warnings)
+    name = user_name(access)
+
+    def send() -> Submission:
+        return _send(ref, place, ours, sent, name, warnings, access)
+
+    with write_errors(ref), plain_errors(ref, "dataset"):
+        return again(send, access)
+
+
+def _send(
+    ref: RepoRef,
+    place: str,
+    ours: dict[str, Path],
+    sent: tuple[tuple[str, int], ...],
+    name: str,
+    warnings: tuple[str, ...],
+    access: Access,
+) -> Submission:
+    """Looks first what is there, since a try before may have arrived although its answer was lost."""
+    title = run_title(*place.split("/")[1:])
+    pull = next((p for p in open_pulls(ref, access, name) if p.title == title), None)
+    if pull is None:
+        main = head_commit(ref, "main", access)
+        files: dict[str, Path | bytes] = {path: ours[path] for path, _ in sent}
+        commit, num = commit_files(
+            ref, files, title, description=_description(place), new_pull=True, parent=main, access=access
+        )
+        if num is None:
+            raise InputError("the Hub opened no pull request", where=f"dataset {ref}", mend="try again")
+        return Submission(ref.repo_id, place, sent, num, False, commit, address(ref, num, access), warnings)
+    return _update(ref, place, ours, pull, warnings, access)
+
+
+def _update(
+    ref: RepoRef, place: str, ours: dict[str, Path], pull: Pull, warnings: tuple[str, ...], access: Access
+) -> Submission:
+    head = head_commit(ref, pull.ref, access)
+    there = list_files(ref, head, access)
+    lacking: dict[str, Path | bytes] = {
+        path: file for path, file in ours.items() if path not in there or there[path].hash not in file_hashes(file)
+    }
+    sent = tuple((path, ours[path].stat().st_size) for path in lacking)
+    page = address(ref, pull.num, access)
+    if not lacking:
+        return Submission(ref.repo_id, place, (), pull.num, True, head, page, warnings)
+    commit, _ = commit_files(ref, lacking, f"Update {pull.title}", pull=pull, parent=head, access=access)
+    return Submission(ref.repo_id, place, sent, pull.num, True, commit, page, warnings)
+
+
+def _check(folder: Path) -> tuple[str, dict[str, int]]:
+    """The run's path in the repository, and bytes by file name."""
+    if not folder.is_dir():
+        raise InputError("no such folder", where=folder, mend="give a finished run's folder")
+    if is_import(folder):
+        raise InputError(
+            "imported from another project's file: there are no events that anybody could verify",
+            where=folder,
+            mend="measure the model with `rh-bench evaluate`",
+        )
+    problems = validate_path(folder)
+    if problems:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more; see rh-bench validate)" if len(problems) > 1 else ""
+        raise CheckFailed(f"{folder}: not valid: {first.file}{first.pointer}: {first.message}{more}")
+    slug, run_id = folder.resolve().parts[-2:]
+    if not (_SLUG.fullmatch(slug) and _RUN_ID.fullmatch(run_id)):
+        raise InputError("is no <model>/<run id> folder", where=folder, mend="give it as evaluate wrote it")
+    sizes = {name: regular_file(folder, name).stat().st_size for name in SUBMITTED}
+    if sum(sizes.values()) > MOST_BYTES:
+        raise InputError(f"has {sum(sizes.values())} bytes, at most {MOST_BYTES} are taken", where=folder)
+    return f"{RUNS}/{slug}/{run_id}", sizes
+
+
+def _warnings(run: Json) -> tuple[str, ...]:
+    """What will keep a maintainer from verifying more than that the run is valid."""
+    found = []
+    if run["model"]["source"] != "hub":
+        found.append("the model was a local file: nobody can reproduce its prompts or measure it again by name")
+    if run["haystack"]["revision"] is None:
+        found.append("the set was a local folder: publish it and measure on REPO@REV to be verified further")
+    return tuple(found)
+
+
+def _description(place: str) -> str:
+    return (
+        f"Submitted by `rh-bench submit`. Verify it with `rh-bench verify REPO#PR`, where PR is the number of this pull"
+        f" request. It adds `{place}` and touches nothing else."
+    )
