@@ -44,7 +44,7 @@ def _metadata(manifest: Json, configs: Mapping[str, ConfigFile]) -> dict[str, An
         "license": licence if licence in ("cc0-1.0", "mit", "apache-2.0", "cc-by-4.0", "cc-by-sa-4.0") else "unknown",
         "language": ["en"],
         "pretty_name": f"rh_bench needle-in-a-haystack set: {manifest['name']}",
-        "size_categories": [_size(manifest["counts"]["samples"])],
+        "size_categories": [size_category(manifest["counts"]["samples"])],
         "task_categories": ["text-generation", "question-answering"],
         "tags": ["needle-in-a-haystack", "long-context", "retrieval-heads", "interpretability", "rh_bench"],
         "configs": [
@@ -55,28 +55,34 @@ def _metadata(manifest: Json, configs: Mapping[str, ConfigFile]) -> dict[str, An
             }
             for name, file in ordered.items()
         ],
-        "dataset_info": [_dataset_info(name, file) for name, file in ordered.items()],
+        "dataset_info": [
+            dataset_info(
+                name, file.table.schema, SPLIT, rows=file.table.num_rows, memory=file.table.nbytes, disk=file.bytes
+            )
+            for name, file in ordered.items()
+        ],
     }
 
 
-def _dataset_info(name: str, file: ConfigFile) -> dict[str, Any]:
-    """Features and sizes in the form of the `datasets` library, which writes them itself."""
+def dataset_info(config: str, schema: pa.Schema, split: str, *, rows: int, memory: int, disk: int) -> dict[str, Any]:
+    """Features and sizes in the form of the `datasets` library, which writes them itself.
+
+    Args:
+        memory, disk: bytes of the config uncompressed, and as its files.
+    """
     from datasets import Features, SplitDict, SplitInfo
     from datasets.info import DatasetInfo
 
     splits = SplitDict()
-    splits.add(SplitInfo(SPLIT, num_bytes=file.table.nbytes, num_examples=file.table.num_rows))
-    info = DatasetInfo(
-        features=Features.from_arrow_schema(file.table.schema),
-        splits=splits,
-        download_size=file.bytes,
-        dataset_size=file.table.nbytes,
-    )
-    return {"config_name": name, **info._to_yaml_dict()}
+    splits.add(SplitInfo(split, num_bytes=memory, num_examples=rows))
+    features = Features.from_arrow_schema(schema)
+    info = DatasetInfo(features=features, splits=splits, download_size=disk, dataset_size=memory)
+    return {"config_name": config, **info._to_yaml_dict()}
 
 
-def _size(samples: int) -> str:
-    return next((label for limit, label in _SIZES if samples < limit), "1M<n<10M")
+def size_category(rows: int) -> str:
+    """The Hub's word for a number of rows."""
+    return next((label for limit, label in _SIZES if rows < limit), "1M<n<10M" if rows < 10_000_000 else "n>10M")
 
 
 def _page(manifest: Json, configs: Mapping[str, ConfigFile]) -> str:

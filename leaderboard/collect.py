@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from rh_bench.errors import InputError
 from rh_bench.interchange.folder import is_import
 from rh_bench.records import Json
+from rh_bench.results import find_layout, run_folders
 from rh_bench.validate import validate_path
 
 
@@ -64,16 +64,15 @@ def collect(runs_root: Path) -> Collection:
     A run that is unfinished or that the validator has something against is left out and named, never half shown.
 
     Args:
-        runs_root: the folder that `rh-bench evaluate --out` wrote to. A folder that is empty is fine.
+        runs_root: the folder that `rh-bench evaluate --out` wrote to, or a results repository. An empty one is fine.
 
     Raises:
         InputError: `runs_root` is not a folder.
     """
-    if not runs_root.is_dir():
-        raise InputError("no such folder", where=runs_root, mend="give what was --out of rh-bench evaluate")
+    runs_root = find_layout(runs_root).runs
     entries: list[Entry] = []
     left_out: list[LeftOut] = []
-    for folder in _run_folders(runs_root):
+    for folder in run_folders(runs_root):
         reasons = _reasons_against(folder)
         if reasons:
             left_out.append(LeftOut(folder.relative_to(runs_root).as_posix(), reasons))
@@ -81,16 +80,6 @@ def collect(runs_root: Path) -> Collection:
             entries.append(_read_entry(folder))
     entries.sort(key=lambda entry: (entry.run["model"]["id"].casefold(), entry.slug, entry.run_id))
     return Collection(tuple(entries), tuple(left_out))
-
-
-def _run_folders(runs_root: Path) -> list[Path]:
-    """The folders two levels down, sorted; names with a leading dot belong to version control and temporary files."""
-    return [run for model in _subfolders(runs_root) for run in _subfolders(model)]
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    found = (child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-    return sorted(found, key=lambda child: child.name)
 
 
 def _reasons_against(folder: Path) -> tuple[str, ...]:

@@ -6,40 +6,21 @@ interrupted. Results go to standard output, everything else to standard error.
 
 from __future__ import annotations
 
-import functools
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 import rh_bench
+from rh_bench.cli_hub import HUB_COMMANDS
+from rh_bench.cli_parts import FOLDER, Verb, err, json_option, out, print_json
 from rh_bench.errors import CheckFailed, InputError, RhBenchError
 
 INTERRUPTED = 130
-
-err = functools.partial(Console, stderr=True, highlight=False)
-out = functools.partial(Console, highlight=False)
-
-
-class Verb(click.Command):
-    """A command whose help ends with examples, printed as they are."""
-
-    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.examples = examples
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        if self.examples:
-            formatter.write_paragraph()
-            with formatter.section("Examples"):
-                for line in self.examples.strip().splitlines():
-                    formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,15 +49,6 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-def _print_json(document: Any) -> None:
-    click.echo(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False))
-
-
-def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
-
-
-FOLDER = click.Path(path_type=Path)
 FOREIGN = ("seed", "duo", "qrhead", "profile")
 """Formats of other projects that are read and written."""
 
@@ -96,7 +68,7 @@ def app() -> None:
 @click.option(
     "--out", "out_folder", type=FOLDER, default=Path("demo"), show_default=True, help="Folder for all results."
 )
-@_json_option
+@json_option
 def demo(out_folder: Path, as_json: bool) -> None:
     """Measure a real small model and make a site of it.
 
@@ -110,7 +82,7 @@ def demo(out_folder: Path, as_json: bool) -> None:
     with evaluate_progress(err()) as progress:
         report = run_demo(out_folder, progress.step, progress.stage)
     if as_json:
-        _print_json({**_outcome_json(report.outcome), "set": str(report.set_folder), "page": str(report.page)})
+        print_json({**_outcome_json(report.outcome), "set": str(report.set_folder), "page": str(report.page)})
         return
     show_run(report.outcome.folder, out(), top=5)
     _say_outcome(report.outcome)
@@ -148,7 +120,7 @@ def demo(out_folder: Path, as_json: bool) -> None:
 @click.option(
     "--out", "out_folder", type=FOLDER, required=True, help="Folder of the set; it appears whole or not at all."
 )
-@_json_option
+@json_option
 def build(
     source: str,
     grid_name: str,
@@ -189,7 +161,7 @@ def build(
     )
     built = build_set(recipe, out_folder)
     if as_json:
-        _print_json({"folder": str(out_folder), "manifest_sha256": built.manifest_sha256, **built.manifest})
+        print_json({"folder": str(out_folder), "manifest_sha256": built.manifest_sha256, **built.manifest})
         return
     out(soft_wrap=True).print(_set_table(built, out_folder))
 
@@ -234,7 +206,7 @@ def _set_table(built: Any, folder: Path) -> Table:
 @click.option(
     "--trust-remote-code", is_flag=True, help="Run Python code that the model's repository ships. Read it first."
 )
-@_json_option
+@json_option
 def evaluate(
     model: str,
     haystack: str,
@@ -281,7 +253,7 @@ def evaluate(
     with evaluate_progress(err()) as progress:
         outcome = run_evaluate(request, progress.step, progress.stage)
     if as_json:
-        _print_json(_outcome_json(outcome))
+        print_json(_outcome_json(outcome))
         return
     from rh_bench.show import render_figures
 
@@ -314,14 +286,14 @@ def _say_outcome(outcome: Any) -> None:
 
 @app.command(cls=Verb, examples="rh-bench score runs/org__model/0123456789abcdef")
 @click.argument("run", type=FOLDER)
-@_json_option
+@json_option
 def score(run: Path, as_json: bool) -> None:
     """Recompute heads.parquet and summary.json of RUN from its events. Needs no model."""
     from rh_bench.runs import rescore
 
     changed = rescore(run)
     if as_json:
-        _print_json({"folder": str(run), "changed": changed})
+        print_json({"folder": str(run), "changed": changed})
         return
     out().print(f"rewritten: {', '.join(changed)}" if changed else "unchanged: the scores are what the events give")
 
@@ -333,7 +305,7 @@ def score(run: Path, as_json: bool) -> None:
 )
 @click.argument("run", type=FOLDER)
 @click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many heads to list.")
-@_json_option
+@json_option
 def show(run: Path, top: int, as_json: bool) -> None:
     """Show RUN in the terminal: a heat map of layers × heads, the strongest heads, success by length and depth."""
     if as_json:
@@ -341,7 +313,7 @@ def show(run: Path, top: int, as_json: bool) -> None:
         from rh_bench.schema import load_json
 
         read_run(run)
-        _print_json(load_json(run / "summary.json"))
+        print_json(load_json(run / "summary.json"))
         return
     from rh_bench.show import show as show_run
 
@@ -354,14 +326,14 @@ def show(run: Path, top: int, as_json: bool) -> None:
                 rh-bench validate runs/*/* sets/quick --json""",
 )
 @click.argument("paths", nargs=-1, required=True, type=FOLDER)
-@_json_option
+@json_option
 def validate(paths: tuple[Path, ...], as_json: bool) -> None:
     """Check runs and haystack sets: documents, columns, hashes, ranges and cross-references. Reports every problem."""
     from rh_bench.checks import check_folder
 
     found = {str(path): check_folder(path) for path in paths}
     if as_json:
-        _print_json(
+        print_json(
             [
                 {"path": path, "valid": not problems, "problems": [vars_of(problem) for problem in problems]}
                 for path, problems in found.items()
@@ -385,91 +357,6 @@ def vars_of(problem: Any) -> dict[str, str]:
 
 
 @app.command(
-    cls=Verb,
-    examples="""rh-bench verify runs/org__model/0123456789abcdef
-                rh-bench verify runs/org__model/0123456789abcdef --haystack sets/quick --model org/model
-                rh-bench verify runs/org__model/0123456789abcdef --haystack sets/quick --rerun 8 --report report.md""",
-)
-@click.argument("run", type=FOLDER)
-@click.option("--haystack", help="The set it was measured on: a folder, or REPO[@REVISION]. The run's own without it.")
-@click.option("--model", help="The model, where the run's own id is no Hub id: a folder or gguf:FILE.")
-@click.option("--rerun", type=click.IntRange(1, 10_000), help="Measure this many of its samples again, here.")
-@click.option("--salt", default="", help="Mixed into the choice of samples, so that nobody can choose them.")
-@click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
-@click.option("--report", type=FOLDER, help="Write the report as Markdown to this file.")
-@_json_option
-def verify(
-    run: Path,
-    haystack: str | None,
-    model: str | None,
-    rerun: int | None,
-    salt: str,
-    device: str,
-    report: Path | None,
-    as_json: bool,
-) -> None:
-    """Verify RUN without trusting it.
-
-    Three levels. valid: what `rh-bench validate` checks. recomputed: heads.parquet and summary.json are what the events
-    give, the samples are those of the set, and every prompt is reproduced with the model's tokenizer. rerun: samples
-    that the run could not choose are measured again here and agree. A level without evidence is not tried.
-    """
-    from rh_bench.verify import Evidence, verify_run
-
-    found = verify_run(run, Evidence(haystack, model, rerun or 0, salt, device))
-    if report is not None:
-        from rh_bench.files import atomic_write
-
-        atomic_write(report, found.to_markdown().encode())
-    if as_json:
-        _print_json(found.to_json())
-    else:
-        console = out(soft_wrap=True)
-        for level in found.levels:
-            mark = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}[level.reached]
-            console.print(f"{level.name}: {mark}")
-            for reason in level.reasons:
-                console.print(f"  {escape(reason)}")
-    if any(level.reached is False for level in found.levels):
-        raise CheckFailed(f"{run}: not verified")
-
-
-@app.command(
-    cls=Verb,
-    examples="""rh-bench publish sets/quick --repo org/niah-quick --dry-run
-                rh-bench publish sets/quick --repo org/niah-quick --tag v1""",
-)
-@click.argument("folder", type=FOLDER)
-@click.option("--repo", required=True, help="The dataset repository, org/name; made if it is not there.")
-@click.option("--tag", help="Name the published commit, as in v1. A tag is never moved.")
-@click.option("--private", is_flag=True, help="Make the repository private, if it is made.")
-@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
-@_json_option
-def publish(folder: Path, repo: str, tag: str | None, private: bool, dry_run: bool, as_json: bool) -> None:
-    """Publish a haystack set as a dataset of the Hub, which `load_dataset` reads without rh_bench.
-
-    The set is checked first. Publishing again what is there already changes nothing. Needs a token that may write:
-    `hf auth login`, or HF_TOKEN.
-    """
-    from rh_bench.publish import publish_set
-
-    report = publish_set(folder, repo, tag=tag, private=private, dry_run=dry_run)
-    if as_json:
-        _print_json(report.to_json())
-        return
-    console = out(soft_wrap=True)
-    for name in report.sent:
-        console.print(f"{'would send' if dry_run else 'sent'}: {escape(name)}")
-    for name in report.removed:
-        console.print(f"{'would remove' if dry_run else 'removed'}: {escape(name)}")
-    if not report.sent and not report.removed:
-        console.print("nothing to send: the repository holds this set already")
-    if report.commit:
-        tagged = f", tagged {escape(report.tag)}" if report.tag else ""
-        console.print(f"[green]The set:[/] {escape(report.address)} at {report.commit}{tagged}")
-
-
-@app.command(
     "import",
     cls=Verb,
     examples="""rh-bench import llama-2-7b-80k.json --model yaofu/llama-2-7b-80k --out runs
@@ -480,7 +367,7 @@ def publish(folder: Path, repo: str, tag: str | None, private: bool, dry_run: bo
 @click.option("--format", "format_name", type=click.Choice(FOREIGN), help="Guessed from the file without it.")
 @click.option("--model", help="The model's name, for a file that gives none.")
 @click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder of runs.")
-@_json_option
+@json_option
 def import_(file: Path, format_name: str | None, model: str | None, out_folder: Path, as_json: bool) -> None:
     """Keep another project's FILE of head scores, marked as imported.
 
@@ -493,7 +380,7 @@ def import_(file: Path, format_name: str | None, model: str | None, out_folder: 
     folder = import_file(file, out_folder, format=format_name, model=model)
     document = load_json(folder / "import.json")
     if as_json:
-        _print_json({"folder": str(folder), **{k: v for k, v in document.items() if k != "extra"}})
+        print_json({"folder": str(folder), **{k: v for k, v in document.items() if k != "extra"}})
         return
     console = out(soft_wrap=True)
     grid, share = document["grid"], document["sparsity"]["share_above_0.1"]
@@ -529,7 +416,7 @@ def import_(file: Path, format_name: str | None, model: str | None, out_folder: 
     help="For duo: what query heads of one key/value head become.",
 )
 @click.option("--dataset", help="For eval-results: the benchmark's repository, org/name.")
-@_json_option
+@json_option
 def export(
     run: Path,
     format_name: str,
@@ -550,7 +437,7 @@ def export(
     written = export_run(run, format_name, rule=rule, threshold=threshold, top=top, reduce=reduce, dataset=dataset)
     paths = write_files(written, target)
     if as_json:
-        _print_json({"files": [str(path) for path in paths], "losses": list(written.losses)})
+        print_json({"files": [str(path) for path in paths], "losses": list(written.losses)})
         return
     console = out(soft_wrap=True)
     if written.losses:
@@ -566,7 +453,7 @@ def export(
 )
 @click.argument("file", type=FOLDER)
 @click.option("--format", "format_name", type=click.Choice(FOREIGN), help="Guessed from the file without it.")
-@_json_option
+@json_option
 def audit(file: Path, format_name: str | None, as_json: bool) -> None:
     """Say what is wrong with another project's FILE of head scores. Exit status 1 if anything is."""
     from rh_bench.interchange.audit import audit_file
@@ -575,7 +462,7 @@ def audit(file: Path, format_name: str | None, as_json: bool) -> None:
     if as_json:
         findings = [{"code": finding.code, "message": finding.message} for finding in report.findings]
         heads = {"heads": len(report.heads.heads), "samples": report.heads.samples, "model": report.heads.model}
-        _print_json({"file": str(file), "format": report.format, **heads, "findings": findings})
+        print_json({"file": str(file), "format": report.format, **heads, "findings": findings})
     else:
         console = out(soft_wrap=True)
         samples = f", {report.heads.samples} samples" if report.heads.samples else ""
@@ -588,19 +475,24 @@ def audit(file: Path, format_name: str | None, as_json: bool) -> None:
         raise CheckFailed(f"{file}: {len(report.findings)} findings")
 
 
-@app.command(cls=Verb, examples="rh-bench leaderboard runs --out site")
-@click.argument("runs", type=FOLDER)
+@app.command(
+    cls=Verb,
+    examples="""rh-bench leaderboard runs --out site
+                rh-bench leaderboard org/results --out site""",
+)
+@click.argument("runs")
 @click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder of the site.")
-@_json_option
-def leaderboard(runs: Path, out_folder: Path, as_json: bool) -> None:
-    """Render the valid runs below RUNS as a static site that opens without a server or a network."""
+@json_option
+def leaderboard(runs: str, out_folder: Path, as_json: bool) -> None:
+    """Render the valid runs of RUNS, a folder or a results repository, as a static site that opens without a server or
+    a network."""
     from leaderboard import build_site
 
-    report = build_site(runs, out_folder)
+    report = build_site(_runs_folder(runs), out_folder)
     page = out_folder / "index.html"
     if as_json:
         left_out = [{"folder": item.folder, "reasons": list(item.reasons)} for item in report.left_out]
-        _print_json({"page": str(page), "runs": len(report.entries), "left_out": left_out})
+        print_json({"page": str(page), "runs": len(report.entries), "left_out": left_out})
         return
     console = out(soft_wrap=True)
     for item in report.left_out:
@@ -608,3 +500,16 @@ def leaderboard(runs: Path, out_folder: Path, as_json: bool) -> None:
         console.print(f"[yellow]left out:[/] {escape(item.folder)}: {escape(item.reasons[0])}{more}")
     console.print(f"{len(report.entries)} runs on {len(report.pages)} pages")
     console.print(f"[green]The site:[/] {escape(str(page.resolve()))}")
+
+
+def _runs_folder(text: str) -> Path:
+    """A folder of runs, or a results repository fetched to one."""
+    from rh_bench.hub import fetch_results, parse_repo
+
+    if Path(text).exists() or text.count("/") != 1 or text.startswith((".", "/")):
+        return Path(text)
+    return fetch_results(parse_repo(text))[0]
+
+
+for command in HUB_COMMANDS:
+    app.add_command(command)

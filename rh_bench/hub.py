@@ -24,6 +24,8 @@ Kind = Literal["model", "dataset"]
 
 SET_FILES = ("manifest.json", "README.md", "*.parquet")
 
+RESULT_FILES = ("runs/*", "verification/*")
+
 MODEL_FILES = (
     "*.json",
     "*.safetensors",
@@ -108,6 +110,20 @@ def fetch_set(
             mend="name a repository that `rh-bench publish` made, or build a set with `rh-bench build`",
         )
     return folder, commit
+
+
+def fetch_results(
+    ref: RepoRef, cache_dir: Path | None = None, *, endpoint: str | None = None, token: str | None = None
+) -> tuple[Path, str]:
+    """Download the runs and verifications of a results repository. Arguments and result as of `fetch_set`.
+
+    Raises:
+        InputError: the repository cannot be had, or holds no runs.
+    """
+    snapshot, commit = _download(ref, "dataset", RESULT_FILES, (), cache_dir, endpoint, token)
+    if not (snapshot / "runs").is_dir():
+        raise InputError("holds no runs", where=f"dataset {ref}", mend="name a results repository")
+    return _without_links(snapshot, _sets_folder(cache_dir) / snapshot.parents[1].name / commit), commit
 
 
 def _sets_folder(cache_dir: Path | None) -> Path:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from rh_bench.errors import InputError
-from rh_bench.files import regular_file
 from rh_bench.hub import RepoRef, plain_errors
 
 if TYPE_CHECKING:
@@ -47,11 +46,11 @@ class Access:
     sleep: Callable[[float], None] = time.sleep
 
 
-def find_changes(ref: RepoRef, folder: Path, names: Sequence[str], access: Access) -> Changes:
-    """Which of the files `names` of `folder` a dataset repository lacks or has otherwise, and what it has besides.
+def find_changes(ref: RepoRef, files: Mapping[str, Path | bytes], access: Access) -> Changes:
+    """Which of `files`, by path, a dataset repository lacks or has otherwise, and what it has besides.
 
     Raises:
-        InputError: the repository cannot be read, or a file is not there.
+        InputError: the repository cannot be read.
     """
     from huggingface_hub.errors import RepositoryNotFoundError
 
@@ -60,10 +59,10 @@ def find_changes(ref: RepoRef, folder: Path, names: Sequence[str], access: Acces
         try:
             parent = again(lambda: api.dataset_info(ref.repo_id).sha, access)
         except RepositoryNotFoundError:
-            return Changes(None, tuple(names), ())
+            return Changes(None, tuple(files), ())
     there = {path: file.hash for path, file in list_files(ref, parent or "main", access).items() if path not in KEPT}
-    differing = tuple(name for name in names if there.get(name) not in file_hashes(regular_file(folder, name)))
-    return Changes(parent, differing, tuple(sorted(set(there) - set(names))))
+    differing = tuple(name for name, content in files.items() if there.get(name) not in file_hashes(content))
+    return Changes(parent, differing, tuple(sorted(set(there) - set(files))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +95,22 @@ def list_files(ref: RepoRef, revision: str, access: Access) -> dict[str, RemoteF
     }
 
 
-def push(ref: RepoRef, folder: Path, names: Sequence[str], message: str, *, private: bool, access: Access) -> Changes:
-    """Make a dataset repository hold the files `names` of `folder` and no others, in one commit. Idempotent.
+def push(
+    ref: RepoRef,
+    files: Mapping[str, Path | bytes],
+    message: str,
+    *,
+    private: bool,
+    access: Access,
+    check: Callable[[Changes], None] = lambda changes: None,
+) -> Changes:
+    """Make a dataset repository hold `files`, by path, and no others, in one commit. Idempotent.
 
     If somebody commits in between, what is to change is looked up anew. Large files that were sent before a connection
     broke are not sent again.
+
+    Args:
+        check: is shown what would change before anything is sent, and raises if it must not.
 
     Raises:
         InputError: the repository cannot be made or written; says why on one line.
@@ -112,10 +122,11 @@ def push(ref: RepoRef, folder: Path, names: Sequence[str], message: str, *, priv
         again(lambda: api.create_repo(ref.repo_id, repo_type="dataset", private=private, exist_ok=True), access)
 
         def commit() -> Changes:
-            changes = find_changes(ref, folder, names, access)
+            changes = find_changes(ref, files, access)
+            check(changes)
             if not changes.nothing:
                 operations: list[CommitOperationAdd | CommitOperationDelete | CommitOperationCopy] = [
-                    *(CommitOperationAdd(name, str(regular_file(folder, name))) for name in changes.sent),
+                    *(CommitOperationAdd(name, _sent(files[name])) for name in changes.sent),
                     *(CommitOperationDelete(name, is_folder=False) for name in changes.removed),
                 ]
                 api.create_commit(
@@ -128,6 +139,10 @@ def push(ref: RepoRef, folder: Path, names: Sequence[str], message: str, *, priv
             return changes
 
         return again(commit, access)
+
+
+def _sent(content: Path | bytes) -> str | bytes:
+    return content if isinstance(content, bytes) else str(content)
 
 
 def name_commit(ref: RepoRef, tag: str, commit: str, access: Access) -> None:

@@ -1,17 +1,24 @@
-"""Publishing a haystack set: checked, then made a dataset of the Hub, whole or not at all."""
+"""Publishing a haystack set or results: checked, then made a dataset of the Hub, whole or not at all."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from rh_bench.errors import InputError
+from rh_bench.files import regular_file
 from rh_bench.hub import dataset_commit, parse_repo
-from rh_bench.hub_write import Access, find_changes, name_commit, push
+from rh_bench.hub_write import Access, Changes, find_changes, name_commit, push
 from rh_bench.records import Json
+from rh_bench.results import DATA, RUNS, VERIFICATION
 from rh_bench.sets import MANIFEST, read_set
 
+NIAH_TASK = "niah"
+"""Name of the one task of a set, to which `.eval_results` refer."""
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 
 
@@ -24,7 +31,8 @@ class Published:
     removed: tuple[str, ...]
     commit: str | None
     tag: str | None
-    manifest_sha256: str
+    manifest_sha256: str | None
+    """Of a set."""
 
     @property
     def address(self) -> str:
@@ -41,7 +49,7 @@ class Published:
         }
 
 
-def publish_set(
+def publish_folder(
     folder: Path,
     repo: str,
     *,
@@ -50,7 +58,9 @@ def publish_set(
     dry_run: bool = False,
     access: Access | None = None,
 ) -> Published:
-    """Publish a set. Doing it again changes nothing.
+    """Publish a haystack set, or results that `rh-bench collect` gathered, whichever `folder` is.
+
+    Doing it again changes nothing.
 
     Args:
         repo: the dataset repository, made if it is not there.
@@ -58,23 +68,74 @@ def publish_set(
         dry_run: find out what would change, and change nothing.
 
     Raises:
-        InputError: the set is not sound, the repository cannot be written, or the tag is taken.
+        InputError: the folder is neither, the repository cannot be written or holds runs that the folder lacks, or the
+            tag is taken.
     """
-    access = access or Access()
-    ref = parse_repo(repo)
+    access, ref = access or Access(), parse_repo(repo)
     if ref.revision is not None:
-        raise InputError("a set is published on the main branch", where=repo, mend="leave out @" + ref.revision)
+        raise InputError("is published on the main branch", where=repo, mend="leave out @" + ref.revision)
     if tag is not None and not _TAG.fullmatch(tag):
         raise InputError("is no name for a tag", where=repr(tag), mend="use letters, digits, '.', '_' and '-'")
-    haystacks = read_set(folder)
-    names = [MANIFEST, *sorted(haystacks.manifest["files"])]
-    manifest = haystacks.manifest_sha256
+    what = _results(folder) if (folder / RUNS).is_dir() else _set(folder)
     if dry_run:
-        changes = find_changes(ref, folder, names, access)
-        return Published(ref.repo_id, changes.sent, changes.removed, None, None, manifest)
-    message = f"Haystack set {haystacks.manifest['name']}, manifest {manifest[:12]}"
-    changes = push(ref, folder, names, message, private=private, access=access)
+        changes = find_changes(ref, what.files, access)
+        what.check(changes)
+        return Published(ref.repo_id, changes.sent, changes.removed, None, None, what.manifest_sha256)
+    changes = push(ref, what.files, what.message, private=private, access=access, check=what.check)
     commit = dataset_commit(ref, endpoint=access.endpoint, token=access.token)
     if tag is not None:
         name_commit(ref, tag, commit, access)
-    return Published(ref.repo_id, changes.sent, changes.removed, commit, tag, manifest)
+    return Published(ref.repo_id, changes.sent, changes.removed, commit, tag, what.manifest_sha256)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What is to be published: files by path, the commit's message, what must not change."""
+
+    files: Mapping[str, Path | bytes]
+    message: str
+    manifest_sha256: str | None
+    check: Callable[[Changes], None]
+
+
+def _set(folder: Path) -> _Content:
+    haystacks = read_set(folder)
+    name, digest = haystacks.manifest["name"], haystacks.manifest_sha256
+    files: dict[str, Path | bytes] = {
+        path: regular_file(folder, path) for path in [MANIFEST, *sorted(haystacks.manifest["files"])]
+    }
+    files["eval.yaml"] = _eval_yaml(haystacks.manifest)
+    return _Content(files, f"Haystack set {name}, manifest {digest[:12]}", digest, lambda changes: None)
+
+
+def _eval_yaml(manifest: Json) -> bytes:
+    """By this file the Hub knows a dataset that models are measured on, to which `.eval_results` refer."""
+    described = {
+        "name": f"rh_bench {manifest['name']}",
+        "description": "Needle-in-a-haystack samples for measuring retrieval heads. The result is the share of samples"
+        " whose needle the model gives back (ROUGE-1 recall above 0.5); it says nothing about reasoning.",
+        "evaluation_framework": "rh_bench",
+        "tasks": [{"id": NIAH_TASK, "config": "samples", "split": "test"}],
+    }
+    return yaml.safe_dump(described, sort_keys=False, width=1000).encode()
+
+
+def _results(folder: Path) -> _Content:
+    files: dict[str, Path | bytes] = {"README.md": regular_file(folder, "README.md")}
+    for part in (RUNS, VERIFICATION, DATA):
+        paths = sorted(path.relative_to(folder).as_posix() for path in (folder / part).rglob("*") if path.is_file())
+        files |= {path: regular_file(folder, path) for path in paths}
+    if not any(path.startswith(f"{DATA}/") for path in files):
+        raise InputError("has no tables", where=folder, mend="gather the runs with `rh-bench collect`")
+    count = sum(path.endswith("/run.json") for path in files)
+    return _Content(files, f"Results: {count} runs", None, _keeps_runs)
+
+
+def _keeps_runs(changes: Changes) -> None:
+    """What was taken in meanwhile is not thrown out by somebody who did not know of it."""
+    lost = [path for path in changes.removed if path.startswith((f"{RUNS}/", f"{VERIFICATION}/"))]
+    if lost:
+        raise InputError(
+            f"the repository holds {lost[0]}, which is not here",
+            mend="bring the folder up to date first: rh-bench collect REPO --out FOLDER",
+        )

@@ -47,11 +47,15 @@ class Verification:
     def to_markdown(self) -> str:
         """A report for a pull request. What comes from the run stands in code spans, so that none of it is markup."""
         marks = {True: "✅ yes", False: "❌ no", None: "– not tried"}
-        lines = [f"### Verification of {_code('/'.join(self.folder.resolve().parts[-2:]))}", "", "| level | reached |"]
+        lines = [
+            f"### Verification of {markdown_code('/'.join(self.folder.resolve().parts[-2:]))}",
+            "",
+            "| level | reached |",
+        ]
         lines += ["|---|---|", *(f"| {level.name} | {marks[level.reached]} |" for level in self.levels)]
         for level in self.levels:
             if level.reasons:
-                lines += ["", f"**{level.name}**", "", *(f"* {_code(reason)}" for reason in level.reasons)]
+                lines += ["", f"**{level.name}**", "", *(f"* {markdown_code(reason)}" for reason in level.reasons)]
         return "\n".join(lines) + "\n"
 
 
@@ -146,7 +150,7 @@ def _first(words: list[str]) -> tuple[str, ...]:
     return tuple(words[:_MOST_REASONS] + more)
 
 
-def _code(text: str) -> str:
+def markdown_code(text: str) -> str:
     """A Markdown code span of any text: on one line, in more backticks than it holds."""
     flat = " ".join(text.split())
     fence = "`"

@@ -29,7 +29,8 @@ class WritableHub(LoopbackHub):
     """A Hub that takes writes from whoever shows TOKEN, and pull requests from whoever shows STRANGER too.
 
     `failures` are (path pattern, HTTP status) that are answered once each instead of the thing asked for; status 0
-    drops the connection, and 1 drops it after the thing was done. `slow` seconds pass before each answer. `meddle`, if set, is called once before a commit is taken, as another writer would come.
+    drops the connection, and 1 drops it after the thing was done. `slow` seconds pass before each answer. `meddle`, if
+    set, is called once before a commit is taken or a pull request merged, as another writer would come.
     """
 
     def __init__(self) -> None:

@@ -16,14 +16,17 @@ from rh_bench.cli import app, main
 VERBS = (
     "audit",
     "build",
+    "collect",
     "demo",
     "evaluate",
     "export",
     "import",
     "leaderboard",
     "publish",
+    "review",
     "score",
     "show",
+    "submit",
     "validate",
     "verify",
 )

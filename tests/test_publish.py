@@ -22,7 +22,7 @@ from rh_bench.errors import InputError
 from rh_bench.grids import choose_grid
 from rh_bench.hub import RepoRef, fetch_set
 from rh_bench.hub_write import Access
-from rh_bench.publish import publish_set
+from rh_bench.publish import publish_folder
 from rh_bench.sets import read_set
 
 REPO = "org/niah"
@@ -52,8 +52,8 @@ def access(hub: WritableHub, waits: list[float] | None = None) -> Access:
 
 
 def test_a_set_is_published_and_read_back(hub: WritableHub, made: Path, tmp_path: Path) -> None:
-    report = publish_set(made, REPO, tag="v1", access=access(hub))
-    assert set(report.sent) == {"manifest.json", *read_set(made).manifest["files"]}
+    report = publish_folder(made, REPO, tag="v1", access=access(hub))
+    assert set(report.sent) == {"manifest.json", "eval.yaml", *read_set(made).manifest["files"]}
     assert report.removed == ()
     folder, commit = fetch_set(RepoRef(REPO, "v1"), tmp_path, endpoint=hub.url)
     assert commit == report.commit
@@ -63,7 +63,7 @@ def test_a_set_is_published_and_read_back(hub: WritableHub, made: Path, tmp_path
 
 @pytest.mark.slow
 def test_a_published_set_is_measured_on_by_name(hub: WritableHub, made: Path, tmp_path: Path) -> None:
-    publish_set(made, REPO, tag="v1", access=access(hub))
+    publish_folder(made, REPO, tag="v1", access=access(hub))
     model = tiny_checkpoint(tmp_path / "model")
 
     def say(*arguments: str) -> str:
@@ -85,31 +85,31 @@ def test_a_published_set_is_measured_on_by_name(hub: WritableHub, made: Path, tm
 
 
 def test_publishing_again_changes_nothing(hub: WritableHub, made: Path) -> None:
-    first = publish_set(made, REPO, tag="v1", access=access(hub))
+    first = publish_folder(made, REPO, tag="v1", access=access(hub))
     uploads, commits = len(hub.uploads), len(hub.repo("datasets", REPO).commits)
-    again = publish_set(made, REPO, tag="v1", access=access(hub))
+    again = publish_folder(made, REPO, tag="v1", access=access(hub))
     assert (again.sent, again.removed, again.commit) == ((), (), first.commit)
     assert (len(hub.uploads), len(hub.repo("datasets", REPO).commits)) == (uploads, commits)
 
 
 def test_a_new_version_is_one_commit_and_old_files_go(hub: WritableHub, made: Path, tmp_path: Path) -> None:
-    first = publish_set(made, REPO, tag="v1", access=access(hub))
+    first = publish_folder(made, REPO, tag="v1", access=access(hub))
     repo = hub.repo("datasets", REPO)
     repo.commit({**repo.commits[repo.branches["main"]], "old/x.parquet": Blob(b"x", lfs=True)})
     other = tmp_path / "other"
     build_set(Recipe(parse_source("synthetic:1"), choose_grid("quick", "300", "0"), needle_count=1), other)
     commits = len(repo.commits)
-    second = publish_set(other, REPO, access=access(hub))
+    second = publish_folder(other, REPO, access=access(hub))
     assert second.removed == ("old/x.parquet",)
     assert len(repo.commits) == commits + 1
     assert ".gitattributes" in repo.commits[repo.branches["main"]]
     assert fetch_set(RepoRef(REPO, "v1"), tmp_path / "cache", endpoint=hub.url)[1] == first.commit
     with pytest.raises(InputError, match=r"'v1' names"):
-        publish_set(other, REPO, tag="v1", access=access(hub))
+        publish_folder(other, REPO, tag="v1", access=access(hub))
 
 
 def test_a_dry_run_sends_nothing(hub: WritableHub, made: Path) -> None:
-    report = publish_set(made, REPO, dry_run=True, access=access(hub))
+    report = publish_folder(made, REPO, dry_run=True, access=access(hub))
     assert "manifest.json" in report.sent
     assert report.commit is None
     assert not hub.repos
@@ -120,14 +120,14 @@ def test_a_dry_run_sends_nothing(hub: WritableHub, made: Path) -> None:
 @pytest.mark.parametrize("where", [r"POST .*/commit/", r"GET .*/tree/"])
 def test_what_can_be_done_again_is(hub: WritableHub, made: Path, status: int, where: str) -> None:
     hub.failures = [(where, status)]
-    report = publish_set(made, REPO, access=access(hub))
+    report = publish_folder(made, REPO, access=access(hub))
     assert hub.failures == []
     assert report.commit == hub.repo("datasets", REPO).branches["main"]
     assert len(hub.uploads) == len(set(hub.uploads)), "nothing large is sent twice"
 
 
 def test_another_writer_in_between_loses_nothing(hub: WritableHub, made: Path) -> None:
-    publish_set(made, REPO, access=access(hub))
+    publish_folder(made, REPO, access=access(hub))
     repo = hub.repo("datasets", REPO)
     repo.commit({path: blob for path, blob in repo.commits[repo.branches["main"]].items() if path != "README.md"})
     seen = []
@@ -137,7 +137,7 @@ def test_another_writer_in_between_loses_nothing(hub: WritableHub, made: Path) -
 
     hub.meddle = meddle
     waits: list[float] = []
-    report = publish_set(made, REPO, access=access(hub, waits))
+    report = publish_folder(made, REPO, access=access(hub, waits))
     assert seen and waits == [1.0]
     assert report.removed == ("note.txt",), "looked up anew, and told"
 
@@ -145,7 +145,7 @@ def test_another_writer_in_between_loses_nothing(hub: WritableHub, made: Path) -
 def test_who_may_not_write_is_told(hub: WritableHub, made: Path) -> None:
     for token in ("hf_wrong", False):
         with pytest.raises(InputError, match=r"hf auth login") as caught:
-            publish_set(made, REPO, access=Access(hub.url, token, lambda seconds: None))  # type: ignore[arg-type]
+            publish_folder(made, REPO, access=Access(hub.url, token, lambda seconds: None))  # type: ignore[arg-type]
         assert "hf_wrong" not in str(caught.value)
     assert not hub.repos
 
@@ -154,22 +154,22 @@ def test_a_hub_that_stays_broken_is_one_line(hub: WritableHub, made: Path) -> No
     hub.failures = [(r"POST .*/commit/", 503)] * 50
     waits: list[float] = []
     with pytest.raises(InputError, match="503"):
-        publish_set(made, REPO, access=access(hub, waits))
+        publish_folder(made, REPO, access=access(hub, waits))
     assert waits == [1.0, 2.0, 4.0, 8.0]
 
 
 def test_what_is_not_a_set_is_not_published(hub: WritableHub, made: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no haystack set"):
-        publish_set(tmp_path, REPO, access=access(hub))
+        publish_folder(tmp_path, REPO, access=access(hub))
     for repo, tag in (("org/niah@v1", None), ("niah", None), (REPO, "a b"), (REPO, "../x")):
         with pytest.raises(InputError):
-            publish_set(made, repo, tag=tag, access=access(hub))
+            publish_folder(made, repo, tag=tag, access=access(hub))
     assert not hub.requests
 
 
 @pytest.mark.slow
 def test_load_dataset_reads_it_without_rh_bench(hub: WritableHub, made: Path, tmp_path: Path) -> None:
-    publish_set(made, REPO, tag="v1", access=access(hub))
+    publish_folder(made, REPO, tag="v1", access=access(hub))
     code = """
 import sys
 from datasets import get_dataset_config_names, load_dataset

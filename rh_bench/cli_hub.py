@@ -1,0 +1,254 @@
+"""The commands that trust nobody and those that talk to the Hub: verify, publish, submit, review, collect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.markup import escape
+
+from rh_bench.cli_parts import FOLDER, Verb, json_option, out, print_json
+from rh_bench.errors import CheckFailed, InputError
+
+_MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
+
+
+@click.command(
+    cls=Verb,
+    examples="""rh-bench verify runs/org__model/0123456789abcdef
+                rh-bench verify runs/org__model/0123456789abcdef --haystack sets/quick --rerun 8 --report report.md
+                rh-bench verify org/results#3 --rerun 8""",
+)
+@click.argument("run")
+@click.option("--haystack", help="The set it was measured on: a folder, or REPO[@REVISION]. The run's own without it.")
+@click.option("--model", help="The model, where the run's own id is no Hub id: a folder or gguf:FILE.")
+@click.option("--rerun", type=click.IntRange(1, 10_000), help="Measure this many of its samples again, here.")
+@click.option("--salt", default="", help="Mixed into the choice of samples, so that nobody can choose them.")
+@click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
+@click.option("--report", type=FOLDER, help="Write the report as Markdown to this file.")
+@json_option
+def verify(
+    run: str,
+    haystack: str | None,
+    model: str | None,
+    rerun: int | None,
+    salt: str,
+    device: str,
+    report: Path | None,
+    as_json: bool,
+) -> None:
+    """Verify RUN, a folder or a pull request REPO#NUMBER, without trusting it.
+
+    Three levels. valid: what `rh-bench validate` checks. recomputed: heads.parquet and summary.json are what the events
+    give, the samples are those of the set, and every prompt is reproduced with the model's tokenizer. rerun: samples
+    that the run could not choose are measured again here and agree. A level without evidence is not tried.
+    """
+    from rh_bench.review import parse_pull, verify_pull
+    from rh_bench.verify import Evidence, verify_run
+
+    evidence = Evidence(haystack, model, rerun or 0, salt, device)
+    pull = None if Path(run).exists() else parse_pull(run)
+    found: Any = verify_pull(*pull, evidence) if pull else verify_run(Path(run), evidence)
+    if report is not None:
+        from rh_bench.files import atomic_write
+
+        atomic_write(report, found.to_markdown().encode())
+    verification = found.verification if pull else found
+    if as_json:
+        print_json(found.to_json())
+    else:
+        for problem in found.problems if pull else ():
+            out(soft_wrap=True).print(escape(problem))
+        _print_levels(verification)
+    if verification is None or any(level.reached is False for level in verification.levels):
+        raise CheckFailed(f"{run}: not verified")
+
+
+def _print_levels(verification: Any, indent: str = "") -> None:
+    console = out(soft_wrap=True)
+    for level in verification.levels if verification else ():
+        console.print(f"{indent}{level.name}: {_MARKS[level.reached]}")
+        for reason in level.reasons:
+            console.print(f"{indent}  {escape(reason)}")
+
+
+@click.command(
+    cls=Verb,
+    examples="""rh-bench publish sets/quick --repo org/niah-quick --dry-run
+                rh-bench publish sets/quick --repo org/niah-quick --tag v1
+                rh-bench publish results --repo org/results""",
+)
+@click.argument("folder", type=FOLDER)
+@click.option("--repo", required=True, help="The dataset repository, org/name; made if it is not there.")
+@click.option("--tag", help="Name the published commit, as in v1. A tag is never moved.")
+@click.option("--private", is_flag=True, help="Make the repository private, if it is made.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+@json_option
+def publish(folder: Path, repo: str, tag: str | None, private: bool, dry_run: bool, as_json: bool) -> None:
+    """Publish a haystack set, or results that `rh-bench collect` gathered, as a dataset of the Hub.
+
+    `load_dataset` reads both without rh_bench. The folder is checked first. Publishing again what is there already
+    changes nothing. Needs a token that may write: `hf auth login`, or HF_TOKEN.
+    """
+    from rh_bench.publish import publish_folder
+
+    report = publish_folder(folder, repo, tag=tag, private=private, dry_run=dry_run)
+    if as_json:
+        print_json(report.to_json())
+        return
+    console = out(soft_wrap=True)
+    for name in report.sent:
+        console.print(f"{'would send' if dry_run else 'sent'}: {escape(name)}")
+    for name in report.removed:
+        console.print(f"{'would remove' if dry_run else 'removed'}: {escape(name)}")
+    if not report.sent and not report.removed:
+        console.print("nothing to send: the repository holds all of this already")
+    if report.commit:
+        tagged = f", tagged {escape(report.tag)}" if report.tag else ""
+        console.print(f"[green]Published:[/] {escape(report.address)} at {report.commit}{tagged}")
+
+
+@click.command(
+    cls=Verb,
+    examples="""rh-bench submit runs/org__model/0123456789abcdef --repo org/results --dry-run
+                rh-bench submit runs/org__model/0123456789abcdef --repo org/results""",
+)
+@click.argument("run", type=FOLDER)
+@click.option("--repo", required=True, help="The results repository, org/name.")
+@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+@json_option
+def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
+    """Submit RUN by a pull request, or bring your own open one for it up to date.
+
+    The run is validated first. Needs a token that may open pull requests: `hf auth login`, or HF_TOKEN.
+    """
+    from rh_bench.submit import submit_run
+
+    report = submit_run(run, repo, dry_run=dry_run)
+    if as_json:
+        print_json(report.to_json())
+        return
+    console = out(soft_wrap=True)
+    for warning in report.warnings:
+        console.print(f"[yellow]note:[/] {escape(warning)}")
+    for path, size in report.files:
+        console.print(f"{'would send' if dry_run else 'sent'}: {escape(path)} ({size:,} bytes)")
+    if report.address:
+        did = "up to date" if not report.files else "updated" if report.updates else "opened"
+        console.print(f"[green]Pull request {did}:[/] {escape(report.address)}")
+
+
+@click.command(
+    cls=Verb,
+    examples="""rh-bench review org/results
+                rh-bench review org/results --rerun 8 --merge --require rerun
+                rh-bench review org/results --pull 3 --no-comment""",
+)
+@click.argument("repo")
+@click.option("--pull", type=click.IntRange(1), help="Review this pull request alone.")
+@click.option("--merge", is_flag=True, help="Merge what reaches the level required; ask for changes otherwise.")
+@click.option(
+    "--require",
+    type=click.Choice(["valid", "recomputed", "rerun"]),
+    help="Level to merge at. rerun with --rerun, recomputed otherwise.",
+)
+@click.option("--rerun", type=click.IntRange(1, 10_000), help="Measure this many samples of each run again, here.")
+@click.option("--salt", help="Mixed into the choice of samples. Drawn anew for each pull request without it.")
+@click.option("--haystack", help="The set, where it cannot be had by the run's own name for it.")
+@click.option("--model", help="The model, where it cannot be had by the run's own name for it.")
+@click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
+@click.option("--no-comment", is_flag=True, help="Say nothing on the pull requests.")
+@json_option
+def review(
+    repo: str,
+    pull: int | None,
+    merge: bool,
+    require: str | None,
+    rerun: int | None,
+    salt: str | None,
+    haystack: str | None,
+    model: str | None,
+    device: str,
+    no_comment: bool,
+    as_json: bool,
+) -> None:
+    """Verify the open pull requests of the results repository REPO and comment on them.
+
+    Nothing is merged without --merge. A run that is merged gets a record of its verification, which the leaderboard
+    shows as its badge. Exit status 1 if a pull request is not what it should be.
+    """
+    from rh_bench.review import Ways
+    from rh_bench.review import review as review_pulls
+
+    ways = Ways(
+        merge=merge,
+        require=require or ("rerun" if rerun else "recomputed"),
+        rerun=rerun or 0,
+        salt=salt,
+        haystack=haystack,
+        model=model,
+        device=device,
+        quiet=no_comment,
+    )
+    if ways.require == "rerun" and not rerun:
+        raise InputError("nothing can reach level rerun without a rerun", mend="give --rerun N")
+    found = []
+    for one in review_pulls(repo, ways, only=pull):
+        found.append(one)
+        if not as_json:
+            _print_found(one)
+    if as_json:
+        print_json([one.to_json() for one in found])
+    elif not found:
+        out().print("no open pull requests")
+    failed = [one for one in found if one.failed]
+    if failed:
+        raise CheckFailed(f"{len(failed)} of {len(found)} pull requests not verified")
+
+
+def _print_found(found: Any) -> None:
+    console = out(soft_wrap=True)
+    run = f", run {found.run}" if found.run else ""
+    console.print(f"[bold]#{found.pull.num}[/] {escape(found.pull.title)} by {escape(found.pull.author)}{escape(run)}")
+    for problem in found.problems:
+        console.print(f"  [red]problem:[/] {escape(problem)}")
+    _print_levels(found.verification, indent="  ")
+    if found.said:
+        console.print(f"  commented: {escape(found.page)}")
+    if found.merged:
+        console.print("  [green]merged[/]")
+
+
+@click.command(
+    cls=Verb,
+    examples="""rh-bench collect runs --out results
+                rh-bench collect org/results --out results""",
+)
+@click.argument("source")
+@click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder of results; what is there is kept.")
+@json_option
+def collect(source: str, out_folder: Path, as_json: bool) -> None:
+    """Gather the valid runs of SOURCE, a folder of runs or a results repository, with tables over all of them.
+
+    The folder can be published with `rh-bench publish`: `load_dataset` then reads configs heads, models, samples and
+    events.
+    """
+    from data_builders.collect import collect_results
+    from rh_bench.hub import fetch_results, parse_repo
+
+    folder = Path(source) if Path(source).is_dir() else fetch_results(parse_repo(source))[0]
+    report = collect_results(folder, out_folder)
+    if as_json:
+        print_json(report.to_json())
+        return
+    console = out(soft_wrap=True)
+    for name, reason in report.left_out:
+        console.print(f"[yellow]left out:[/] {escape(name)}: {escape(reason)}")
+    for config, rows in report.rows.items():
+        console.print(f"{config}: {rows:,} rows")
+    console.print(f"[green]Results:[/] {escape(str(out_folder))}, {report.runs} runs, {report.new} of them new")
+
+
+HUB_COMMANDS: Sequence[click.Command] = (collect, publish, review, submit, verify)

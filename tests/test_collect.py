@@ -1,0 +1,159 @@
+"""Results over many runs: tables that `datasets` and pandas read, the same bytes from the same runs, publishing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from fake_runs import make_run
+from hub_fixtures import RESULTS, hub, owner
+from loopback_hub import Blob
+from loopback_write import WritableHub
+
+from data_builders.collect import CONFIGS, collect_results
+from rh_bench.errors import InputError
+from rh_bench.hub import RepoRef, fetch_results
+from rh_bench.publish import publish_folder
+from rh_bench.results import verification_document, verification_path
+from rh_bench.schema import dump_json
+from rh_bench.verify import verify_run
+
+__all__ = ["hub"]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    for seed in range(5):
+        make_run(tmp_path / "runs", model_id=f"acme/m{seed}", seed=seed, layers=2 + seed % 2)
+    return tmp_path / "runs"
+
+
+def bytes_below(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_rows_are_those_of_the_runs(runs: Path, tmp_path: Path) -> None:
+    report = collect_results(runs, tmp_path / "results")
+    assert (report.runs, report.new, report.left_out) == (5, 5, ())
+    counts = [json.loads(p.read_text())["counts"] for p in runs.glob("*/*/run.json")]
+    assert report.rows["models"] == 5
+    for config in ("heads", "samples", "events"):
+        tables = [pq.read_table(p) for p in sorted((tmp_path / "results" / "data" / config).glob("*.parquet"))]
+        assert sum(map(len, tables)) == report.rows[config] == sum(count[config] for count in counts)
+        assert {name for t in tables for name in t["model_id"].to_pylist()} == {f"acme/m{i}" for i in range(5)}
+    models = pq.read_table(tmp_path / "results" / "data" / "models").to_pylist()
+    one = next(row for row in models if row["model_id"] == "acme/m3")
+    summary = json.loads((runs / one["folder"] / "summary.json").read_text())
+    assert one["share_above_0.1_low"] == summary["sparsity"]["share_above_0.1"]["low"]
+    assert one["verified"] is None
+
+
+def test_again_gives_the_same_bytes_and_a_new_run_few_new_files(runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    collect_results(runs, out)
+    before = bytes_below(out)
+    assert collect_results(runs, out).new == 0
+    assert bytes_below(out) == before
+    make_run(runs, model_id="acme/late", seed=9)
+    assert collect_results(runs, out).new == 1
+    changed = {name for name, data in bytes_below(out).items() if before.get(name) != data}
+    assert len([name for name in changed if name.startswith("data/")]) <= 4
+
+
+def test_what_is_not_valid_is_left_out(runs: Path, tmp_path: Path) -> None:
+    broken = next(runs.glob("*/*"))
+    (broken / "events.parquet").write_bytes(b"PAR1")
+    report = collect_results(runs, tmp_path / "results")
+    assert report.runs == 4
+    assert report.left_out[0][0] == f"{broken.parent.name}/{broken.name}"
+
+
+def test_the_verification_travels(runs: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    runs.rename(source / "runs")
+    folder = next((source / "runs").glob("*/*"))
+    path = source / verification_path(folder.parent.name, folder.name)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(dump_json(verification_document(verify_run(folder))))
+    collect_results(source, tmp_path / "results")
+    models = pq.read_table(tmp_path / "results" / "data" / "models").to_pylist()
+    assert {row["verified"] for row in models} == {None, "valid"}
+
+
+def test_no_runs_at_all(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    report = collect_results(tmp_path / "runs", tmp_path / "results")
+    assert report.runs == 0 and pq.read_table(tmp_path / "results/data/models/models.parquet").num_rows == 0
+    card = (tmp_path / "results" / "README.md").read_text()
+    assert "0 runs" in card
+
+
+def test_the_card(runs: Path, tmp_path: Path) -> None:
+    collect_results(runs, tmp_path / "results")
+    front = yaml.safe_load((tmp_path / "results" / "README.md").read_text().split("---")[1])
+    assert [config["config_name"] for config in front["configs"]] == list(CONFIGS)
+    assert {"license", "language", "pretty_name", "size_categories", "task_categories", "tags"} <= set(front)
+    assert [info["config_name"] for info in front["dataset_info"]] == list(CONFIGS)
+
+
+def test_publishing_is_idempotent_and_loses_nothing(hub: WritableHub, runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    collect_results(runs, out)
+    first = publish_folder(out, RESULTS, access=owner(hub))
+    assert len(first.sent) == len(bytes_below(out))
+    again = publish_folder(out, RESULTS, access=owner(hub))
+    assert (again.sent, again.removed, again.commit) == ((), (), first.commit)
+    repo = hub.repo("datasets", RESULTS)
+    repo.commit(repo.commits[repo.branches["main"]] | {"runs/late/0/run.json": Blob(b"{}", lfs=False)})
+    with pytest.raises(InputError, match="holds runs/late/0/run.json, which is not here"):
+        publish_folder(out, RESULTS, access=owner(hub))
+    assert "runs/late/0/run.json" in repo.commits[repo.branches["main"]]
+
+
+def test_a_results_repository_is_fetched_and_collected(hub: WritableHub, runs: Path, tmp_path: Path) -> None:
+    collect_results(runs, tmp_path / "results")
+    publish_folder(tmp_path / "results", RESULTS, access=owner(hub))
+    folder, commit = fetch_results(RepoRef(RESULTS), tmp_path / "cache", endpoint=hub.url)
+    assert len(commit) == 40
+    report = collect_results(folder, tmp_path / "again")
+    assert (report.runs, report.left_out) == (5, ())
+    assert bytes_below(tmp_path / "again") == bytes_below(tmp_path / "results")
+
+
+READING = """
+import sys
+from datasets import load_dataset
+repo, endpoint = sys.argv[1:]
+for config in ("heads", "models", "samples", "events"):
+    plain = load_dataset(repo, config, split="train")
+    streamed = load_dataset(repo, config, split="train", streaming=True)
+    first = next(iter(streamed))
+    assert first == plain[0], (first, plain[0])
+    assert sum(1 for _ in streamed) == len(plain)
+    print(config, len(plain))
+import pandas as pd
+table = pd.read_parquet(f"hf://datasets/{repo}/data/models/models.parquet")
+print("pandas", len(table))
+"""
+
+
+@pytest.mark.slow
+def test_load_dataset_plain_and_streaming(hub: WritableHub, runs: Path, tmp_path: Path) -> None:
+    report = collect_results(runs, tmp_path / "results")
+    publish_folder(tmp_path / "results", RESULTS, access=owner(hub))
+    done = subprocess.run(
+        [sys.executable, "-c", READING, RESULTS, hub.url],
+        env=hub.environment(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
+    assert {name: int(count) for name, count in lines.items()} == {**report.rows, "pandas": 5}
