@@ -91,7 +91,9 @@ def test_a_level_that_is_required_is_waited_for(results: WritableHub, submitted:
 
 def test_two_merges_one_after_the_other(results: WritableHub, tmp_path: Path) -> None:
     for seed in range(2):
-        submit_run(make_run(tmp_path / "r", model_id=f"acme/m{seed}", n_samples=12 + seed), RESULTS, access=stranger(results))
+        submit_run(
+            make_run(tmp_path / "r", model_id=f"acme/m{seed}", n_samples=12 + seed), RESULTS, access=stranger(results)
+        )
     assert [found.merged for found in reviewed(results, merge=True)] == [True, True]
     assert sum(path.startswith("verification/") for path in main_tree(results)) == 2
 
