@@ -9,10 +9,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from rh_bench.interchange.folder import is_import
+from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.records import Json
-from rh_bench.results import find_layout, run_folders
-from rh_bench.validate import validate_path
+from rh_bench.results import find_layout, read_verification, run_folders
+from rh_bench.validate import Problem, validate_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,16 @@ class Entry:
     run: Json
     summary: Json
     heads: tuple[Head, ...]
+    verification: Json | None = None
+    """What a maintainer found, of this run's very bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A head list of another project, and where it lies below the runs folder."""
+
+    folder: str
+    document: Json
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +66,7 @@ class Collection:
 
     entries: tuple[Entry, ...]
     left_out: tuple[LeftOut, ...]
+    imported: tuple[Imported, ...] = ()
 
 
 def collect(runs_root: Path) -> Collection:
@@ -69,37 +80,45 @@ def collect(runs_root: Path) -> Collection:
     Raises:
         InputError: `runs_root` is not a folder.
     """
-    runs_root = find_layout(runs_root).runs
+    layout = find_layout(runs_root)
+    runs_root = layout.runs
     entries: list[Entry] = []
     left_out: list[LeftOut] = []
+    imported: list[Imported] = []
     for folder in run_folders(runs_root):
         reasons = _reasons_against(folder)
         if reasons:
             left_out.append(LeftOut(folder.relative_to(runs_root).as_posix(), reasons))
+        elif is_import(folder):
+            imported.append(Imported(folder.relative_to(runs_root).as_posix(), _read_json(folder / "import.json")))
         else:
-            entries.append(_read_entry(folder))
+            entries.append(_read_entry(folder, read_verification(layout, folder)))
     entries.sort(key=lambda entry: (entry.run["model"]["id"].casefold(), entry.slug, entry.run_id))
-    return Collection(tuple(entries), tuple(left_out))
+    return Collection(tuple(entries), tuple(left_out), tuple(imported))
 
 
 def _reasons_against(folder: Path) -> tuple[str, ...]:
     if is_import(folder):
-        return ("imported from another project's file: it has no events, so it is not ranked with runs",)
+        return _in_words(check_import(folder))
     if not (folder / "run.json").is_file():
         return ("unfinished: it has no run.json, which is written last",)
-    problems = validate_path(folder)
+    return _in_words(validate_path(folder))
+
+
+def _in_words(problems: list[Problem]) -> tuple[str, ...]:
     return tuple(
         " ".join(part for part in (problem.file, problem.pointer, problem.message) if part) for problem in problems
     )
 
 
-def _read_entry(folder: Path) -> Entry:
+def _read_entry(folder: Path, verification: Json | None) -> Entry:
     return Entry(
         slug=folder.parent.name,
         run_id=folder.name,
         run=_read_json(folder / "run.json"),
         summary=_read_json(folder / "summary.json"),
         heads=_read_heads(folder / "heads.parquet"),
+        verification=verification,
     )
 
 

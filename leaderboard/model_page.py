@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rh_bench.records import Json
 
 from . import words
+from .badges import Badge, badge
 from .charts import Curve, Profile, layer_profile, score_curve
 from .collect import Entry, Head
 from .overview import page_path, protocol_facts, shape
@@ -120,6 +121,7 @@ class ModelPage:
     files: tuple[tuple[str, str], ...]
     command: str
     notes: tuple[str, ...]
+    badge: Badge
 
 
 def model_page(entry: Entry) -> ModelPage:
@@ -150,6 +152,7 @@ def model_page(entry: Entry) -> ModelPage:
         files=_files(run),
         command=reproduce_command(run),
         notes=tuple(words.visible(str(note)) for note in run["engine"]["notes"]),
+        badge=badge(entry.verification),
     )
 
 

@@ -11,8 +11,9 @@ from itertools import groupby
 from rh_bench.records import Json
 
 from . import words
+from .badges import Badge, badge
 from .charts import Whisker, axis_top, whisker
-from .collect import Collection, Entry, LeftOut
+from .collect import Collection, Entry, Imported, LeftOut
 from .words import Figure
 
 SPARSE_SHARE = 0.05
@@ -45,9 +46,9 @@ class Row:
     success: Figure
     counted: int
     samples: int
-    haystack: str
     date: str
     started: str
+    badge: Badge
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +65,27 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class ImportedRow:
+    """A head list of another project: what its file says, which nobody can compute again."""
+
+    model: str
+    format: str
+    heads: str
+    shape: str
+    measure: str
+    share: Figure
+    zero: Figure
+    findings: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     groups: tuple[Group, ...]
     runs: int
     models: int
     left_out: tuple[LeftOut, ...]
+    imported: tuple[ImportedRow, ...]
 
 
 def overview(collection: Collection) -> Overview:
@@ -80,6 +97,23 @@ def overview(collection: Collection) -> Overview:
         runs=len(collection.entries),
         models=len({entry.run["model"]["id"] for entry in collection.entries}),
         left_out=collection.left_out,
+        imported=tuple(sorted(map(_imported, collection.imported), key=lambda row: (row.model.casefold(), row.format))),
+    )
+
+
+def _imported(one: Imported) -> ImportedRow:
+    document = one.document
+    grid, counts = document["grid"], document["counts"]
+    return ImportedRow(
+        model=words.visible(document["model"]["id"] or document["model"]["slug"]),
+        format=document["format"],
+        heads=f"{counts['heads']:,} {document['unit'].replace('_', '/')} heads",
+        shape=f"{grid['layers']} × {grid['heads_per_layer']}" if grid["layers"] else words.MISSING,
+        measure=words.visible(str(document["measure"]).replace("_", " ")),
+        share=words.figure(document["sparsity"]["share_above_0.1"], words.percent),
+        zero=words.figure(document["sparsity"]["share_zero"], words.percent),
+        findings=tuple(words.visible(finding["message"]) for finding in document["findings"]),
+        source=words.visible(document["source"]["name"]),
     )
 
 
@@ -181,9 +215,9 @@ def _row(entry: Entry, top: float) -> Row:
         success=words.figure(summary["success"]["rate"], words.percent),
         counted=run["counts"]["counted"],
         samples=run["counts"]["samples"],
-        haystack=words.visible(run["haystack"]["name"]),
         date=run["timings"]["started"][:10],
         started=run["timings"]["started"],
+        badge=badge(entry.verification),
     )
 
 

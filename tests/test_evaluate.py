@@ -272,11 +272,15 @@ def test_killed_at_many_moments_ends_as_if_never_interrupted(whole: Outcome, pla
 
 @pytest.mark.slow
 def test_ctrl_c_says_that_nothing_is_lost(place: Path, tmp_path: Path) -> None:
-    with running(place, tmp_path) as process:
-        wait_for_lines(tmp_path, process, 3)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+    for attempt in range(5):
+        out = tmp_path / str(attempt)
+        with running(place, out) as process:
+            wait_for_lines(out, process, 3)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        if process.returncode != 0:  # on a busy machine a run of milliseconds can end before the signal comes
+            break
     assert process.returncode == 130, said
     assert "Traceback" not in said and "goes on where this one stopped" in said
-    (journal,) = tmp_path.rglob(JOURNAL)
+    (journal,) = out.rglob(JOURNAL)
     assert journal.read_bytes().count(b"\n") >= 3

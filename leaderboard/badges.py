@@ -1,0 +1,67 @@
+"""How far a run has been verified, as a word and as reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rh_bench.records import Json
+
+from . import words
+
+ABOUT = {
+    "valid": "well formed, and agrees with itself; checked when this site was built",
+    "recomputed": "its numbers are what its events give, and its prompts were reproduced",
+    "rerun": "samples that its maker could not choose were measured again, and agree",
+    "failed": "a level of its verification failed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Badge:
+    """`name` is a key of ABOUT; `order` sorts badges by how much they say."""
+
+    name: str
+    about: str
+    order: int
+    levels: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
+    """(level, "yes", "no" or "not tried", reasons), where a maintainer verified the run."""
+    note: str = ""
+    """Who verified what and when, in one sentence."""
+
+
+def badge(verification: Json | None) -> Badge:
+    """The badge of a run that the validator has nothing against.
+
+    Args:
+        verification: the record of a maintainer, of this run's very bytes, if there is one.
+    """
+    if verification is None:
+        return _badge("valid", (), "Nobody has verified more than that: there is no record of a verification.")
+    levels = verification["levels"]
+    if any(level["reached"] is False for level in levels):
+        name = "failed"
+    else:
+        name = next((level["level"] for level in reversed(levels) if level["reached"]), "valid")
+    says = {True: "yes", False: "no", None: "not tried"}
+    listed = tuple(
+        (level["level"], says[level["reached"]], tuple(words.visible(reason) for reason in level["reasons"]))
+        for level in levels
+    )
+    return _badge(name, listed, _note(verification))
+
+
+def _badge(name: str, levels: tuple[tuple[str, str, tuple[str, ...]], ...], note: str) -> Badge:
+    return Badge(name, ABOUT[name], ("failed", "valid", "recomputed", "rerun").index(name), levels, note)
+
+
+def _note(verification: Json) -> str:
+    parts = [f"Verified on {verification['date'][:10]} with rh_bench {verification['rh_bench']}"]
+    if verification["pull_request"] is not None:
+        parts.append(f"from pull request {verification['pull_request']}")
+    if verification["author"] is not None:
+        parts.append(f"of {verification['author']}")
+    if verification["rerun"] is not None:
+        rerun = verification["rerun"]
+        many = "sample" if rerun["samples"] == 1 else "samples"
+        parts.append(f"with {rerun['samples']} {many} measured again, chosen with salt “{rerun['salt']}”")
+    return words.visible(", ".join(parts) + ".")
