@@ -19,6 +19,8 @@ class SiteReport:
     entries: tuple[Entry, ...]
     left_out: tuple[LeftOut, ...]
     pages: tuple[Path, ...]
+    imported: int = 0
+    """Head lists of other projects, which are shown apart."""
 
 
 def build_site(runs_root: Path, out: Path) -> SiteReport:
@@ -29,4 +31,4 @@ def build_site(runs_root: Path, out: Path) -> SiteReport:
     """
     collection = _collect(runs_root)
     pages = _render(collection, out)
-    return SiteReport(collection.entries, collection.left_out, tuple(pages))
+    return SiteReport(collection.entries, collection.left_out, tuple(pages), len(collection.imported))

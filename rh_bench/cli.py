@@ -492,13 +492,15 @@ def leaderboard(runs: str, out_folder: Path, as_json: bool) -> None:
     page = out_folder / "index.html"
     if as_json:
         left_out = [{"folder": item.folder, "reasons": list(item.reasons)} for item in report.left_out]
-        print_json({"page": str(page), "runs": len(report.entries), "left_out": left_out})
+        print_json({"page": str(page), "runs": len(report.entries), "imported": report.imported, "left_out": left_out})
         return
     console = out(soft_wrap=True)
     for item in report.left_out:
         more = f" (and {len(item.reasons) - 1} more)" if len(item.reasons) > 1 else ""
         console.print(f"[yellow]left out:[/] {escape(item.folder)}: {escape(item.reasons[0])}{more}")
     console.print(f"{len(report.entries)} runs on {len(report.pages)} pages")
+    if report.imported:
+        console.print(f"{report.imported} imported from other projects: shown apart, not ranked with runs")
     console.print(f"[green]The site:[/] {escape(str(page.resolve()))}")
 
 
