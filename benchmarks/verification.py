@@ -46,7 +46,7 @@ def measure(folder: Path) -> Json:
 
 
 def in_a_process_of_its_own(folder: Path) -> Json:
-    # Through a shell: a process takes over the peak memory of the one that it was forked from, and this one made the run.
+    # Through a shell: a process takes over the peak memory of the one it was forked from, and this one made the run.
     command = [sys.executable, "-m", "benchmarks.verification", "--measure", str(folder)]
     done = subprocess.run(["sh", "-c", '"$@"; exit $?', "sh", *command], capture_output=True, text=True, check=True)
     found: Json = json.loads(done.stdout)

@@ -30,8 +30,8 @@ _MOST_OF: Mapping[str, tuple[int, int]] = {
     "events.parquet": (10_000_000, 512 << 20),
     "heads.parquet": (1 << 20, 128 << 20),
 }
-"""Rows and uncompressed bytes of a table: a few kilobytes on disk can repeat one row until memory ends. The paper's grid
-on a model of 1,024 heads gives 600 samples and some 150,000 events."""
+"""Rows and uncompressed bytes of a table: a few kilobytes on disk can repeat one row until memory ends. The paper's
+grid on a model of 1,024 heads gives 600 samples and some 150,000 events."""
 _MOST_CELLS = 1 << 26
 """Samples × heads and replicates × heads: what computing the scores again holds in memory at a time."""
 
@@ -166,7 +166,7 @@ def _slug(model: Json) -> str:
 
 
 def _work_problems(run: Json) -> Iterator[tuple[str, str]]:
-    """Settings that would make computing the scores again endless; the counts are compared with the tables elsewhere."""
+    """Settings that would make computing the scores again endless. Counts are compared with the tables elsewhere."""
     heads = run["counts"]["heads"]
     for pointer, name, number in (
         ("/counts/samples", "samples", run["counts"]["samples"]),

@@ -9,6 +9,7 @@ the slowest case, and the peak memory of this process, which did nothing else.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -163,10 +164,8 @@ def _retyped(chance: random.Random, table: pa.Table) -> pa.Table:
     kinds = (pa.int8(), pa.int64(), pa.uint32(), pa.float32(), pa.string(), pa.large_string(), pa.binary(), pa.bool_())
     kind = chance.choice((*kinds, pa.list_(pa.int64()), pa.null(), pa.dictionary(pa.int32(), pa.string())))
     column = pa.array([None] * len(table), type=kind)
-    try:
+    with contextlib.suppress(pa.ArrowException):
         column = table.column(place).cast(kind, safe=False)
-    except pa.ArrowException:
-        pass
     return table.set_column(place, table.column_names[place], column)
 
 
