@@ -30,6 +30,7 @@ from leaderboard import build_site
 from rh_bench.errors import InputError
 from rh_bench.files import sha256_file
 from rh_bench.footer import column_values
+from rh_bench.interchange.folder import check_import, import_file
 from rh_bench.interchange.formats import plain_yaml
 from rh_bench.runs import RUN_FILES, compute_run_id
 from rh_bench.schema import dump_json
@@ -197,6 +198,22 @@ def test_yaml_that_takes_for_ever_is_refused_at_once(text: str) -> None:
     with pytest.raises(InputError, match="nested deeper|longer than"):
         plain_yaml(text, "x.yaml")
     assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize("score", [1e308, float("inf"), float("-inf"), float("nan")])
+def test_scores_too_large_to_add_up_are_refused(tmp_path: Path, score: float) -> None:
+    """Found by fuzzing: their sum was an OverflowError."""
+    foreign = tmp_path / "seed.json"
+    foreign.write_text(json.dumps({"0-0": [1.0, 0.5], "0-1": [0.0, 0.25]}))
+    folder = import_file(foreign, tmp_path / "imports")
+    table = pq.read_table(folder / "instances.parquet")
+    scores = pa.array([score] * len(table), type=pa.float64())
+    pq.write_table(table.set_column(3, table.schema.field("score"), scores), folder / "instances.parquet")
+    edit(folder, lambda d: d["files"].update({n: sha256_file(folder / n) for n in d["files"]}), "import.json")
+    assert "must be finite, and small enough to add up" in [problem.message for problem in check_import(folder)]
+    foreign.write_text(json.dumps({"0-0": [score, score]}))
+    with pytest.raises(InputError):
+        import_file(foreign, tmp_path / "imports")
 
 
 # Tables

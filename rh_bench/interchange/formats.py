@@ -21,7 +21,7 @@ import yaml
 
 from rh_bench.errors import InputError
 from rh_bench.files import shown
-from rh_bench.interchange.records import HeadList
+from rh_bench.interchange.records import LARGEST_SCORE, HeadList
 from rh_bench.schema import dump_json, load_json
 from rh_bench.statistics import FloatArray
 
@@ -69,6 +69,8 @@ def read_seed(path: Path) -> HeadList:
             raise InputError(f"has head {head[0]}-{head[1]} twice, spelt differently", where=path)
         if not isinstance(scores, list) or not all(_is_number(score) for score in scores):
             raise InputError("must be a list of numbers", where=f"{path}#/{shown(name[:40])}")
+        if any(abs(score) > LARGEST_SCORE for score in scores):
+            raise InputError("has a score that is too large to add up", where=f"{path}#/{shown(name[:40])}")
         rows[head] = tuple(float(score) for score in scores)
     heads = tuple(sorted(rows))
     if not any(rows.values()):
