@@ -359,7 +359,7 @@ def test_a_run_filed_under_a_name_that_is_not_its_models_is_caught(run: Path, fi
 def test_a_run_renamed_throughout_needs_the_model_to_be_caught(run: Path) -> None:
     """Its own files agree with each other: that it is the model's is shown by nothing but the model. The revision gives
     it away (`test_reproduce.py::test_another_model_is_caught`), and if that is changed, too, measuring again does
-    (`test_reproduce.py::test_made_up_events_are_caught_by_measuring_again`)."""
+    (`test_reproduce.py::test_a_run_replayed_under_another_models_name_is_caught`)."""
     edit(run, lambda d: d["model"].update(id="famous/model", slug="famous__model", revision="d" * 40))
     levels = verify_run(refile(run)).levels
     assert [level.reached for level in levels] == [True, None, None]
