@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from rh_bench.errors import InputError
 from rh_bench.files import atomic_write, shown
+from rh_bench.footer import column_values
 from rh_bench.records import EVENT_FIELDS, Sample, SampleResult
 
 MAX_ROWS = 50_000_000
@@ -118,7 +119,7 @@ def _check_footer(path: Path, footer: pq.FileMetaData, max_rows: int, max_bytes:
     size = sum(group.total_byte_size for group in groups)
     if size > max_bytes:
         raise InputError(f"it claims {size} bytes uncompressed, at most {max_bytes} are read", where=path)
-    values = max((group.column(i).num_values for group in groups for i in range(group.num_columns)), default=0)
+    values = max(column_values(path), default=0)
     if values > max_bytes // 4:
         raise InputError(f"it claims {values} values in a column, at most {max_bytes // 4} are read", where=path)
 

@@ -6,9 +6,9 @@ after them, and each check is made as far as the ones it stands on allow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -17,12 +17,23 @@ from rh_bench.errors import InputError
 from rh_bench.files import regular_file, sha256_file, shown
 from rh_bench.records import Json, Layer
 from rh_bench.rows import MOST, capped, event_problems, head_problems, sample_problems
-from rh_bench.runs import RUN_FILES, compute_run_id
+from rh_bench.runs import RUN_FILES, compute_run_id, model_slug
 from rh_bench.schema import load_json, validate_document
 from rh_bench.tables import SCHEMAS, read_table
 
 _MOST_HEADS = 1 << 15
 """What the int16 columns of the tables can name, of layers and of heads in one."""
+_MOST_JSON = 16 << 20
+"""Bytes of a document. Empty lists and objects take twenty times as much in memory as in a file."""
+_MOST_OF: Mapping[str, tuple[int, int]] = {
+    "samples.parquet": (100_000, 64 << 20),
+    "events.parquet": (10_000_000, 512 << 20),
+    "heads.parquet": (1 << 20, 128 << 20),
+}
+"""Rows and uncompressed bytes of a table: a few kilobytes on disk can repeat one row until memory ends. The paper's
+grid on a model of 1,024 heads gives 600 samples and some 150,000 events."""
+_MOST_CELLS = 1 << 26
+"""Samples × heads and replicates × heads: what computing the scores again holds in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,7 @@ def _problems(path: Path) -> Iterator[Problem]:
         yield from _in_file("run.json", wrong_layers)
         layers = None if wrong_layers else tuple(Layer(**layer) for layer in run["model"]["layers"])
         yield from _in_file("run.json", _identity_problems(path, run))
+        yield from _in_file("run.json", _work_problems(run))
     whole = []
     for name in RUN_FILES:
         problem = _file_problem(path, name, run)
@@ -90,7 +102,7 @@ def _document(path: Path, kind: str) -> tuple[Json | None, list[Problem]]:
     """A valid document, or what is wrong with it."""
     name = f"{kind}.json"
     try:
-        document = load_json(regular_file(path, name))
+        document = load_json(regular_file(path, name), max_bytes=_MOST_JSON)
     except InputError as error:
         return None, [Problem(name, "", error.problem)]
     problems = [Problem(name, pointer, message) for pointer, message in validate_document(document, kind)]
@@ -140,8 +152,28 @@ def _identity_problems(path: Path, run: Json) -> Iterator[tuple[str, str]]:
     folder = path.resolve()
     if folder.name != run["run_id"]:
         yield "/run_id", f"is {run['run_id']}, the folder is called {shown(folder.name[:120])}"
+    if model["slug"] != _slug(model):
+        yield "/model/slug", f"is {model['slug']}, the model's id gives {_slug(model)}"
     if folder.parent.name != model["slug"]:
         yield "/model/slug", f"is {model['slug']}, the folder above is called {shown(folder.parent.name[:120])}"
+
+
+def _slug(model: Json) -> str:
+    """What `rh_bench.models` calls the folder of this model: no run is filed under another model's name."""
+    return model_slug(
+        PurePosixPath(model["id"].removeprefix("gguf:")).stem if model["source"] == "gguf" else model["id"]
+    )
+
+
+def _work_problems(run: Json) -> Iterator[tuple[str, str]]:
+    """Settings that would make computing the scores again endless. Counts are compared with the tables elsewhere."""
+    heads = run["counts"]["heads"]
+    for pointer, name, number in (
+        ("/counts/samples", "samples", run["counts"]["samples"]),
+        ("/protocol/bootstrap/replicates", "replicates", run["protocol"]["bootstrap"]["replicates"]),
+    ):
+        if number * heads > _MOST_CELLS:
+            yield pointer, f"is {number}: with {heads} heads at most {_MOST_CELLS // heads} {name} can be verified"
 
 
 def _summary(path: Path, run: Json | None) -> Iterator[Problem]:
@@ -164,7 +196,8 @@ def _tables(path: Path, names: Sequence[str], run: Json | None, layers: tuple[La
     tables: dict[str, pa.Table] = {}
     for name in names:
         try:
-            tables[name] = read_table(path / name, SCHEMAS[name])
+            rows, size = _MOST_OF[name]
+            tables[name] = read_table(path / name, SCHEMAS[name], max_rows=rows, max_bytes=size)
         except InputError as error:
             yield Problem(name, "", error.problem)
     samples, events, heads = (tables.get(name) for name in ("samples.parquet", "events.parquet", "heads.parquet"))

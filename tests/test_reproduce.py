@@ -20,7 +20,7 @@ from rh_bench.files import sha256_file
 from rh_bench.grids import choose_grid
 from rh_bench.reproduce import choose
 from rh_bench.rouge import rouge1_recall
-from rh_bench.runs import read_run, write_run
+from rh_bench.runs import compute_run_id, read_run, write_run
 from rh_bench.verify import Evidence, Verification, verify_run
 
 GRID = choose_grid("quick", "300,400", "0,50,100")
@@ -112,6 +112,28 @@ def test_made_up_events_are_caught_by_measuring_again(forged: dict[str, Path]) -
     assert any(len(a.events) != len(b.events) for a, b in zip(run.results, forged_results, strict=True))
     write_run(forged["run"], run.document, run.layers, forged_results)
     report = verified(forged, rerun=12)
+    assert reached(report) == [True, True, False], report.to_json()
+
+
+def test_a_run_replayed_under_another_models_name_is_caught(forged: dict[str, Path], tmp_path: Path) -> None:
+    """Name, revision, id, folders and hashes are all the other model's: only its answers are not."""
+    from rh_bench.models import resolve_model
+
+    other = tiny_checkpoint(tmp_path / "other", seed=1)
+    run = read_run(forged["run"])
+    document = run.document
+    document["model"] |= {"id": "other", "slug": "other", "revision": resolve_model(str(other)).revision}
+    document["run_id"] = compute_run_id(
+        model_revision=document["model"]["revision"],
+        manifest_sha256=document["haystack"]["manifest_sha256"],
+        protocol=document["protocol"],
+        engine_name=document["engine"]["name"],
+        engine_version=document["engine"]["version"],
+    )
+    replayed = tmp_path / "replayed" / "other" / document["run_id"]
+    replayed.mkdir(parents=True)
+    write_run(replayed, document, run.layers, run.results)
+    report = verified({**forged, "run": replayed, "model": other}, rerun=3)
     assert reached(report) == [True, True, False], report.to_json()
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import rh_bench.interchange.audit as auditing
 from rh_bench.errors import InputError
 from rh_bench.files import atomic_write, regular_file, sha256_file, shown
-from rh_bench.interchange.records import HeadList
+from rh_bench.interchange.records import LARGEST_SCORE, HeadList
 from rh_bench.records import Json
 from rh_bench.runs import model_slug
 from rh_bench.schema import dump_json, load_json, validate_document
@@ -254,6 +254,9 @@ def _cross_check(document: Json, tables: Mapping[str, pa.Table]) -> Iterator[Pro
     layer, head, score = (instances.column(name).to_numpy() for name in ("layer", "head", "score"))
     if (counts < 0).any() or counts.sum() != len(score):
         yield Problem("instances.parquet", "", f"has {len(score)} rows, heads.parquet counts {counts.sum()}")
+        return
+    if not (np.abs(score) <= LARGEST_SCORE).all():
+        yield Problem("instances.parquet", "/score", "must be finite, and small enough to add up")
         return
     wanted = np.repeat(np.array(heads, dtype=np.int64).reshape(-1, 2), counts, axis=0)
     if not (np.array_equal(layer, wanted[:, 0]) and np.array_equal(head, wanted[:, 1])):

@@ -21,13 +21,23 @@ import yaml
 
 from rh_bench.errors import InputError
 from rh_bench.files import shown
-from rh_bench.interchange.records import HeadList
+from rh_bench.interchange.records import LARGEST_SCORE, HeadList
 from rh_bench.schema import dump_json, load_json
 from rh_bench.statistics import FloatArray
 
 _HEAD = re.compile(r"(\d{1,4})-(\d{1,4})")
 _MOST_HEADS = 1 << 17
 _MOST_TEXT = 4 << 20
+_MOST_YAML = 256 << 10
+"""Characters. Reading YAML takes seconds a megabyte, and time that grows with the square of its nesting."""
+_MOST_YAML_DEPTH = 16
+_OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+_CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 REDUCTIONS: Mapping[str, Callable[[FloatArray], FloatArray]] = {
     "max": lambda grouped: grouped.max(axis=2),
     "mean": lambda grouped: grouped.mean(axis=2),
@@ -59,6 +69,8 @@ def read_seed(path: Path) -> HeadList:
             raise InputError(f"has head {head[0]}-{head[1]} twice, spelt differently", where=path)
         if not isinstance(scores, list) or not all(_is_number(score) for score in scores):
             raise InputError("must be a list of numbers", where=f"{path}#/{shown(name[:40])}")
+        if any(abs(score) > LARGEST_SCORE for score in scores):
+            raise InputError("has a score that is too large to add up", where=f"{path}#/{shown(name[:40])}")
         rows[head] = tuple(float(score) for score in scores)
     heads = tuple(sorted(rows))
     if not any(rows.values()):
@@ -307,12 +319,18 @@ def plain_yaml(text: str, where: object) -> Any:
     """YAML of plain values only: anchors and aliases can grow without bound, tags can build objects.
 
     Raises:
-        InputError: it is not YAML, or uses any of these.
+        InputError: it is not YAML, uses any of these, or is long or nested beyond what a list of heads can be.
     """
+    if len(text) > _MOST_YAML:
+        raise InputError(f"its YAML is longer than {_MOST_YAML} characters", where=where)
+    depth = 0
     try:
         for token in yaml.scan(text, Loader=yaml.SafeLoader):
             if isinstance(token, yaml.AnchorToken | yaml.AliasToken | yaml.TagToken):
                 raise InputError("its YAML has an anchor, an alias or a tag; write plain values", where=where)
+            depth += isinstance(token, _OPENING) - isinstance(token, _CLOSING)
+            if depth > _MOST_YAML_DEPTH:
+                raise InputError(f"its YAML is nested deeper than {_MOST_YAML_DEPTH}", where=where)
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise InputError("is not readable YAML", where=where) from None

@@ -14,6 +14,10 @@ Unit = Literal["query", "key_value"]
 Measure = Literal["score", "gate", "membership"]
 
 
+LARGEST_SCORE = 1e100
+"""Of a single sample, in size: `math.fsum` raises where sums go beyond what a float can hold."""
+
+
 @dataclass(frozen=True)
 class HeadList:
     """Heads of one model, with what a file says of each."""
