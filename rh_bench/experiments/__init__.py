@@ -1,0 +1,1 @@
+"""Experiments: what heads do, beside which they are. Each is an artifact that recomputes without a model."""
