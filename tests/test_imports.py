@@ -26,7 +26,18 @@ ENTRIES = ("rh_bench.cli", "rh_bench.cli_hub", "rh_bench.demo")
 TERMINAL = ("rh_bench.cli", "rh_bench.cli_hub", "rh_bench.cli_parts", "rh_bench.show", "rh_bench.progress")
 AFTER_THE_ENGINES = tuple(
     f"rh_bench.{name}"
-    for name in ("records", "events", "rouge", "scoring", "statistics", "summary", "schema", "validate", "runs")
+    for name in (
+        "records",
+        "events",
+        "rouge",
+        "scoring",
+        "statistics",
+        "summary",
+        "schema",
+        "validate",
+        "runs",
+        "similarity",
+    )
 )
 
 
