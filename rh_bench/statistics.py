@@ -201,6 +201,26 @@ def mean(values: FloatArray) -> NanoArray:
     return _nano(_fixed_point(values).sum(axis=0), len(values))
 
 
+def subset_means(values: FloatArray, chosen: npt.NDArray[np.bool_]) -> NanoArray:
+    """Exact means of columns over some of the rows, for many choices at once.
+
+    Args:
+        values: float64 [n, K].
+        chosen: bool [R, n], the rows of each choice, at least one in each.
+
+    Returns:
+        int64 [R, K] in nano units. Errors as in `bootstrap_means`.
+    """
+    fixed, sizes = _fixed_point(values), chosen.sum(axis=1)
+    means = np.empty((len(chosen), values.shape[1]), dtype=np.int64)
+    rows = max(1, _CHUNK // len(values))
+    for first in range(0, len(chosen), rows):
+        part = slice(first, first + rows)
+        sums = chosen[part].astype(np.float64) @ fixed
+        means[part] = np.rint(sums / (sizes[part, None] * FIXED_POINT) * NANO)
+    return means
+
+
 def _fixed_point(values: FloatArray) -> FloatArray:
     fixed: FloatArray = np.rint(values * FIXED_POINT)
     if not len(values) * float(np.abs(fixed).max(initial=0.0)) <= _EXACT:  # also where one is not a number
