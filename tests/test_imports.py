@@ -37,6 +37,7 @@ AFTER_THE_ENGINES = tuple(
         "validate",
         "runs",
         "similarity",
+        "robustness",
     )
 )
 
