@@ -1,10 +1,11 @@
-"""One check for whatever folder a user names: a run, a haystack set or an import."""
+"""One check for whatever folder a user names: a run, a haystack set, an import or an experiment."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from rh_bench.errors import InputError
+from rh_bench.experiments.artifact import is_experiment, validate_experiment
 from rh_bench.files import shown
 from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.sets import check_set, is_set
@@ -12,7 +13,7 @@ from rh_bench.validate import Problem, validate_path
 
 
 def check_folder(folder: Path) -> list[Problem]:
-    """Every problem of a run, a set or an import; none if it is sound.
+    """Every problem of a run, a set, an import or an experiment; none if it is sound.
 
     Raises:
         InputError: there is no such folder.
@@ -21,4 +22,6 @@ def check_folder(folder: Path) -> list[Problem]:
         raise InputError("no such folder", where=shown(folder), mend="give the folder of a run or a set")
     if is_import(folder):
         return check_import(folder)
+    if is_experiment(folder):
+        return validate_experiment(folder)
     return check_set(folder) if is_set(folder) else validate_path(folder)

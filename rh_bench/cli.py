@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import rh_bench
+from rh_bench.cli_experiments import EXPERIMENT_COMMANDS
 from rh_bench.cli_hub import HUB_COMMANDS
 from rh_bench.cli_parts import FOLDER, Verb, err, json_option, out, print_json
 from rh_bench.errors import CheckFailed, InputError, RhBenchError
@@ -284,18 +285,28 @@ def _say_outcome(outcome: Any) -> None:
     console.print(f"[green]The run:[/] {escape(str(outcome.folder))}")
 
 
-@app.command(cls=Verb, examples="rh-bench score runs/org__model/0123456789abcdef")
+@app.command(
+    cls=Verb,
+    examples="""rh-bench score runs/org__model/0123456789abcdef
+                rh-bench score experiments/org__model/dynamic-0123456789abcdef""",
+)
 @click.argument("run", type=FOLDER)
 @json_option
 def score(run: Path, as_json: bool) -> None:
-    """Recompute heads.parquet and summary.json of RUN from its events. Needs no model."""
+    """Recompute heads.parquet and summary.json of RUN from its events, or the results of an experiment from its tables.
+
+    Needs no model.
+    """
+    from rh_bench.experiments.artifact import is_experiment, recompute
     from rh_bench.runs import rescore
 
-    changed = rescore(run)
+    changed = recompute(run) if is_experiment(run) else rescore(run)
     if as_json:
         print_json({"folder": str(run), "changed": changed})
         return
-    out().print(f"rewritten: {', '.join(changed)}" if changed else "unchanged: the scores are what the events give")
+    out().print(
+        f"rewritten: {', '.join(changed)}" if changed else "unchanged: the numbers are what the raw observations give"
+    )
 
 
 @app.command(
@@ -328,7 +339,8 @@ def show(run: Path, top: int, as_json: bool) -> None:
 @click.argument("paths", nargs=-1, required=True, type=FOLDER)
 @json_option
 def validate(paths: tuple[Path, ...], as_json: bool) -> None:
-    """Check runs and haystack sets: documents, columns, hashes, ranges and cross-references. Reports every problem."""
+    """Check runs, haystack sets and experiments: documents, columns, hashes, ranges and cross-references. Reports every
+    problem."""
     from rh_bench.checks import check_folder
 
     found = {str(path): check_folder(path) for path in paths}
@@ -513,5 +525,5 @@ def _runs_folder(text: str) -> Path:
     return fetch_results(parse_repo(text))[0]
 
 
-for command in HUB_COMMANDS:
+for command in (*HUB_COMMANDS, *EXPERIMENT_COMMANDS):
     app.add_command(command)

@@ -21,7 +21,14 @@ from rh_bench.errors import InputError
 from rh_bench.files import shown
 from rh_bench.records import Json
 
-KINDS = {"run": (1, 0), "summary": (1, 0), "manifest": (1, 0), "import": (1, 0), "verification": (1, 0)}
+KINDS = {
+    "run": (1, 0),
+    "summary": (1, 0),
+    "manifest": (1, 0),
+    "import": (1, 0),
+    "verification": (1, 0),
+    "experiment": (1, 0),
+}
 """Document kinds and the newest schema version of each that this package reads."""
 MAX_JSON_BYTES = 64 << 20
 _MAX_DEPTH = 64

@@ -152,13 +152,13 @@ def _identity_problems(path: Path, run: Json) -> Iterator[tuple[str, str]]:
     folder = path.resolve()
     if folder.name != run["run_id"]:
         yield "/run_id", f"is {run['run_id']}, the folder is called {shown(folder.name[:120])}"
-    if model["slug"] != _slug(model):
-        yield "/model/slug", f"is {model['slug']}, the model's id gives {_slug(model)}"
+    if model["slug"] != folder_name_of(model):
+        yield "/model/slug", f"is {model['slug']}, the model's id gives {folder_name_of(model)}"
     if folder.parent.name != model["slug"]:
         yield "/model/slug", f"is {model['slug']}, the folder above is called {shown(folder.parent.name[:120])}"
 
 
-def _slug(model: Json) -> str:
+def folder_name_of(model: Json) -> str:
     """What `rh_bench.models` calls the folder of this model: no run is filed under another model's name."""
     return model_slug(
         PurePosixPath(model["id"].removeprefix("gguf:")).stem if model["source"] == "gguf" else model["id"]

@@ -127,7 +127,7 @@ def test_validate(say: Any, run_folder: Path) -> None:
 
 def test_score_is_idempotent_and_mends(say: Any, run_folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in run_folder.iterdir()}
-    assert say("score", run_folder)[:2] == (0, "unchanged: the scores are what the events give\n")
+    assert say("score", run_folder)[:2] == (0, "unchanged: the numbers are what the raw observations give\n")
     assert before == {path.name: path.read_bytes() for path in run_folder.iterdir()}
     (run_folder / "heads.parquet").unlink()
     (run_folder / "summary.json").write_text("{}")

@@ -22,8 +22,8 @@ ENGINE_SIDE = (
     "rh_bench.memory",
 )
 HUB = ("rh_bench.hub", "rh_bench.hub_write", "rh_bench.hub_pulls")
-ENTRIES = ("rh_bench.cli", "rh_bench.cli_hub", "rh_bench.demo")
-TERMINAL = ("rh_bench.cli", "rh_bench.cli_hub", "rh_bench.cli_parts", "rh_bench.show", "rh_bench.progress")
+ENTRIES = ("rh_bench.cli", "rh_bench.cli_hub", "rh_bench.cli_experiments", "rh_bench.demo")
+TERMINAL = (*ENTRIES[:3], "rh_bench.cli_parts", "rh_bench.show", "rh_bench.progress")
 AFTER_THE_ENGINES = tuple(
     f"rh_bench.{name}"
     for name in (

@@ -1,0 +1,318 @@
+"""Experiments on disk: raw observations in tables, and everything that is said about them computed from these.
+
+```
+experiments/<model slug>/<kind>-<experiment id>/
+  experiment.json    written last: a folder without it is unfinished
+  <table>.parquet    one row a unit of observation; columns are those of the kind
+```
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from rh_bench.errors import InputError
+from rh_bench.experiments.kind import Kind, Tables
+from rh_bench.experiments.kinds import KINDS, NAMES
+from rh_bench.files import atomic_write, regular_file, sha256_file, shown
+from rh_bench.interchange.folder import DOCUMENT as IMPORT_DOCUMENT
+from rh_bench.interchange.folder import is_import
+from rh_bench.records import Json
+from rh_bench.results import run_folders
+from rh_bench.rows import MOST
+from rh_bench.runs import model_slug
+from rh_bench.schema import dump_json, load_json, validate_document
+from rh_bench.tables import read_table, write_table
+from rh_bench.validate import Problem, folder_name_of
+
+DOCUMENT = "experiment.json"
+SCHEMA_VERSION = "1.0"
+_MOST_JSON = 16 << 20
+_FOLDER = re.compile(rf"({'|'.join(NAMES)})-[0-9a-f]{{16}}")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A finished experiment as read from disk."""
+
+    folder: Path
+    document: Json
+    tables: Tables
+
+
+def is_experiment(folder: Path) -> bool:
+    """Whether `folder` holds an experiment, finished or not, rather than a run, a set or an import."""
+    return (folder / DOCUMENT).exists() or _FOLDER.fullmatch(folder.resolve().name) is not None
+
+
+def experiment_id(kind: Kind, model: Json, runs: Sequence[Json], data: Json | None, settings: Json) -> str:
+    """16 hexadecimal digits over everything that decides the observations: the same inputs give the same id."""
+    identity = {
+        "kind": [kind.name, kind.version],
+        "revision": model.get("revision"),
+        "runs": [run["run_id"] for run in runs],
+        "data": data,
+        "settings": settings,
+    }
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_reference(folder: Path) -> Json:
+    """What an experiment records of a run, or an import, that heads come from."""
+    imported = is_import(folder)
+    real = folder.resolve()
+    return {
+        "slug": real.parent.name,
+        "run_id": real.name,
+        "run_sha256": sha256_file(regular_file(real, IMPORT_DOCUMENT if imported else "run.json")),
+        "origin": "imported" if imported else "measured",
+    }
+
+
+def new_document(
+    kind: Kind,
+    *,
+    model: Json,
+    runs: Sequence[Json],
+    settings: Json,
+    data: Json | None = None,
+    engine: Json | None = None,
+    environment: Json | None = None,
+) -> Json:
+    """experiment.json as far as it is known before anything is observed.
+
+    Args:
+        model: as in run.json.
+        runs: as of :func:`run_reference`; the first is a run of `model`.
+        settings: everything that decides the observations.
+        data: the task's data.
+        engine, environment: of the model that ran; None where none did.
+    """
+    return {
+        "schema": "rh_bench/experiment",
+        "schema_version": SCHEMA_VERSION,
+        "kind": kind.name,
+        "kind_version": kind.version,
+        "experiment_id": experiment_id(kind, model, runs, data, settings),
+        "model": model,
+        "runs": list(runs),
+        "data": data,
+        "settings": settings,
+        "engine": engine,
+        "environment": environment,
+        "timings": None,
+    }
+
+
+def experiment_folder(root: Path, document: Json) -> Path:
+    """Where an experiment lies below `root`, the folder of experiments."""
+    slug: str = document["model"]["slug"]
+    return root / slug / f"{document['kind']}-{document['experiment_id']}"
+
+
+def write_experiment(folder: Path, document: Json, tables: Tables) -> Json:
+    """Write a finished experiment; experiment.json comes last.
+
+    Args:
+        folder: it exists, and is called as :func:`experiment_folder` says.
+        document: as of :func:`new_document`, with `timings` where a model ran.
+        tables: every table of the kind, by its name without `.parquet`, its rows in a fixed order.
+
+    Returns:
+        The complete document.
+
+    Raises:
+        InputError: the folder cannot be written, or what would be written is not valid: nothing says "finished" then.
+    """
+    kind = KINDS[document["kind"]]
+    cast = {name: tables[name].cast(schema) for name, schema in kind.tables.items()}
+    for problem in kind.check(document, cast):
+        raise _as_error(folder, problem)
+    for name, table in cast.items():
+        write_table(folder / f"{name}.parquet", table)
+    results, claims = kind.derive(document, cast)
+    document = {
+        **document,
+        "counts": {name: len(table) for name, table in cast.items()},
+        "files": {f"{name}.parquet": sha256_file(folder / f"{name}.parquet") for name in kind.tables},
+        "results": results,
+        "claims": claims,
+    }
+    for pointer, message in validate_document(document, "experiment"):
+        raise _as_error(folder, Problem(DOCUMENT, pointer, message))
+    atomic_write(folder / DOCUMENT, dump_json(document))
+    return document
+
+
+def read_document(folder: Path) -> Json:
+    """experiment.json alone, valid by its schema.
+
+    Raises:
+        InputError: it is unfinished, damaged, or of a kind or version that is not known; names the file and the place.
+    """
+    document, problems = _document(folder)
+    if document is None:
+        raise _as_error(folder, problems[0])
+    return document
+
+
+def read_experiment(folder: Path) -> Experiment:
+    """Read a finished experiment.
+
+    Raises:
+        InputError: it is unfinished or damaged; names the file.
+    """
+    document = read_document(folder)
+    tables, problems = _tables(folder, document)
+    problems += [] if problems else list(KINDS[document["kind"]].check(document, tables))
+    if problems:
+        raise _as_error(folder, problems[0])
+    return Experiment(folder, document, tables)
+
+
+def recompute(folder: Path) -> list[str]:
+    """Compute results and claims again from the tables; rewrite experiment.json if they differ.
+
+    Returns:
+        The names of the files that changed: none for an untouched experiment.
+    """
+    experiment = read_experiment(folder)
+    results, claims = KINDS[experiment.document["kind"]].derive(experiment.document, experiment.tables)
+    counts = {name: len(table) for name, table in experiment.tables.items()}
+    data = dump_json({**experiment.document, "counts": counts, "results": results, "claims": claims})
+    if (folder / DOCUMENT).read_bytes() == data:
+        return []
+    atomic_write(folder / DOCUMENT, data)
+    return [DOCUMENT]
+
+
+def validate_experiment(folder: Path) -> list[Problem]:
+    """Every problem of an experiment folder; none if it is sound.
+
+    What is checked: the files that belong there and no others; the document against its schema (a newer version is
+    refused by name); the id, which the folder must carry; hashes, columns and counts of the tables; what the kind says
+    of every row; and that results and claims are what the tables give.
+    """
+    if not (folder / DOCUMENT).is_file():
+        return [Problem(DOCUMENT, "", "missing: the experiment is unfinished")]
+    return list(dict.fromkeys(_problems(folder)))
+
+
+def experiment_folders(root: Path) -> Iterator[Path]:
+    """The finished experiments below `root`, the folder of experiments, sorted; none where there is no such folder."""
+    if root.is_dir():
+        yield from (folder for folder in run_folders(root) if (folder / DOCUMENT).is_file())
+
+
+def _as_error(folder: Path, problem: Problem) -> InputError:
+    place = f"{shown(folder / problem.file)}{problem.pointer and '#' + problem.pointer}"
+    return InputError(problem.message, where=place)
+
+
+def _problems(folder: Path) -> Iterator[Problem]:
+    yield from _strangers(folder)
+    document, found = _document(folder)
+    yield from found
+    if document is None:
+        return
+    yield from (Problem(DOCUMENT, pointer, message) for pointer, message in _identity_problems(folder, document))
+    tables, wrong = _tables(folder, document)
+    yield from wrong
+    if wrong:
+        return
+    for name, table in tables.items():
+        if document["counts"].get(name) != len(table):
+            yield Problem(DOCUMENT, f"/counts/{name}", f"is {document['counts'].get(name)}, the table has {len(table)}")
+    kind = KINDS[document["kind"]]
+    doubts = list(kind.check(document, tables))
+    yield from doubts
+    if not doubts:
+        yield from _derived_problems(kind, document, tables)
+
+
+def _derived_problems(kind: Kind, document: Json, tables: Tables) -> Iterator[Problem]:
+    try:
+        results, claims = kind.derive(document, tables)
+    except InputError as error:
+        yield Problem(DOCUMENT, "/results", f"cannot be computed from the tables ({error})")
+        return
+    for name, derived in (("results", results), ("claims", claims)):
+        if dump_json(document[name]) != dump_json(derived):
+            yield Problem(DOCUMENT, f"/{name}", "is not what the tables give")
+
+
+def _strangers(folder: Path) -> Iterator[Problem]:
+    """Files that do not belong to an experiment: they would be published with it, and no hash covers them."""
+    try:
+        names = sorted(child.name for child in folder.iterdir())
+    except OSError as error:
+        yield Problem(".", "", f"cannot be read ({error.strerror or error})")
+        return
+    prefix = folder.resolve().name.rpartition("-")[0]
+    own = {DOCUMENT, *(f"{name}.parquet" for kind in KINDS.values() if kind.name == prefix for name in kind.tables)}
+    strange = [name for name in names if name not in own]
+    yield from (Problem(shown(name[:120]), "", "does not belong to an experiment") for name in strange[:MOST])
+    if len(strange) > MOST:
+        yield Problem(".", "", f"and {len(strange) - MOST} more files that do not belong to an experiment")
+
+
+def _document(folder: Path) -> tuple[Json | None, list[Problem]]:
+    """A valid document of a known kind, or what is wrong with it."""
+    try:
+        document = load_json(regular_file(folder, DOCUMENT), max_bytes=_MOST_JSON)
+    except InputError as error:
+        return None, [Problem(DOCUMENT, "", error.problem)]
+    problems = [Problem(DOCUMENT, pointer, message) for pointer, message in validate_document(document, "experiment")]
+    if problems:
+        return None, problems
+    kind = KINDS.get(document["kind"])
+    if kind is None:
+        return None, [Problem(DOCUMENT, "/kind", f"{document['kind']} is not known to this rh_bench")]
+    if document["kind_version"] != kind.version:
+        words = f"is {document['kind_version']}; this rh_bench computes version {kind.version}"
+        return None, [Problem(DOCUMENT, "/kind_version", words)]
+    for name, wanted in (("counts", set(kind.tables)), ("files", {f"{table}.parquet" for table in kind.tables})):
+        if set(document[name]) != wanted:
+            problems.append(Problem(DOCUMENT, f"/{name}", f"must name {', '.join(sorted(wanted))} and nothing else"))
+    return (None if problems else document), problems
+
+
+def _identity_problems(folder: Path, document: Json) -> Iterator[tuple[str, str]]:
+    """The id follows from what the experiment was made with, and the folders are called after model, kind and id."""
+    model, runs, real = document["model"], document["runs"], folder.resolve()
+    kind, given = KINDS[document["kind"]], document["experiment_id"]
+    expected = experiment_id(kind, model, runs, document["data"], document["settings"])
+    if given != expected:
+        yield "/experiment_id", f"is {given}; kind, revision, runs, data and settings give {expected}"
+    if real.name != f"{kind.name}-{given}":
+        yield "/experiment_id", f"is {given}, the folder is called {shown(real.name[:120])}"
+    slug = folder_name_of(model) if "source" in model else model_slug(model["id"])
+    if model["slug"] != slug:
+        yield "/model/slug", f"is {model['slug']}, the model's id gives {slug}"
+    if real.parent.name != model["slug"]:
+        yield "/model/slug", f"is {model['slug']}, the folder above is called {shown(real.parent.name[:120])}"
+    if runs[0]["slug"] != model["slug"]:
+        yield "/runs/0/slug", f"is {runs[0]['slug']}, the experiment is about {model['slug']}"
+
+
+def _tables(folder: Path, document: Json) -> tuple[Mapping[str, pa.Table], list[Problem]]:
+    """The tables, with hashes as the document has them; or what is wrong with them."""
+    kind, tables, problems = KINDS[document["kind"]], {}, []
+    for name, schema in kind.tables.items():
+        file = f"{name}.parquet"
+        try:
+            if sha256_file(regular_file(folder, file)) != document["files"][file]:
+                problems.append(Problem(DOCUMENT, f"/files/{file}", "the file's hash differs"))
+                continue
+            tables[name] = read_table(folder / file, schema, max_rows=kind.most_rows, max_bytes=kind.most_bytes)
+        except InputError as error:
+            problems.append(Problem(file, "", error.problem))
+    return tables, problems

@@ -1,0 +1,82 @@
+"""What a kind of experiment is: its tables, what they give, and what must hold of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from rh_bench.records import Json
+from rh_bench.statistics import Estimate, rounded
+from rh_bench.validate import Problem
+
+Tables = Mapping[str, pa.Table]
+"""Tables by name, without `.parquet`."""
+Derive = Callable[[Json, Tables], tuple[Json, list[Json]]]
+"""From experiment.json (its `results`, `claims`, `counts` and `files` are not to be read) and the tables to results and
+claims. Pure: the same input gives the same numbers on every machine. Raises InputError where tables do not add up."""
+Check = Callable[[Json, Tables], Iterable[Problem]]
+"""What is wrong with a document (valid by its schema) and tables (of the right columns). Bounds the work of `derive`,
+which is only called where nothing is wrong."""
+
+Verdict = Literal["holds", "does_not_hold", "not_enough_evidence"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of experiment."""
+
+    name: str
+    version: int
+    """Raised when tables or computation change: it is part of the experiment's id."""
+    tables: Mapping[str, pa.Schema]
+    """Columns of each table, by its name without `.parquet`."""
+    derive: Derive
+    check: Check
+    most_rows: int = 2_000_000
+    """Rows of a table, at most."""
+    most_bytes: int = 256 << 20
+    """Uncompressed bytes of a table, at most."""
+
+
+def column(name: str, kind: pa.DataType, *, nullable: bool = False) -> pa.Field:
+    """A column of a table's schema; without `nullable` no value may be missing."""
+    return pa.field(name, kind, nullable=nullable)
+
+
+def claim(
+    name: str,
+    statement: str,
+    verdict: Verdict,
+    *,
+    test: str,
+    n: int,
+    effect: Estimate | None = None,
+    p_value: float | None = None,
+    reason: str | None = None,
+) -> Json:
+    """A row of the scorecard.
+
+    Args:
+        name: causal, dynamic, intrinsic, reasoning …
+        test: how it was decided: the statistic, the test, the limits.
+        n: units of observation behind it.
+        reason: why there is not enough evidence, or what qualifies the verdict.
+
+    Raises:
+        ValueError: there is not enough evidence and no reason says why.
+    """
+    if verdict == "not_enough_evidence" and not reason:
+        raise ValueError(f"claim {name} lacks a reason")
+    return {
+        "claim": name,
+        "statement": statement,
+        "verdict": verdict,
+        "test": test,
+        "effect": None if effect is None else effect.to_json(),
+        "p_value": None if p_value is None else rounded(p_value),
+        "n": n,
+        "reason": reason,
+    }
