@@ -50,6 +50,11 @@ def badge(verification: Json | None) -> Badge:
     return _badge(name, listed, _note(verification))
 
 
+def badge_of(name: str) -> Badge:
+    """The badge called `name`, where its levels are not shown."""
+    return _badge(name, (), "")
+
+
 def _badge(name: str, levels: tuple[tuple[str, str, tuple[str, ...]], ...], note: str) -> Badge:
     return Badge(name, ABOUT[name], ("failed", "valid", "recomputed", "rerun").index(name), levels, note)
 

@@ -1,17 +1,22 @@
-"""Finds the valid, finished runs below a folder and reads of each what the site is made from."""
+"""Finds the finished runs below a folder, and reads of one at a time what the site is made from."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
+from rh_bench.errors import InputError
+from rh_bench.files import regular_file
 from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.records import Json
-from rh_bench.results import find_layout, read_verification, run_folders
+from rh_bench.results import Layout, find_layout, read_verification, run_folders
+from rh_bench.schema import load_json
 from rh_bench.validate import Problem, validate_path
 
 
@@ -41,6 +46,10 @@ class Entry:
     heads: tuple[Head, ...]
     verification: Json | None = None
     """What a maintainer found, of this run's very bytes."""
+    folder: Path | None = None
+    """Where its tables lie, for pages that need more than the above; None for an entry that no folder holds."""
+    experiments: tuple[Json, ...] = ()
+    """The `experiment.json` of each experiment on this run's very bytes, sorted by kind and id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,8 @@ class Imported:
 
     folder: str
     document: Json
+    path: Path | None = None
+    """The folder itself, while its pages are made; None where only the document is at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,32 +80,80 @@ class Collection:
     imported: tuple[Imported, ...] = ()
 
 
-def collect(runs_root: Path) -> Collection:
-    """Read every run at `<runs_root>/<slug>/<run_id>/`.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A folder that may hold a run or an import, not read yet."""
 
-    A run that is unfinished or that the validator has something against is left out and named, never half shown.
+    layout: Layout
+    folder: Path
+    experiments: Path | None = None
+    """The folder of all experiments."""
+
+    @property
+    def name(self) -> str:
+        """Path below the runs folder, with forward slashes."""
+        return self.folder.relative_to(self.layout.runs).as_posix()
+
+
+def sources(runs_root: Path, experiments: Path | None = None) -> list[Source]:
+    """Every folder at `<runs_root>/<slug>/<run_id>/`, sorted.
 
     Args:
         runs_root: the folder that `rh-bench evaluate --out` wrote to, or a results repository. An empty one is fine.
+        experiments: the folder that holds experiments; that of the results repository without it, if there is one.
+
+    Raises:
+        InputError: `runs_root` or `experiments` is not a folder.
+    """
+    layout = find_layout(runs_root)
+    if experiments is not None and not experiments.is_dir():
+        raise InputError("no such folder", where=experiments, mend="give what was --out of the experiments")
+    if experiments is None and layout.runs != runs_root and (runs_root / "experiments").is_dir():
+        experiments = runs_root / "experiments"
+    return [Source(layout, folder, experiments) for folder in run_folders(layout.runs)]
+
+
+def read_source(source: Source) -> Entry | Imported | LeftOut:
+    """Validate and read one folder. What is unfinished or not valid is left out and named, never half shown."""
+    folder = source.folder
+    reasons = _reasons_against(folder)
+    if reasons:
+        return LeftOut(source.name, reasons)
+    if is_import(folder):
+        return Imported(source.name, _read_json(folder / "import.json"), folder)
+    return _read_entry(source)
+
+
+def fingerprint(source: Source) -> str:
+    """SHA-256 that changes when anything does that the pages of this folder are made from: names, sizes and times of
+    its files, the bytes of its document, and those of its verification and of its model's experiments."""
+    folder, layout = source.folder, source.layout
+    found: list[object] = [source.name]
+    for child in sorted(folder.iterdir(), key=lambda child: child.name):
+        stat = child.lstat()
+        found.append([child.name, stat.st_mode, stat.st_size, stat.st_mtime_ns])
+    documents = [folder / "run.json", folder / "import.json"]
+    if layout.verification is not None:
+        documents.append(layout.verification / folder.parent.name / f"{folder.name}.json")
+    documents += _experiment_files(source)
+    found += [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in documents if path.is_file()]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def collect(runs_root: Path) -> Collection:
+    """Read every run below `runs_root` at once: for a few of them. `leaderboard.build` reads one at a time.
 
     Raises:
         InputError: `runs_root` is not a folder.
     """
-    layout = find_layout(runs_root)
-    runs_root = layout.runs
-    entries: list[Entry] = []
-    left_out: list[LeftOut] = []
-    imported: list[Imported] = []
-    for folder in run_folders(runs_root):
-        reasons = _reasons_against(folder)
-        if reasons:
-            left_out.append(LeftOut(folder.relative_to(runs_root).as_posix(), reasons))
-        elif is_import(folder):
-            imported.append(Imported(folder.relative_to(runs_root).as_posix(), _read_json(folder / "import.json")))
-        else:
-            entries.append(_read_entry(folder, read_verification(layout, folder)))
+    found = [read_source(source) for source in sources(runs_root)]
+    entries = [one for one in found if isinstance(one, Entry)]
     entries.sort(key=lambda entry: (entry.run["model"]["id"].casefold(), entry.slug, entry.run_id))
-    return Collection(tuple(entries), tuple(left_out), tuple(imported))
+    return Collection(
+        tuple(entries),
+        tuple(one for one in found if isinstance(one, LeftOut)),
+        tuple(one for one in found if isinstance(one, Imported)),
+    )
 
 
 def _reasons_against(folder: Path) -> tuple[str, ...]:
@@ -111,15 +170,45 @@ def _in_words(problems: list[Problem]) -> tuple[str, ...]:
     )
 
 
-def _read_entry(folder: Path, verification: Json | None) -> Entry:
+def _read_entry(source: Source) -> Entry:
+    folder = source.folder
     return Entry(
         slug=folder.parent.name,
         run_id=folder.name,
         run=_read_json(folder / "run.json"),
         summary=_read_json(folder / "summary.json"),
         heads=_read_heads(folder / "heads.parquet"),
-        verification=verification,
+        verification=read_verification(source.layout, folder),
+        folder=folder,
+        experiments=tuple(_experiments(source)),
     )
+
+
+def _experiment_files(source: Source) -> list[Path]:
+    """The documents of the experiments on this folder's model, whatever run they are about."""
+    if source.experiments is None:
+        return []
+    return sorted((source.experiments / source.folder.parent.name).glob("[!.]*/experiment.json"))
+
+
+def _experiments(source: Source) -> Iterator[Json]:
+    """Those that name this run by the digest of its bytes. One that cannot be read says nothing about any run."""
+    files = _experiment_files(source)
+    if not files:
+        return
+    named = {
+        "slug": source.folder.parent.name,
+        "run_id": source.folder.name,
+        "run_sha256": hashlib.sha256((source.folder / "run.json").read_bytes()).hexdigest(),
+    }
+    for path in files:
+        try:
+            document = load_json(regular_file(path.parent, path.name))
+        except InputError:
+            continue
+        runs = document.get("runs") if isinstance(document, dict) else None
+        if isinstance(runs, list) and named in runs and document.get("schema") == "rh_bench/experiment":
+            yield document
 
 
 def _read_json(path: Path) -> Json:
@@ -130,4 +219,4 @@ def _read_json(path: Path) -> Json:
 def _read_heads(path: Path) -> tuple[Head, ...]:
     columns = list(Head.__slots__)
     table = pq.read_table(path, columns=columns)
-    return tuple(Head(**row) for row in table.to_pylist())
+    return tuple(Head(*row) for row in zip(*(table.column(name).to_pylist() for name in columns), strict=True))

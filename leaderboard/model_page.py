@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rh_bench.records import Json
 
 from . import words
 from .badges import Badge, badge
+from .cards import page_path, protocol_facts, shape
 from .charts import Curve, Profile, layer_profile, score_curve
 from .collect import Entry, Head
-from .overview import page_path, protocol_facts, shape
 from .palette import rate_level, score_level
+from .render import Document, Frame
 from .words import Figure
 
 VERDICTS = {"holds": "Holds", "does_not_hold": "Does not hold", "not_enough_evidence": "Not enough evidence"}
@@ -99,8 +101,6 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class ModelPage:
     page: str
-    root: str
-    """Relative path from the page to the site's root."""
     model: str
     facts: tuple[str, ...]
     heroes: tuple[Hero, ...]
@@ -124,14 +124,18 @@ class ModelPage:
     badge: Badge
 
 
+def documents(entry: Entry, frame: Frame) -> Iterator[Document]:
+    """The files of one run: its page."""
+    view = model_page(entry)
+    yield view.page, frame.render("model.html", view.page, view=view)
+
+
 def model_page(entry: Entry) -> ModelPage:
     """Everything the template needs for one run."""
     run, summary = entry.run, entry.summary
     threshold = run["protocol"]["head_threshold"]
-    page = page_path(entry)
     return ModelPage(
-        page=page,
-        root="../" * page.count("/"),
+        page=page_path(entry),
         model=words.visible(run["model"]["id"]),
         facts=_facts(run),
         heroes=_heroes(run, summary),

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-
-from rh_bench.records import Json
 
 from . import words
-from .badges import Badge, badge
+from .badges import Badge, badge_of
+from .cards import Card
 from .charts import Whisker, axis_top, whisker
-from .collect import Collection, Entry, Imported, LeftOut
+from .collect import Imported, LeftOut
+from .render import Document, Site
 from .words import Figure
 
 SPARSE_SHARE = 0.05
@@ -88,16 +85,23 @@ class Overview:
     imported: tuple[ImportedRow, ...]
 
 
-def overview(collection: Collection) -> Overview:
-    """The overview of a collection. Groups come in the order of their titles, rows in the order of the collection."""
-    ordered = sorted(collection.entries, key=_group_key)
-    groups = [_group(key, list(members)) for key, members in groupby(ordered, key=_group_key)]
+def documents(site: Site) -> Iterator[Document]:
+    """index.html."""
+    yield "index.html", site.frame.render("index.html", "index.html", view=overview(site))
+
+
+def overview(site: Site) -> Overview:
+    """The overview of a site. Groups come in the order of their titles, rows in the order of the cards."""
+    by_group: dict[str, list[Card]] = {}
+    for card in site.cards:
+        by_group.setdefault(card.group, []).append(card)
+    groups = [_group(members) for members in by_group.values()]
     return Overview(
         groups=tuple(_told_apart(sorted(groups, key=lambda group: (group.title, group.facts, group.anchor)))),
-        runs=len(collection.entries),
-        models=len({entry.run["model"]["id"] for entry in collection.entries}),
-        left_out=collection.left_out,
-        imported=tuple(sorted(map(_imported, collection.imported), key=lambda row: (row.model.casefold(), row.format))),
+        runs=len(site.cards),
+        models=len({card.model for card in site.cards}),
+        left_out=tuple(site.left_out),
+        imported=tuple(sorted(map(_imported, site.imported), key=lambda row: (row.model.casefold(), row.format))),
     )
 
 
@@ -117,37 +121,16 @@ def _imported(one: Imported) -> ImportedRow:
     )
 
 
-def page_path(entry: Entry) -> str:
-    """Where a run's page goes below the site's root, made of characters that need no escaping anywhere.
-
-    A slug with other characters keeps those that are safe and gets a digest of the whole, so that no two collide.
-    """
-    return f"models/{_safe(entry.slug)}/{_safe(entry.run_id)}.html"
-
-
-def _safe(name: str) -> str:
-    kept = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in name)
-    kept = kept.lstrip(".")
-    return kept if kept == name else f"{kept}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _group_key(entry: Entry) -> str:
-    """Two runs may be compared when this is equal: the same set, byte for byte, measured by the same protocol."""
-    return json.dumps([entry.run["haystack"]["manifest_sha256"], entry.run["protocol"]], sort_keys=True)
-
-
-def _group(key: str, entries: list[Entry]) -> Group:
-    entries = sorted(entries, key=lambda entry: (entry.run["model"]["id"].casefold(), entry.slug, entry.run_id))
-    shares = [entry.summary["sparsity"]["share_above_0.1"] for entry in entries]
-    top = axis_top((share[end] for share in shares for end in ("value", "high")), least=0.1)
-    run = entries[0].run
+def _group(cards: Sequence[Card]) -> Group:
+    first = cards[0]
+    top = axis_top((card.share[end] for card in cards for end in ("value", "high")), least=0.1)
     return Group(
-        anchor="group-" + hashlib.sha256(key.encode()).hexdigest()[:8],
-        title=words.visible(run["haystack"]["name"]),
-        facts=protocol_facts(run),
+        anchor=f"group-{first.group[:8]}",
+        title=words.visible(first.set_name),
+        facts=first.facts,
         differs=frozenset(),
-        threshold=f"{run['protocol']['head_threshold']:g}",
-        rows=tuple(_row(entry, top) for entry in entries),
+        threshold=f"{first.threshold:g}",
+        rows=tuple(_row(card, top) for card in cards),
     )
 
 
@@ -161,70 +144,31 @@ def _told_apart(groups: list[Group]) -> list[Group]:
     return told
 
 
-def protocol_facts(run: Json) -> tuple[str, ...]:
-    """What tells one protocol from another, in words."""
-    protocol = run["protocol"]
-    grid = protocol["grid"]
-    facts = [
-        f"set {run['haystack']['manifest_sha256'][:8]}",
-        f"protocol {protocol['version']}, rule “{protocol['rule']}”",
-        f"{protocol['template']} template",
-        str(protocol["dtype"]),
-        "the set's own grid" if grid["kind"] == "set" else "a grid made for the run",
-    ]
-    if grid["lengths"] is not None:
-        facts.append("lengths " + _listed(grid["lengths"]))
-    if grid["depths"] is not None:
-        facts.append("depths " + _listed(f"{depth:g}%" for depth in grid["depths"]))
-    if grid["needles"] is not None:
-        facts.append("needles " + _listed(grid["needles"]))
-    if grid["limit"] is not None:
-        facts.append(f"limited to {grid['limit']} samples")
-    facts.append(f"up to {protocol['max_new_tokens']} new tokens, stop at {' or '.join(protocol['stop'])}")
-    return tuple(words.visible(fact) for fact in facts)
-
-
-def _listed(items: Iterable[object], most: int = 6) -> str:
-    texts = [str(item) for item in items]
-    return ", ".join(texts) if len(texts) <= most else f"{texts[0]} to {texts[-1]} ({len(texts)})"
-
-
-def _row(entry: Entry, top: float) -> Row:
-    run, summary = entry.run, entry.summary
-    model, sparsity = run["model"], summary["sparsity"]
-    always_on = summary["always_on"]["heads"]
+def _row(card: Card, top: float) -> Row:
+    missing = card.always_on is None
     return Row(
-        page=page_path(entry),
-        model=words.visible(model["id"]),
-        revision=words.visible(model["revision"][:8]),
-        architecture=words.visible(model["architecture"]),
-        family=words.visible(model["model_type"]),
-        parameters=words.parameters(model["parameters"]),
-        parameters_sort=model["parameters"],
-        layers=len(model["layers"]),
-        shape=shape(model["layers"]),
-        heads=run["counts"]["heads"],
-        share=words.figure(sparsity["share_above_0.1"], words.percent),
-        whisker=whisker(sparsity["share_above_0.1"], top, mark=SPARSE_SHARE),
-        zero=words.figure(sparsity["share_zero"], words.percent),
-        gini=words.figure(sparsity["gini"], words.score),
-        effective=words.figure(sparsity["effective_heads"], words.count),
-        always_on=words.MISSING if always_on is None else str(len(always_on)),
-        always_on_sort="" if always_on is None else str(len(always_on)),
-        always_on_reason="" if always_on is not None else summary["always_on"]["reason"] or "not computed",
-        success=words.figure(summary["success"]["rate"], words.percent),
-        counted=run["counts"]["counted"],
-        samples=run["counts"]["samples"],
-        date=run["timings"]["started"][:10],
-        started=run["timings"]["started"],
-        badge=badge(entry.verification),
+        page=card.page,
+        model=words.visible(card.model),
+        revision=words.visible(card.revision[:8]),
+        architecture=words.visible(card.architecture),
+        family=words.visible(card.family),
+        parameters=words.parameters(card.parameters),
+        parameters_sort=card.parameters,
+        layers=card.layers,
+        shape=card.shape,
+        heads=card.heads,
+        share=words.figure(card.share, words.percent),
+        whisker=whisker(card.share, top, mark=SPARSE_SHARE),
+        zero=words.figure(card.zero, words.percent),
+        gini=words.figure(card.gini, words.score),
+        effective=words.figure(card.effective, words.count),
+        always_on=words.MISSING if missing else str(card.always_on),
+        always_on_sort="" if missing else str(card.always_on),
+        always_on_reason=card.always_on_reason,
+        success=words.figure(card.success, words.percent),
+        counted=card.counted,
+        samples=card.samples,
+        date=card.started[:10],
+        started=card.started,
+        badge=badge_of(card.badge),
     )
-
-
-def shape(layers: list[Json]) -> str:
-    """Layers × query heads: `30 × 9`, or `28 × 8–16` where scored layers differ."""
-    heads = sorted({layer["query_heads"] for layer in layers if layer["kind"] in ("full", "sliding")})
-    if not heads:
-        return f"{len(layers)}\u00a0×\u00a00"
-    span = str(heads[0]) if len(heads) == 1 else f"{heads[0]}–{heads[-1]}"
-    return f"{len(layers)}\u00a0×\u00a0{span}"

@@ -1,81 +1,120 @@
-"""Writes the site: every page from its template, the assets beside them, the whole swapped in at once."""
+"""From views to files: the templates, the assets beside the pages, and a folder that is swapped in whole."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rh_bench.errors import InputError
 
+from .cards import Card
 from .charts import WHISKER_WIDTH
-from .collect import Collection
-from .model_page import model_page
-from .overview import overview
+from .collect import Imported, LeftOut
 from .palette import LEVELS, scale_css, score_level
 from .words import visible
 
+Document = tuple[str, str | bytes]
+"""A file of the site: its path below the root with forward slashes, and what is in it."""
+
 GENERATOR = '<meta name="generator" content="rh_bench leaderboard">'
 """In the head of every page; the mark by which a later build knows that it may replace a folder."""
+
+NAV = (("Models", "index.html"),)
+"""Name and path of every page that the head of each page leads to."""
 
 LEGEND = tuple((score, score_level(score)) for score in (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0))
 """Scores shown in the key of the heat map, with their levels."""
 
 
-def render(collection: Collection, out: Path) -> list[Path]:
-    """Write the site to `out` and return its pages, sorted, `index.html` among them.
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What every page of a site has in common."""
 
-    The site is made in a folder beside `out` and then takes its place, so a build that fails leaves the old site as it
-    was. The same collection gives the same bytes.
+    url: str = ""
+    """Address where the site will lie, ending in a slash; empty where nobody said."""
 
-    Raises:
-        InputError: `out` exists and is neither an empty folder nor a site that this function made.
-    """
-    _refuse_foreign(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        fresh = workshop / "new"
-        pages = []
-        for name, text in _documents(collection):
-            _write(fresh / name, text)
-            if name.endswith(".html"):
-                pages.append(out / name)
-        _swap(fresh, out, workshop / "old")
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
-    return sorted(pages)
+    def render(self, template: str, path: str, **values: object) -> str:
+        """The page at `path` below the site's root. Templates know `root`, the way from the page back to it."""
+        found = environment().get_template(template)
+        return found.render(root="../" * path.count("/"), path=path, url=self.url, **values)
 
 
-def _documents(collection: Collection) -> Iterator[tuple[str, str]]:
-    """Every file of the site: its path below the root, and its text."""
-    assets = files("leaderboard") / "assets"
-    yield "assets/site.css", (assets / "site.css").read_text(encoding="utf-8") + scale_css()
-    yield "assets/site.js", (assets / "site.js").read_text(encoding="utf-8")
-    yield "assets/icon.svg", (assets / "icon.svg").read_text(encoding="utf-8")
-    environment = _environment()
-    yield "index.html", environment.get_template("index.html").render(view=overview(collection), root="")
-    for entry in collection.entries:
-        view = model_page(entry)
-        yield view.page, environment.get_template("model.html").render(view=view, root=view.root)
+@dataclass(frozen=True, slots=True)
+class Site:
+    """All that a page across runs can be made from."""
+
+    cards: Sequence[Card]
+    """In the order of their models."""
+    imported: Sequence[Imported]
+    left_out: Sequence[LeftOut]
+    frame: Frame
 
 
-def _environment() -> Environment:
-    environment = Environment(
+@cache
+def environment() -> Environment:
+    made = Environment(
         loader=PackageLoader("leaderboard"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["visible"] = visible
-    environment.globals.update(legend=LEGEND, levels=LEVELS, whisker_width=WHISKER_WIDTH)
-    return environment
+    made.filters["visible"] = visible
+    made.globals.update(legend=LEGEND, levels=LEVELS, whisker_width=WHISKER_WIDTH, nav=NAV)
+    return made
+
+
+def assets() -> Iterator[Document]:
+    """The files below `leaderboard/assets`, with the colours of the scale appended to the sheet that all pages have."""
+    for path, content in _below(files("leaderboard") / "assets", "assets"):
+        yield path, content + scale_css().encode() if path == "assets/site.css" else content
+
+
+def _below(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
+    for child in sorted(folder.iterdir(), key=lambda child: child.name):
+        if child.is_dir():
+            yield from _below(child, f"{path}/{child.name}")
+        elif not child.name.startswith("."):
+            yield f"{path}/{child.name}", child.read_bytes()
+
+
+def write(root: Path, document: Document) -> Path:
+    """Write one file of a site below `root`; text as UTF-8 with the line ends that it has."""
+    name, content = document
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    return path
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """A new folder beside `out`, which takes its place when the block ends.
+
+    A block that fails leaves the old site as it was.
+
+    Raises:
+        InputError: `out` exists and is neither an empty folder nor a site that this package made.
+    """
+    _refuse_foreign(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    workshop = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        fresh = workshop / "new"
+        fresh.mkdir()
+        yield fresh
+        _swap(fresh, out, workshop / "old")
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -87,14 +126,6 @@ def _refuse_foreign(out: Path) -> None:
     index = out / "index.html"
     if not index.is_file() or GENERATOR not in index.read_text(encoding="utf-8", errors="replace"):
         raise InputError("holds something other than a site", where=out, mend="name a new or an empty folder")
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _swap(fresh: Path, out: Path, old: Path) -> None:

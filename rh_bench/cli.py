@@ -6,6 +6,7 @@ interrupted. Results go to standard output, everything else to standard error.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -494,23 +495,29 @@ def audit(file: Path, format_name: str | None, as_json: bool) -> None:
 )
 @click.argument("runs")
 @click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder of the site.")
+@click.option("--experiments", type=FOLDER, help="Folder of experiments. That of the results repository without it.")
+@click.option("--url", default="", help="Address where the site will lie: adds a sitemap and a feed of new runs.")
 @json_option
-def leaderboard(runs: str, out_folder: Path, as_json: bool) -> None:
+def leaderboard(runs: str, out_folder: Path, experiments: Path | None, url: str, as_json: bool) -> None:
     """Render the valid runs of RUNS, a folder or a results repository, as a static site that opens without a server or
-    a network."""
+    a network.
+
+    Runs that have not changed since the last build of the site are not read again.
+    """
     from leaderboard import build_site
 
-    report = build_site(_runs_folder(runs), out_folder)
+    workers = os.cpu_count() or 1
+    report = build_site(_runs_folder(runs), out_folder, experiments=experiments, url=url, workers=workers)
     page = out_folder / "index.html"
     if as_json:
         left_out = [{"folder": item.folder, "reasons": list(item.reasons)} for item in report.left_out]
-        print_json({"page": str(page), "runs": len(report.entries), "imported": report.imported, "left_out": left_out})
+        print_json({"page": str(page), "runs": len(report.cards), "imported": report.imported, "left_out": left_out})
         return
     console = out(soft_wrap=True)
     for item in report.left_out:
         more = f" (and {len(item.reasons) - 1} more)" if len(item.reasons) > 1 else ""
         console.print(f"[yellow]left out:[/] {escape(item.folder)}: {escape(item.reasons[0])}{more}")
-    console.print(f"{len(report.entries)} runs on {len(report.pages)} pages")
+    console.print(f"{len(report.cards)} runs on {len(report.pages)} pages")
     if report.imported:
         console.print(f"{report.imported} imported from other projects: shown apart, not ranked with runs")
     console.print(f"[green]The site:[/] {escape(str(page.resolve()))}")

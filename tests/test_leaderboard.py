@@ -17,12 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leaderboard import Collection, Entry, LeftOut, build_site
+from leaderboard.build import render
+from leaderboard.cards import make_card, page_path
 from leaderboard.charts import axis_top, score_curve, whisker
 from leaderboard.collect import collect
 from leaderboard.model_page import heat_map, reproduce_command
-from leaderboard.overview import overview, page_path
+from leaderboard.overview import overview
 from leaderboard.palette import _INK, _PAPER, LEVELS, _rgb, contrast, rate_level, scale_css, score_level
-from leaderboard.render import GENERATOR, render
+from leaderboard.render import GENERATOR, Frame, Site
 from leaderboard.words import figure, interval, parameters, percent, visible
 from rh_bench.errors import InputError
 
@@ -99,7 +101,7 @@ def test_build_site_reports_what_it_did(tmp_path: Path) -> None:
     make_run(tmp_path / "runs")
     (tmp_path / "runs" / "acme__half" / "0123").mkdir(parents=True)
     report = build_site(tmp_path / "runs", tmp_path / "site")
-    assert (len(report.entries), len(report.left_out), len(report.pages)) == (1, 1, 2)
+    assert (len(report.cards), len(report.left_out), len(report.pages)) == (1, 1, 2)
     assert all(page.is_file() for page in report.pages)
 
 
@@ -222,7 +224,8 @@ def test_runs_of_other_sets_and_protocols_are_never_in_one_table(entry: Entry) -
         run["protocol"]["template"] = "another"
 
     same = renamed(entry, "acme/same")
-    view = overview(Collection((entry, changed(entry, other_set), changed(entry, other_template), same), ()))
+    entries = (entry, changed(entry, other_set), changed(entry, other_template), same)
+    view = overview(Site([make_card(one) for one in entries], [], [], Frame()))
     assert sorted(len(group.rows) for group in view.groups) == [1, 1, 2]
     assert all(group.differs for group in view.groups)
     assert len({group.anchor for group in view.groups}) == 3

@@ -11,9 +11,9 @@ from browser import HOSTILE, HOSTILE_SHOWN, Watched, changed, chromium, renamed,
 from fake_runs import make_run
 
 from leaderboard import Collection, Entry, LeftOut
+from leaderboard.build import render
+from leaderboard.cards import page_path
 from leaderboard.collect import collect
-from leaderboard.overview import page_path
-from leaderboard.render import render
 from leaderboard.screenshots import main as take_screenshots
 
 pytestmark = pytest.mark.browser

@@ -1,0 +1,167 @@
+"""Builds the site: every run on its own, in worker processes where there are many, then the pages across runs.
+
+A run is turned into its own pages and a card and is then dropped, so memory doesn't grow with the number of runs. What
+did not change since the last build is neither read nor rendered again; the bytes are those of a full build.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from rh_bench.records import Json
+
+from . import model_page, overview
+from .cache import Cache, Made, code_digest
+from .cards import Card, make_card, order
+from .collect import Collection, Entry, Imported, LeftOut, Source, fingerprint, read_source, sources
+from .render import Document, Frame, Site, assets, replacing, write
+
+RUN_PAGES: tuple[Callable[[Entry, Frame], Iterator[Document]], ...] = (model_page.documents,)
+"""Modules that make the files of one run, from that run alone."""
+IMPORT_PAGES: tuple[Callable[[Imported, Frame], Iterator[Document]], ...] = ()
+"""Modules that make the files of one import, from that import alone."""
+SITE_PAGES: tuple[Callable[[Site], Iterator[Document]], ...] = (overview.documents,)
+"""Modules that make the pages across runs, from the cards."""
+
+_WORTH_WORKERS = 24
+"""Runs to render from which starting worker processes, a second or so each, pays."""
+_MOST_WORKERS = 4
+_CHUNK = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SiteReport:
+    """What a build did."""
+
+    cards: tuple[Card, ...]
+    """Of the runs shown."""
+    left_out: tuple[LeftOut, ...]
+    """Run folders that are not shown, with their reasons."""
+    pages: tuple[Path, ...]
+    imported: int = 0
+    """Head lists of other projects, which are shown apart."""
+    kept: int = 0
+    """Folders that had not changed since the last build."""
+
+
+def build_site(
+    runs_root: Path,
+    out: Path,
+    *,
+    experiments: Path | None = None,
+    url: str = "",
+    workers: int = 1,
+    on_run: Callable[[int, int], None] | None = None,
+) -> SiteReport:
+    """Render the runs below `runs_root` to `out`, replacing a site that is there.
+
+    A build that fails leaves the old site as it was. A crash of the machine may tear pages that were just written; the
+    next build sees that by their digests and makes them again.
+
+    Args:
+        experiments: folder of experiments on these runs.
+        url: address where the site will lie; only with it are there a sitemap and a feed, which need whole addresses.
+        workers: processes at most. More than one needs a main module that can be imported, as for all of
+            `multiprocessing`.
+        on_run: called with the number of folders done and of all.
+
+    Raises:
+        InputError: `runs_root` or `experiments` is no folder, or `out` exists and is something other than a site.
+    """
+    found = sources(runs_root, experiments)
+    frame = Frame(url if not url or url.endswith("/") else url + "/")
+    with replacing(out) as fresh:
+        cache = Cache.read(out, code_digest(frame))
+        marks = [fingerprint(source) for source in found]
+        made: dict[str, Made] = {}
+        for source, mark in zip(found, marks, strict=True):
+            if (kept := cache.keep(source.name, mark, out, fresh)) is not None:
+                made[source.name] = kept
+        kept_count = len(made)
+        todo = [source for source in found if source.name not in made]
+        for source, one in _make_all(todo, frame, fresh, workers):
+            made[source.name] = one
+            if on_run:
+                on_run(len(made), len(found))
+        pages = [name for one in made.values() for name in one.files]
+        site = _site([made[source.name] for source in found], frame)
+        pages += [document[0] for document in _across(site) if write(fresh, document)]
+        cache.write(fresh, {source.name: (mark, made[source.name]) for source, mark in zip(found, marks, strict=True)})
+    return SiteReport(
+        tuple(site.cards), tuple(site.left_out), _html(out, pages), imported=len(site.imported), kept=kept_count
+    )
+
+
+def render(collection: Collection, out: Path, *, url: str = "") -> list[Path]:
+    """Write the site of runs that are in memory already, and return its pages, sorted, `index.html` among them."""
+    frame = Frame(url)
+    with replacing(out) as fresh:
+        found: list[Entry | Imported | LeftOut] = [*collection.entries, *collection.imported, *collection.left_out]
+        made = [make_files(one, frame, fresh) for one in found]
+        pages = [name for one in made for name in one.files]
+        pages += [document[0] for document in _across(_site(made, frame)) if write(fresh, document)]
+    return list(_html(out, pages))
+
+
+def make_files(one: Entry | Imported | LeftOut, frame: Frame, fresh: Path) -> Made:
+    """Write the files of one folder below `fresh`, and say what is left to know of it."""
+    if isinstance(one, LeftOut):
+        return Made.left_out(one)
+    if isinstance(one, Imported):
+        documents = (document for module in IMPORT_PAGES for document in module(one, frame))
+        return Made.of("import", {"folder": one.folder, "document": one.document}, documents, fresh)
+    documents = (document for module in RUN_PAGES for document in module(one, frame))
+    return Made.of("run", make_card(one).to_json(), documents, fresh)
+
+
+def _make_one(task: tuple[Source, Frame, Path]) -> Made:
+    source, frame, fresh = task
+    return make_files(read_source(source), frame, fresh)
+
+
+def _make_all(todo: Sequence[Source], frame: Frame, fresh: Path, workers: int) -> Iterator[tuple[Source, Made]]:
+    """Each folder with what was made of it, in order. If a worker dies, the rest is made here."""
+    workers = min(workers, _MOST_WORKERS, os.cpu_count() or 1)
+    tasks = [(source, frame, fresh) for source in todo]
+    done = 0
+    if workers > 1 and len(todo) >= _WORTH_WORKERS:
+        context = multiprocessing.get_context("spawn")
+        try:
+            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+                for task, one in zip(tasks, pool.map(_make_one, tasks, chunksize=_CHUNK), strict=True):
+                    done += 1
+                    yield task[0], one
+        except BrokenProcessPool:
+            pass
+    for task in islice(tasks, done, None):
+        yield task[0], _make_one(task)
+
+
+def _site(made: Iterable[Made], frame: Frame) -> Site:
+    by_kind: dict[str, list[Json]] = {"run": [], "import": [], "left_out": []}
+    for one in made:
+        by_kind[one.kind].append(one.document)
+    return Site(
+        cards=sorted(map(Card.from_json, by_kind["run"]), key=order),
+        imported=[Imported(one["folder"], one["document"]) for one in by_kind["import"]],
+        left_out=[LeftOut(one["folder"], tuple(one["reasons"])) for one in by_kind["left_out"]],
+        frame=frame,
+    )
+
+
+def _across(site: Site) -> Iterator[Document]:
+    """The files that belong to no single run."""
+    yield from assets()
+    for module in SITE_PAGES:
+        yield from module(site)
+
+
+def _html(out: Path, names: Iterable[str]) -> tuple[Path, ...]:
+    return tuple(sorted(out / name for name in names if name.endswith(".html")))

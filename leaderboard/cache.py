@@ -1,0 +1,147 @@
+"""What a build leaves for the next one: of every folder what it was made from and what was made, in one file.
+
+The file is believed only if it is whole and of the same code, and a page in it only if the page has the bytes that it
+had. Anything else means making things again, never an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rh_bench.errors import InputError
+from rh_bench.files import regular_file, safe_relative
+from rh_bench.records import Json
+
+from .collect import LeftOut
+from .render import Document, Frame, write
+
+CACHE = ".build-cache.json"
+"""In the site's folder; no part of the site."""
+_FORM = 1
+_MADE_WITH = ("jinja2", "markupsafe", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What became of one folder."""
+
+    kind: str
+    """"run", "import" or "left_out"."""
+    document: Json
+    """The run's card, the import's document and folder, or the reasons."""
+    files: Mapping[str, str]
+    """Its own files of the site and their SHA-256."""
+
+    @classmethod
+    def of(cls, kind: str, document: Json, documents: Iterable[Document], fresh: Path) -> Made:
+        """Write `documents` below `fresh`, one at a time. `document` is kept as it will come back from JSON."""
+        written = {}
+        for name, content in documents:
+            written[name] = _digest(write(fresh, (name, content)))
+        return cls(kind, json.loads(json.dumps(document, allow_nan=False)), written)
+
+    @classmethod
+    def left_out(cls, one: LeftOut) -> Made:
+        return cls("left_out", {"folder": one.folder, "reasons": list(one.reasons)}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """What the last build left, by the name of the folder; empty where that cannot be used."""
+
+    code: str
+    found: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, site: Path, code: str) -> Cache:
+        """The cache of `site`, as far as it is whole and was made by the code that has the digest `code`."""
+        try:
+            head, _, body = regular_file(site, CACHE).read_bytes().partition(b"\n")
+            if json.loads(head) == _head(code, body):
+                return cls(code, json.loads(body))
+        except (InputError, OSError, ValueError):
+            pass
+        return cls(code, {})
+
+    def keep(self, name: str, fingerprint: str, old: Path, fresh: Path) -> Made | None:
+        """Bring the files of a folder over from the site `old` to `fresh`; None if anything about them has changed."""
+        kept = self.found.get(name)
+        if kept is None or kept["fingerprint"] != fingerprint:
+            return None
+        made = Made(kept["kind"], kept["document"], kept["files"])
+        if not all(_same(old, path, digest) for path, digest in made.files.items()):
+            return None
+        for path in made.files:
+            target = fresh / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _bring(old / path, target)
+        return made
+
+    def write(self, fresh: Path, made: Mapping[str, tuple[str, Made]]) -> None:
+        """Leave the cache of this build in the new site."""
+        found = {name: {"fingerprint": mark, **asdict(one)} for name, (mark, one) in made.items()}
+        body = json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
+        write(fresh, (CACHE, json.dumps(_head(self.code, body)).encode() + b"\n" + body))
+
+
+def code_digest(frame: Frame) -> str:
+    """SHA-256 over all that turns a run into pages: this package with its templates and assets, the core and its
+    schemas, the versions of what they use, and what all pages have in common."""
+    return hashlib.sha256(json.dumps([_FORM, _code(), asdict(frame)]).encode()).hexdigest()
+
+
+@cache
+def _code() -> str:
+    digest = hashlib.sha256()
+    for package in ("leaderboard", "rh_bench"):
+        _add(digest, files(package))
+    schemas = files("rh_bench").joinpath("_schemas")
+    if not schemas.is_dir():
+        _add(digest, files("rh_bench").joinpath("..", "schemas"))
+    for name in _MADE_WITH:
+        with contextlib.suppress(PackageNotFoundError):
+            digest.update(f"{name} {version(name)}\n".encode())
+    return digest.hexdigest()
+
+
+def _add(digest: Any, folder: Traversable) -> None:
+    for child in sorted(folder.iterdir(), key=lambda child: child.name):
+        if child.is_dir():
+            if child.name != "__pycache__":
+                _add(digest, child)
+        elif not child.name.startswith("."):
+            digest.update(f"{child.name}\n".encode() + hashlib.sha256(child.read_bytes()).digest())
+
+
+def _head(code: str, body: bytes) -> Json:
+    return {"code": code, "sha256": hashlib.sha256(body).hexdigest()}
+
+
+def _same(site: Path, name: str, digest: str) -> bool:
+    path = site / PurePosixPath(safe_relative(name))
+    return path.is_file() and not path.is_symlink() and _digest(path) == digest
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _bring(old: Path, new: Path) -> None:
+    """The same file in both folders where the file system can do that: pages are never written in place."""
+    try:
+        os.link(old, new)
+    except OSError:
+        shutil.copy2(old, new)

@@ -1,0 +1,189 @@
+"""What the pages across runs need of one run: a small record that is kept, so that no run has to be in memory with
+another, and that an unchanged run need not be read again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from rh_bench.records import Json
+
+from . import words
+from .badges import badge
+from .collect import Entry
+
+SCORED_KINDS = ("full", "sliding")
+"""Kinds of layers with softmax attention, whose heads have scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One run on pages that show many.
+
+    Names are as the run gives them and may be hostile: pages show `words.visible` of them. An estimate is an object of
+    summary.json: value, low, high, n, reason.
+    """
+
+    slug: str
+    run_id: str
+    page: str
+    """Path of the run's page below the site's root, made of characters that need no escaping."""
+    model: str
+    revision: str
+    architecture: str
+    family: str
+    parameters: int
+    layers: int
+    shape: str
+    heads: int
+    attention: str
+    """What kinds of layers the model has, as in "full" or "full + sliding"."""
+    window: int
+    set_name: str
+    manifest_sha256: str
+    protocol: Json
+    group: str
+    """Equal for runs whose numbers may be compared: the same set, byte for byte, and the same protocol."""
+    facts: tuple[str, ...]
+    """What tells this set and protocol from another, in words."""
+    share: Json
+    half: Json
+    zero: Json
+    gini: Json
+    effective: Json
+    success: Json
+    stability: Json
+    """Mean Spearman correlation of the head scores over pairs of needles."""
+    always_on: int | None
+    always_on_reason: str
+    counted: int
+    samples: int
+    started: str
+    badge: str
+    """A key of `badges.ABOUT`."""
+    rh_bench: str
+    experiments: tuple[Json, ...]
+    """Documents of the experiments on this very run."""
+
+    @property
+    def key(self) -> str:
+        """Names the run in the address of a page, as in `compare.html#runs=KEY,KEY`."""
+        return self.page.removeprefix("models/").removesuffix(".html")
+
+    @property
+    def threshold(self) -> float:
+        return float(self.protocol["head_threshold"])
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Json) -> Card:
+        """Of what `to_json` gave, after any way through JSON."""
+        values: dict[str, Any] = {field.name: document[field.name] for field in fields(cls)}
+        return cls(**values | {name: tuple(values[name]) for name in ("facts", "experiments")})
+
+
+def make_card(entry: Entry) -> Card:
+    """The card of a valid run. The same run gives the same card."""
+    run, summary = entry.run, entry.summary
+    model, sparsity, always_on = run["model"], summary["sparsity"], summary["always_on"]
+    return Card(
+        slug=entry.slug,
+        run_id=entry.run_id,
+        page=page_path(entry),
+        model=model["id"],
+        revision=model["revision"],
+        architecture=model["architecture"],
+        family=model["model_type"],
+        parameters=model["parameters"],
+        layers=len(model["layers"]),
+        shape=shape(model["layers"]),
+        heads=run["counts"]["heads"],
+        attention=" + ".join(sorted({layer["kind"] for layer in model["layers"]})),
+        window=model["window"],
+        set_name=run["haystack"]["name"],
+        manifest_sha256=run["haystack"]["manifest_sha256"],
+        protocol=run["protocol"],
+        group=_group(run),
+        facts=protocol_facts(run),
+        share=sparsity["share_above_0.1"],
+        half=sparsity["share_above_0.5"],
+        zero=sparsity["share_zero"],
+        gini=sparsity["gini"],
+        effective=sparsity["effective_heads"],
+        success=summary["success"]["rate"],
+        stability=summary["universality"]["stability"]["by_needle"],
+        always_on=None if always_on["heads"] is None else len(always_on["heads"]),
+        always_on_reason="" if always_on["heads"] is not None else always_on["reason"] or "not computed",
+        counted=run["counts"]["counted"],
+        samples=run["counts"]["samples"],
+        started=run["timings"]["started"],
+        badge=badge(entry.verification).name,
+        rh_bench=run["environment"]["rh_bench"],
+        experiments=entry.experiments,
+    )
+
+
+def order(card: Card) -> tuple[str, str, str]:
+    """Sorts cards by model, whatever folders they came from."""
+    return card.model.casefold(), card.slug, card.run_id
+
+
+def page_path(entry: Entry) -> str:
+    """Where a run's page goes below the site's root, made of characters that need no escaping anywhere.
+
+    A slug with other characters keeps those that are safe and gets a digest of the whole, so that no two collide.
+    """
+    return f"models/{safe_name(entry.slug)}/{safe_name(entry.run_id)}.html"
+
+
+def safe_name(name: str) -> str:
+    kept = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in name)
+    kept = kept.lstrip(".")
+    return kept if kept == name else f"{kept}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _group(run: Json) -> str:
+    key = json.dumps([run["haystack"]["manifest_sha256"], run["protocol"]], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def protocol_facts(run: Json) -> tuple[str, ...]:
+    """What tells one set and protocol from another, in words."""
+    protocol = run["protocol"]
+    grid = protocol["grid"]
+    facts = [
+        f"set {run['haystack']['manifest_sha256'][:8]}",
+        f"protocol {protocol['version']}, rule “{protocol['rule']}”",
+        f"{protocol['template']} template",
+        str(protocol["dtype"]),
+        "the set's own grid" if grid["kind"] == "set" else "a grid made for the run",
+    ]
+    if grid["lengths"] is not None:
+        facts.append("lengths " + _listed(grid["lengths"]))
+    if grid["depths"] is not None:
+        facts.append("depths " + _listed(f"{depth:g}%" for depth in grid["depths"]))
+    if grid["needles"] is not None:
+        facts.append("needles " + _listed(grid["needles"]))
+    if grid["limit"] is not None:
+        facts.append(f"limited to {grid['limit']} samples")
+    facts.append(f"up to {protocol['max_new_tokens']} new tokens, stop at {' or '.join(protocol['stop'])}")
+    return tuple(words.visible(fact) for fact in facts)
+
+
+def _listed(items: Iterable[object], most: int = 6) -> str:
+    texts = [str(item) for item in items]
+    return ", ".join(texts) if len(texts) <= most else f"{texts[0]} to {texts[-1]} ({len(texts)})"
+
+
+def shape(layers: list[Json]) -> str:
+    """Layers × query heads: `30 × 9`, or `28 × 8–16` where scored layers differ."""
+    heads = sorted({layer["query_heads"] for layer in layers if layer["kind"] in SCORED_KINDS})
+    if not heads:
+        return f"{len(layers)}\u00a0×\u00a00"
+    span = str(heads[0]) if len(heads) == 1 else f"{heads[0]}–{heads[-1]}"
+    return f"{len(layers)}\u00a0×\u00a0{span}"

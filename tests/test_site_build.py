@@ -1,0 +1,151 @@
+"""Building the site run by run: what is kept from the last build, what is made again, and that nobody can tell."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_runs import make_run
+
+from leaderboard import Card, build_site, make_card
+from leaderboard.build import _WORTH_WORKERS
+from leaderboard.cache import CACHE
+from leaderboard.collect import collect, read_source, sources
+from rh_bench.files import sha256_file
+from rh_bench.results import verification_document, verification_path
+from rh_bench.schema import dump_json
+from rh_bench.verify import verify_run
+
+
+def contents(site: Path) -> dict[str, bytes]:
+    return {path.relative_to(site).as_posix(): path.read_bytes() for path in site.rglob("*") if path.is_file()}
+
+
+def results(root: Path, *models: str) -> Path:
+    """A results repository with a run of each model, each with heads of its own."""
+    for seed, model in enumerate(models or ("acme/a", "acme/b", "acme/c")):
+        make_run(root / "results" / "runs", model_id=model, seed=seed)
+    return root / "results"
+
+
+def test_a_card_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    card = make_card(collect(tmp_path).entries[0])
+    assert Card.from_json(json.loads(json.dumps(card.to_json()))) == card
+    assert card.page == f"models/{card.key}.html"
+
+
+def test_runs_that_did_not_change_are_kept(tmp_path: Path) -> None:
+    root, site = results(tmp_path), tmp_path / "site"
+    assert build_site(root, site).kept == 0
+    full = contents(site)
+    again = build_site(root, site)
+    assert (again.kept, len(again.cards)) == (3, 3)
+    assert contents(site) == full
+
+
+def test_an_incremental_build_gives_the_bytes_of_a_full_one(tmp_path: Path) -> None:
+    root, site = results(tmp_path), tmp_path / "site"
+    (root / "runs" / "acme__half" / "0123").mkdir(parents=True)
+    build_site(root, site)
+    make_run(root / "runs", model_id="acme/new", seed=9)
+    shutil.rmtree(root / "runs" / "acme__b")
+    assert build_site(root, site).kept == 3
+    build_site(root, tmp_path / "full")
+    assert contents(site) == contents(tmp_path / "full")
+
+
+def test_a_verification_makes_its_run_again(tmp_path: Path) -> None:
+    root, site = results(tmp_path), tmp_path / "site"
+    build_site(root, site)
+    folder = sources(root)[1].folder
+    record = root / verification_path(folder.parent.name, folder.name)
+    record.parent.mkdir(parents=True)
+    document = verification_document(verify_run(folder))
+    document["levels"][1]["reached"] = True
+    record.write_bytes(dump_json(document))
+    report = build_site(root, site)
+    assert report.kept == 2
+    assert [card.badge for card in report.cards] == ["valid", "recomputed", "valid"]
+
+
+def test_a_run_with_other_bytes_is_read_again(tmp_path: Path) -> None:
+    root, site = results(tmp_path), tmp_path / "site"
+    build_site(root, site)
+    run = sources(root)[0].folder / "run.json"
+    stat = run.stat()
+    run.write_bytes(run.read_bytes().replace(b'"a processor"', b'"A processor"'))
+    os.utime(run, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert build_site(root, site).kept == 2
+    assert "A processor" in (site / build_site(root, site).cards[0].page).read_text(encoding="utf-8")
+
+
+def test_a_page_that_was_changed_in_the_site_is_made_again(tmp_path: Path) -> None:
+    root, site = results(tmp_path), tmp_path / "site"
+    card = build_site(root, site).cards[0]
+    full = contents(site)
+    (site / card.page).write_text("something else")
+    assert build_site(root, site).kept == 2
+    assert contents(site) == full
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:-1],
+        lambda data: data.replace(b"acme/a", b"acme/x"),
+        lambda data: b"[]\n" + data,
+        lambda data: b"\xff" + data,
+    ],
+)
+def test_a_damaged_cache_means_a_full_build(tmp_path: Path, damage: object) -> None:
+    assert callable(damage)
+    root, site = results(tmp_path), tmp_path / "site"
+    build_site(root, site)
+    full = contents(site)
+    (site / CACHE).write_bytes(damage((site / CACHE).read_bytes()))
+    assert build_site(root, site).kept == 0
+    assert contents(site) == full
+
+
+def test_another_address_or_other_code_means_a_full_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, site = results(tmp_path), tmp_path / "site"
+    build_site(root, site)
+    assert build_site(root, site, url="https://example.org/heads").kept == 0
+    assert build_site(root, site, url="https://example.org/heads").kept == 3
+    monkeypatch.setattr("leaderboard.cache._code", lambda: "other code")
+    assert build_site(root, site, url="https://example.org/heads").kept == 0
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_same_site(tmp_path: Path) -> None:
+    root = results(tmp_path, *(f"acme/m{number}" for number in range(_WORTH_WORKERS)))
+    seen: list[tuple[int, int]] = []
+    build_site(root, tmp_path / "two", workers=2, on_run=lambda done, total: seen.append((done, total)))
+    build_site(root, tmp_path / "one")
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert seen[-1] == (_WORTH_WORKERS, _WORTH_WORKERS)
+
+
+def test_experiments_reach_the_card_of_the_run_whose_bytes_they_name(tmp_path: Path) -> None:
+    root, site = results(tmp_path, "acme/a", "acme/b"), tmp_path / "site"
+    build_site(root, site)
+    first = sources(root)[0].folder
+    named = {"slug": "acme__a", "run_id": first.name, "run_sha256": sha256_file(first / "run.json")}
+    for number, runs in enumerate(([named], [named | {"run_sha256": "0" * 64}])):
+        folder = root / "experiments" / "acme__a" / f"dynamic-{number}"
+        folder.mkdir(parents=True)
+        document = {"schema": "rh_bench/experiment", "kind": "dynamic", "runs": runs, "number": number}
+        (folder / "experiment.json").write_bytes(dump_json(document))
+    (root / "experiments" / "acme__a" / "broken").mkdir()
+    (root / "experiments" / "acme__a" / "broken" / "experiment.json").write_text("{")
+    report = build_site(root, site)
+    assert report.kept == 1
+    assert [[one["number"] for one in card.experiments] for card in report.cards] == [[0], []]
+    entry = read_source(sources(root / "runs", root / "experiments")[0])
+    assert report.cards[0] == replace(make_card(entry), experiments=report.cards[0].experiments)  # type: ignore[arg-type]
