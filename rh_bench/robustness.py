@@ -15,7 +15,7 @@ import numpy as np
 from .records import Json, Layer, SampleResult
 from .scoring import in_order, sample_scores
 from .similarity import Measure, jaccard, matrix, spearman
-from .statistics import Estimate, FloatArray, NanoArray, group_means, rounded
+from .statistics import Estimate, FloatArray, NanoArray, rounded, subset_means
 
 FACTORS = ("needle", "length", "depth")
 SHUFFLES = 100
@@ -92,7 +92,8 @@ def robustness(
     own = np.array([place[label] for label in labels], dtype=np.int32)
     random = np.random.RandomState(seed)
     ways = np.stack([own, *(own[random.permutation(n)] for _ in range(shuffles))])
-    means = group_means(scores, ways, parts)
+    chosen = ways[:, None, :] == np.arange(parts)[None, :, None]
+    means = subset_means(scores, chosen.reshape(-1, n)).reshape(len(ways), parts, heads)
     ranks, sets = (np.array([_mean_of_pairs(measure, rows) for rows in means]) for measure in (spearman(), jaccard()))
     return Robustness(
         factor=factor,

@@ -221,25 +221,6 @@ def subset_means(values: FloatArray, chosen: npt.NDArray[np.bool_]) -> NanoArray
     return means
 
 
-def group_means(values: FloatArray, labels: IntArray, groups: int) -> NanoArray:
-    """Exact means of columns over groups of observations, for several ways to group them.
-
-    Args:
-        values: float64 [n, K].
-        labels: int32 [L, n]: in each of L ways, the group of each observation; every group has an observation.
-
-    Returns:
-        int64 [L, groups, K] in nano units. Errors as in `bootstrap_means`.
-    """
-    fixed = _fixed_point(values)
-    means = np.empty((len(labels), groups, values.shape[1]), dtype=np.int64)
-    for way, own in zip(means, labels, strict=True):
-        members = np.zeros((groups, len(values)))
-        members[own, np.arange(len(values))] = 1.0
-        way[:] = np.rint((members @ fixed) / (members.sum(axis=1)[:, None] * FIXED_POINT) * NANO)
-    return means
-
-
 def _fixed_point(values: FloatArray) -> FloatArray:
     fixed: FloatArray = np.rint(values * FIXED_POINT)
     if not len(values) * float(np.abs(fixed).max(initial=0.0)) <= _EXACT:  # also where one is not a number

@@ -13,7 +13,7 @@ from measured import LAYERS, measured, runs
 from rh_bench.records import SampleResult
 from rh_bench.robustness import FACTORS, agreement, robustness, run_robustness
 from rh_bench.scoring import score
-from rh_bench.statistics import NANO, group_means
+from rh_bench.statistics import NANO
 from rh_bench.summary import summarise
 
 
@@ -105,12 +105,6 @@ def test_agreement_of_several_runs() -> None:
     assert sets.value == pytest.approx((2 / 3 + 2 / 4 + 1 / 4) / 3)  # {1,2,3}, {2,3}, {0,1,2}
     assert ranks.n == 3
     assert agreement(rows[:1], "sets")[0].reason == "needs two sets with counted samples, there are 1"
-
-
-def test_group_means_are_means_of_groups() -> None:
-    values = np.array([[0.5, 0.0], [0.25, 1.0], [0.0, 1.0]])
-    labels = np.array([[0, 0, 1], [1, 0, 0]], dtype=np.int32)
-    assert (group_means(values, labels, 2) / NANO).tolist() == [[[0.375, 0.5], [0.0, 1.0]], [[0.125, 1.0], [0.5, 0.0]]]
 
 
 def test_failed_samples_are_not_looked_at() -> None:
