@@ -1,20 +1,20 @@
 """Whether a model's retrieval heads are the same ones whatever it reads: over needles, lengths, depths and sets.
 
 Counted samples are parted by a factor, heads are scored on each part alone, and the parts are compared in pairs. Parts
-of few samples differ by chance, so the same is done with the samples dealt to parts of the same sizes at random: only
-what is below that depends on the factor.
+of few samples differ by chance, so the same is done with the factor's labels shuffled among samples that are equal in
+the other factors: only what is below that depends on the factor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .records import Json, Layer, SampleResult
+from .records import IntArray, Json, Layer, SampleResult
 from .scoring import in_order, sample_scores
-from .similarity import Measure, jaccard, matrix, spearman
+from .similarity import Measure, jaccard, matrix, random_orders, spearman
 from .statistics import Estimate, FloatArray, NanoArray, rounded, subset_means
 
 FACTORS = ("needle", "length", "depth")
@@ -34,11 +34,12 @@ class Robustness:
     jaccard: Estimate
     """Of the sets of heads above 0.1."""
     spearman_at_random: float | None
-    """Mean over shuffles of what parts of these sizes give when samples are dealt to them at random; None where that is
-    undefined in any."""
+    """Mean over shuffles of the labels; None where that is undefined in any."""
     jaccard_at_random: float | None
     p_value: float | None
     """(1 + shuffles whose Spearman correlation is as low or lower) / (1 + shuffles): small where the factor matters."""
+    within: tuple[str, ...]
+    """Labels are shuffled among samples with equal values of these other factors."""
     shuffles: int
     seed: int
 
@@ -52,6 +53,7 @@ class Robustness:
             "spearman_at_random": self.spearman_at_random,
             "jaccard_at_random": self.jaccard_at_random,
             "p_value": self.p_value,
+            "within": list(self.within),
             "shuffles": self.shuffles,
             "seed": self.seed,
         }
@@ -69,29 +71,33 @@ def run_robustness(
         "length": [sample.sample.length for sample in counted],
         "depth": [sample.sample.depth for sample in counted],
     }
-    return tuple(robustness(paper, labels[factor], factor, shuffles=shuffles, seed=seed) for factor in FACTORS)
+    return robustness(paper, labels, shuffles=shuffles, seed=seed)
 
 
 def robustness(
-    scores: FloatArray, labels: Sequence[Hashable], factor: str, *, shuffles: int = SHUFFLES, seed: int = 0
-) -> Robustness:
-    """Robustness of head scores over the parts of one factor.
+    scores: FloatArray, labels: Mapping[str, Sequence[Hashable]], *, shuffles: int = SHUFFLES, seed: int = 0
+) -> tuple[Robustness, ...]:
+    """Robustness of head scores over the parts of each factor.
 
     Args:
         scores: float64 [n, H], rule `paper`, of the counted samples.
-        labels: which part each sample belongs to.
+        labels: of each factor, which part each sample belongs to.
         shuffles, seed: of `numpy.random.RandomState`, whose stream NumPy has frozen.
     """
-    values = list(dict.fromkeys(labels))
-    parts, (n, heads) = len(values), scores.shape
+    return tuple(_over(factor, scores, labels, shuffles, seed) for factor in labels)
+
+
+def _over(
+    factor: str, scores: FloatArray, labels: Mapping[str, Sequence[Hashable]], shuffles: int, seed: int
+) -> Robustness:
+    own = _numbered(labels[factor])
+    parts, (n, heads) = int(own.max(initial=-1)) + 1, scores.shape
     reason = _too_few(parts, heads, factor)
     if reason:
         missing = Estimate.missing(0, reason)
-        return Robustness(factor, parts, n, missing, missing, None, None, None, shuffles, seed)
-    place = {value: number for number, value in enumerate(values)}
-    own = np.array([place[label] for label in labels], dtype=np.int32)
-    random = np.random.RandomState(seed)
-    ways = np.stack([own, *(own[random.permutation(n)] for _ in range(shuffles))])
+        return Robustness(factor, parts, n, missing, missing, None, None, None, (), shuffles, seed)
+    within, strata = _strata(own, {name: labels[name] for name in labels if name != factor})
+    ways = np.concatenate([own[None], *(own[orders] for orders in random_orders(strata, n, shuffles, seed))])
     chosen = ways[:, None, :] == np.arange(parts)[None, :, None]
     means = subset_means(scores, chosen.reshape(-1, n)).reshape(len(ways), parts, heads)
     ranks, sets = (np.array([_mean_of_pairs(measure, rows) for rows in means]) for measure in (spearman(), jaccard()))
@@ -104,9 +110,30 @@ def robustness(
         spearman_at_random=_mean(ranks[1:]),
         jaccard_at_random=_mean(sets[1:]),
         p_value=_p_value(ranks),
+        within=within,
         shuffles=shuffles,
         seed=seed,
     )
+
+
+def _numbered(labels: Sequence[Hashable]) -> IntArray:
+    """int32 [n]: 0 for the first label and all that equal it, and so on."""
+    place = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return np.array([place[label] for label in labels], dtype=np.int32)
+
+
+def _strata(own: IntArray, others: Mapping[str, Sequence[Hashable]]) -> tuple[tuple[str, ...], IntArray]:
+    """The finest strata, by all other factors or by fewer of them, in which half of the samples can change their part.
+
+    Shuffling across other factors would unbalance them, and lay their effect at this one's door.
+    """
+    names = tuple(others)
+    for used in range(len(names), 0, -1):
+        strata = _numbered(list(zip(*(others[name] for name in names[:used]), strict=True)))
+        kinds = [len(set(own[strata == stratum].tolist())) for stratum in range(int(strata.max()) + 1)]
+        if 2 * int((np.array(kinds)[strata] > 1).sum()) >= len(own):
+            return names[:used], strata
+    return (), np.zeros(len(own), dtype=np.int32)
 
 
 def agreement(rows: NanoArray, what: str) -> tuple[Estimate, Estimate]:

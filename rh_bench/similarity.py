@@ -246,7 +246,7 @@ def permutation_null(
     if math.isnan(value):
         return Null(None, None, None, permutations, seed, measure.undefined)
     found = np.concatenate(
-        [_paired(measure, x, y[0][order]) for order in _orders(groups, x.shape[1], permutations, seed)]
+        [_paired(measure, x, y[0][order]) for order in random_orders(groups, x.shape[1], permutations, seed)]
     )
     # Permuting changes no sum but that of the products, so a permutation that changes nothing gives exactly `value`.
     exceed = int((found >= value).sum())
@@ -254,15 +254,15 @@ def permutation_null(
     return Null(rounded(value), rounded(mean), rounded((1 + exceed) / (1 + permutations)), permutations, seed)
 
 
-def _orders(groups: IntArray | None, heads: int, permutations: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
-    """Random orders of the heads, int64 [r, H] at a time."""
-    group = np.zeros(heads, dtype=np.int64) if groups is None else groups.astype(np.int64)
-    # Sorted by group and then at random; the heads of a group take the places of that group.
+def random_orders(groups: IntArray | None, items: int, permutations: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Seeded random orders in which items change places within their group only, int64 [r, items] at a time."""
+    group = np.zeros(items, dtype=np.int64) if groups is None else groups.astype(np.int64)
+    # Sorted by group and then at random; the items of a group take the places of that group.
     places = np.argsort(group, kind="stable")
     random = np.random.RandomState(seed)
-    rows = max(1, _CHUNK // heads)
+    rows = max(1, _CHUNK // items)
     for done in range(0, permutations, rows):
-        keys = random.random_sample((min(rows, permutations - done), heads))
+        keys = random.random_sample((min(rows, permutations - done), items))
         drawn = np.lexsort((keys, np.broadcast_to(group, keys.shape)), axis=1)
         orders = np.empty_like(drawn)
         orders[:, places] = drawn

@@ -78,7 +78,7 @@ def test_heads_that_depend_on_the_factor_are_told_from_noise() -> None:
     stable = (random.random_sample((60, 100)) < strength).astype(np.float64)
     own = np.stack([np.roll(strength, 10 * label) for label in labels])
     shifting = (random.random_sample((60, 100)) < own).astype(np.float64)
-    same, other = (robustness(scores, labels, "needle", shuffles=50) for scores in (stable, shifting))
+    same, other = (robustness(scores, {"needle": labels}, shuffles=50)[0] for scores in (stable, shifting))
     assert same.p_value is not None and same.p_value > 0.05
     assert other.p_value == pytest.approx(1 / 51)
     assert same.jaccard.value is not None and other.jaccard.value is not None
@@ -86,15 +86,36 @@ def test_heads_that_depend_on_the_factor_are_told_from_noise() -> None:
     assert same.jaccard_at_random == pytest.approx(same.jaccard.value, abs=0.1)
 
 
+def test_another_factor_is_not_laid_at_this_ones_door() -> None:
+    """Heads depend on the needle alone; parts by length hold each needle as often, and shuffled ones must, too."""
+    random = np.random.RandomState(2)
+    labels = {"needle": [place // 2 % 4 for place in range(80)], "length": [place % 2 for place in range(80)]}
+    strength = np.where(np.arange(100) < 10, 0.8, 0.01)
+    own = np.stack([np.roll(strength, 10 * needle) for needle in labels["needle"]])
+    scores = (random.random_sample((80, 100)) < own).astype(np.float64)
+    needle, length = robustness(scores, labels, shuffles=100)
+    assert needle.within == ("length",) and length.within == ("needle",)
+    assert needle.p_value == pytest.approx(1 / 101)
+    assert length.p_value is not None and length.p_value > 0.05
+    assert length.spearman.value == pytest.approx(length.spearman_at_random, abs=0.05)
+
+
+def test_strata_in_which_nothing_can_move_are_given_up() -> None:
+    """Each needle at one length of its own: among samples of equal length there is but one needle."""
+    labels = {"needle": [0, 0, 1, 1, 2, 2], "length": [0, 0, 1, 1, 2, 2]}
+    scores = np.random.RandomState(0).random_sample((6, 8))
+    assert [item.within for item in robustness(scores, labels, shuffles=2)] == [(), ()]
+
+
 def test_shuffles_are_seeded_and_keep_the_sizes_of_parts() -> None:
     random = np.random.RandomState(1)
-    scores, labels = random.random_sample((9, 20)), [0, 0, 0, 0, 0, 0, 0, 0, 1]
-    again = [robustness(scores, labels, "needle", shuffles=20, seed=seed) for seed in (0, 0, 1)]
+    scores, labels = random.random_sample((9, 20)), {"needle": [0, 0, 0, 0, 0, 0, 0, 0, 1]}
+    again = [robustness(scores, labels, shuffles=20, seed=seed)[0] for seed in (0, 0, 1)]
     assert again[0] == again[1]
     assert again[0].spearman_at_random != again[2].spearman_at_random
     # Each sample is alone with the chance of one in nine, so the mean is over these nine.
-    alone = [robustness(scores, [int(i == j) for j in range(9)], "x", shuffles=0).spearman.value for i in range(9)]
-    many = robustness(scores, labels, "needle", shuffles=2000).spearman_at_random
+    alone = [robustness(scores, {"x": [int(i == j) for j in range(9)]}, shuffles=0)[0].spearman.value for i in range(9)]
+    many = robustness(scores, labels, shuffles=2000)[0].spearman_at_random
     assert many == pytest.approx(np.mean([value for value in alone if value is not None]), abs=0.02)
 
 
