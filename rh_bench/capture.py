@@ -19,7 +19,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rh_bench.fused import causal_attention
-from rh_bench.memory import SCORES_BUDGET
+from rh_bench.memory import MOST_ROWS, SCORES_BUDGET
 
 _names = itertools.count()
 
@@ -75,6 +75,16 @@ class Recorder:
     count: int = 0
     seen: dict[int, tuple[int, int, int | None]] = field(default_factory=dict)
     """layer index -> (query heads, key/value heads, window) of every layer that called the attention function."""
+
+    def observe(
+        self, layer: int, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, kwargs: dict[str, Any]
+    ) -> None:
+        """Called by every layer of scored attention with what its scores are made of; see :func:`row_scores`.
+
+        Recorders of something else than arg-max positions (:mod:`rh_bench.mass`) put theirs here.
+        """
+        if self.count:
+            self.record(layer, _argmax_rows(query, key, mask, kwargs, self.count))
 
     def record(self, layer: int, positions: torch.Tensor) -> None:
         """Write `positions` (int64 [count, H])."""
@@ -185,8 +195,7 @@ def _attention_function(recorder: Recorder) -> Callable[..., tuple[torch.Tensor,
             raise UnsupportedAttention(f"attention argument {', '.join(sorted(unknown))} is not understood")
         layer = int(module.layer_idx)
         recorder.seen[layer] = (query.shape[1], key.shape[1], kwargs.get("sliding_window"))
-        if recorder.count:
-            recorder.record(layer, _argmax_rows(query, key, attention_mask, kwargs, recorder.count))
+        recorder.observe(layer, query, key, attention_mask, kwargs)
         return _attend(module, query, key, value, attention_mask, kwargs), None
 
     return rh_bench_attention
@@ -210,19 +219,39 @@ def _argmax_rows(
     Returns:
         int64 [rows, H].
     """
-    together = max(1, SCORES_BUDGET // (4 * query.shape[1] * key.shape[2]))
     blocks = [
-        _argmax_block(query, key, mask, kwargs, first, min(first + together, rows))
-        for first in range(0, rows, together)
+        row_scores(query, key, mask, kwargs, near, far, order_only=True).argmax(dim=-1).flatten(0, 1).T
+        for near, far in row_blocks(query, key, rows)
     ]
-    # From the last row back, since a block is named by its distance from the end.
-    return torch.cat(blocks[::-1])
+    return torch.cat(blocks)
 
 
-def _argmax_block(
-    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, kwargs: dict[str, Any], near: int, far: int
+def row_blocks(query: torch.Tensor, key: torch.Tensor, rows: int) -> list[tuple[int, int]]:
+    """The last `rows` query rows, in order, in blocks whose scores fit in SCORES_BUDGET: a block (near, far) begins
+    `far` rows before the end and ends `near` rows before it."""
+    together = max(1, min(MOST_ROWS, SCORES_BUDGET // (4 * query.shape[1] * key.shape[2])))
+    return [(first, min(first + together, rows)) for first in range(0, rows, together)][::-1]
+
+
+def row_scores(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None,
+    kwargs: dict[str, Any],
+    near: int,
+    far: int,
+    *,
+    order_only: bool = False,
 ) -> torch.Tensor:
-    """:func:`_argmax_rows` for the rows from `far` before the end to `near` before the end. int64 [far - near, H]."""
+    """Attention scores of one block of :func:`row_blocks`, as they go into the softmax.
+
+    Args:
+        query, key, mask: as :func:`_argmax_rows` takes them; kwargs: what the model passed to its attention.
+        order_only: a positive factor may be left out where that leaves the order of the scores as it is.
+
+    Returns:
+        float32 [G, H / G, far - near, K]; what a row may not see is -inf, or as low as the mask makes it.
+    """
     heads, groups, queries, keys = query.shape[1], key.shape[1], query.shape[2], key.shape[2]
     rows, chosen = far - near, slice(queries - far, queries - near)
     by_group = (groups, heads // groups, rows, keys)
@@ -230,8 +259,8 @@ def _argmax_block(
     scores = torch.unflatten(scores, 1, by_group[1:3])
     scaling, softcap, bias = kwargs.get("scaling"), kwargs.get("softcap"), kwargs.get("position_bias")
     scaling = query.shape[3] ** -0.5 if scaling is None else scaling
-    # A positive factor changes no order, so it is left out where nothing is added to the scores.
-    if softcap is not None or bias is not None or scaling <= 0 or (mask is not None and mask.dtype != torch.bool):
+    added = softcap is not None or bias is not None or (mask is not None and mask.dtype != torch.bool)
+    if added or scaling <= 0 or not order_only:
         scores = scores * scaling
     if softcap is not None:
         scores = torch.tanh(scores / softcap) * softcap
@@ -243,8 +272,7 @@ def _argmax_block(
     elif far > 1:  # causal, aligned to the last key: a row sees what is as far from the end as itself, or farther
         hidden = torch.ones(rows, far, dtype=torch.bool, device=key.device).triu(1)
         scores[..., keys - far :].masked_fill_(hidden, float("-inf"))
-    positions: torch.Tensor = scores.argmax(dim=-1).reshape(heads, rows).T
-    return positions
+    return scores
 
 
 def _dot_products(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:

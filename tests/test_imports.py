@@ -19,6 +19,7 @@ ENGINE_SIDE = (
     "rh_bench.capture",
     "rh_bench.compiled",
     "rh_bench.fused",
+    "rh_bench.mass",
     "rh_bench.memory",
 )
 HUB = ("rh_bench.hub", "rh_bench.hub_write", "rh_bench.hub_pulls")

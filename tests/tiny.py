@@ -37,6 +37,7 @@ _GPT2 = {
     "eos_token_id": 2,
 }
 _SLIDING = {"sliding_window": 32}
+_ROPE = {"rope_theta": 10_000.0, "rope_type": "default"}
 
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", _SHAPE),
@@ -51,6 +52,10 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("gemma3_text", {**_SHAPE, **_SLIDING, "query_pre_attn_scalar": 8, "sliding_window_pattern": 3}),
     "gpt2": ("gpt2", _GPT2),
     "gpt_neox": ("gpt_neox", {k: v for k, v in _SHAPE.items() if k not in ("num_key_value_heads", "head_dim")}),
+    "gpt_oss": (
+        "gpt_oss",
+        {**_SHAPE, **_SLIDING, "num_local_experts": 4, "num_experts_per_tok": 2, "rope_parameters": _ROPE},
+    ),
     "opt": ("opt", {**_SHAPE, "ffn_dim": 48, "word_embed_proj_dim": 32}),
     "qwen3_next": (
         "qwen3_next",
@@ -119,7 +124,7 @@ def tiny_checkpoint(folder: Path, *, chat: bool = False, window: int = 4096, see
             **_SHAPE,
             "vocab_size": 259,
             "max_position_embeddings": window,
-            "rope_parameters": {"rope_theta": 10_000.0, "rope_type": "default"},
+            "rope_parameters": _ROPE,
         },
     )
     torch.manual_seed(seed)

@@ -13,7 +13,7 @@ a fused kernel, and the rows that produce tokens are reduced to a position a hea
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -36,7 +36,7 @@ _WORTH_COMPILING = 1e16
 
 
 @dataclass(frozen=True, slots=True)
-class _Planned:
+class Planned:
     """A prompt in the order of the engine: it shares `shared` tokens with the one before, `after` with the next."""
 
     prompt: Prompt
@@ -92,13 +92,13 @@ class FastEngine:
                     yield self._decode_alone(prompt, recorder)
             return
         capacity = max((len(p.ids) for p in prompts), default=0) + self._max_new
-        prefix = _SharedPrefix(self, new_cache(self._model, self._layers, capacity))
+        prefix = SharedPrefix(self._forward, new_cache(self._model, self._layers, capacity))
         order = plan(prompts)
         with compiled_arithmetic(self._model) if self._compiles(order) else nullcontext():
             yield from self._decode_sharing(order, done, prefix, recorder)
 
     def _decode_sharing(
-        self, order: Sequence[_Planned], done: Mapping[str, Sequence[int]], prefix: _SharedPrefix, recorder: Recorder
+        self, order: Sequence[Planned], done: Mapping[str, Sequence[int]], prefix: SharedPrefix, recorder: Recorder
     ) -> Iterator[Decoded]:
         said: dict[str, Sequence[int]] = {}
         for planned in order:
@@ -115,7 +115,7 @@ class FastEngine:
                 answer = generated.tolist()
             said[prompt.sample.needle_id] = answer
 
-    def _compiles(self, order: Sequence[_Planned]) -> bool:
+    def _compiles(self, order: Sequence[Planned]) -> bool:
         """In float32 on a CPU nothing is compiled: there, events are to be those of the reference."""
         if not (self._halves and self._model.dtype in (torch.bfloat16, torch.float16)):
             return False
@@ -237,16 +237,21 @@ class FastEngine:
         torch.cuda.empty_cache()
 
 
-class _SharedPrefix:
+class SharedPrefix:
     """The cache's tokens that the prompts to come share, in segments that are run when a prompt needs them.
 
     Which segments there are depends on the plan alone, not on which prompts are done: what is shared is computed in
     the same pieces whether or not a run was interrupted.
     """
 
-    def __init__(self, engine: FastEngine, cache: Any) -> None:
+    def __init__(self, run: Callable[[IntArray, Any, int], object], cache: Any) -> None:
+        """
+        Args:
+            run: runs tokens after those, so many of them, that are in the cache.
+            cache: empty; it can be cut back.
+        """
         self.cache = cache
-        self._engine = engine
+        self._run = run
         self._waiting: list[tuple[int, IntArray]] = []
         """(tokens kept of it, tokens) of the segments that are not in the cache yet."""
         self._length = 0
@@ -254,7 +259,7 @@ class _SharedPrefix:
         self._loaded = 0
         """Tokens of them in the cache."""
 
-    def enter(self, planned: _Planned) -> None:
+    def enter(self, planned: Planned) -> None:
         """Go to a prompt: drop what it does not share, add what the next one shares of it."""
         self._length, self._loaded = planned.shared, min(self._loaded, planned.shared)
         kept: list[tuple[int, IntArray]] = []
@@ -272,14 +277,14 @@ class _SharedPrefix:
         """Bring the shared tokens into the cache, and it to their length. Returns that length."""
         self.cache.cut(self._loaded)
         for length, ids in self._waiting:
-            self._engine._forward(ids, self.cache, self._loaded)
+            self._run(ids, self.cache, self._loaded)
             self._loaded += length
             self.cache.cut(self._loaded)
         self._waiting = []
         return self._loaded
 
 
-def plan(prompts: Sequence[Prompt]) -> list[_Planned]:
+def plan(prompts: Sequence[Prompt]) -> list[Planned]:
     """Prompts in the order in which neighbours share most: of a haystack the deepest insertion point first; at one
     point needle by needle, short before long, since a longer one begins with all of a shorter one but its end."""
     ordered = sorted(
@@ -287,7 +292,7 @@ def plan(prompts: Sequence[Prompt]) -> list[_Planned]:
     )
     # The last token of a prompt is always run: its row produces the first token of the answer.
     shared = [0, *(common_prefix(a.ids[:-1], b.ids[:-1]) for a, b in pairwise(ordered)), 0]
-    return [_Planned(prompt, shared[i], shared[i + 1]) for i, prompt in enumerate(ordered)]
+    return [Planned(prompt, shared[i], shared[i + 1]) for i, prompt in enumerate(ordered)]
 
 
 def common_prefix(a: IntArray, b: IntArray) -> int:
