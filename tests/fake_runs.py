@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rh_bench.records import Layer, Sample, SampleResult
 from rh_bench.rouge import rouge1_recall
@@ -21,14 +24,25 @@ def make_layers(layers: int, heads: int, kv_heads: int) -> tuple[Layer, ...]:
 
 
 def make_results(
-    layers: int, heads: int, n_samples: int, *, seed: int = 0, failure_every: int = 5
+    layers: int,
+    heads: int,
+    n_samples: int,
+    *,
+    seed: int = 0,
+    failure_every: int = 5,
+    strength: npt.NDArray[np.float64] | None = None,
 ) -> tuple[SampleResult, ...]:
-    """Results in which a few heads copy nearly always, some now and then, and most never."""
+    """Results in which a few heads copy nearly always, some now and then, and most never.
+
+    Args:
+        strength: float64 [layers, heads], how often each head copies, instead.
+    """
     random = np.random.RandomState(seed)
-    strength = np.zeros((layers, heads))
-    strength.flat[random.permutation(layers * heads)[: max(3, layers * heads // 20)]] = 0.3 + 0.6 * random.rand(
-        max(3, layers * heads // 20)
-    )
+    if strength is None:
+        strength = np.zeros((layers, heads))
+        strength.flat[random.permutation(layers * heads)[: max(3, layers * heads // 20)]] = 0.3 + 0.6 * random.rand(
+            max(3, layers * heads // 20)
+        )
     results = []
     for i in range(n_samples):
         failed = failure_every and i % failure_every == failure_every - 1
@@ -137,6 +151,7 @@ def make_run(
     kv_heads: int = 2,
     n_samples: int = 12,
     seed: int = 0,
+    strength: npt.NDArray[np.float64] | None = None,
     **changes: Any,
 ) -> Path:
     """Write a run under `root` and return its folder. `changes` replace top-level fields of run.json."""
@@ -144,5 +159,94 @@ def make_run(
     document = make_document(shape, model_id, **changes)
     folder = run_folder(root, document["model"]["slug"], document["run_id"])
     folder.mkdir(parents=True)
-    write_run(folder, document, shape, make_results(layers, heads, n_samples, seed=seed))
+    write_run(folder, document, shape, make_results(layers, heads, n_samples, seed=seed, strength=strength))
     return folder
+
+
+@dataclass(frozen=True)
+class Kin:
+    """A base model and others that are derived from it, with the same heads."""
+
+    family: str
+    architecture: str
+    names: tuple[str, ...]
+    parameters: int
+    layers: int
+    heads: int
+    share: float
+    """Of heads that copy often."""
+    centre: float
+    """Where in the depth of the network those lie, from 0 to 1."""
+
+
+KIN = (
+    Kin(
+        "llama",
+        "LlamaForCausalLM",
+        ("acme/llama-1b", "acme/llama-1b-chat", "acme/llama-1b-80k"),
+        1_236_000_000,
+        16,
+        8,
+        0.06,
+        0.6,
+    ),
+    Kin("llama", "LlamaForCausalLM", ("acme/llama-8b", "acme/llama-8b-instruct"), 8_030_000_000, 24, 12, 0.035, 0.5),
+    Kin("qwen2", "Qwen2ForCausalLM", ("beta/qwen-3b", "beta/qwen-3b-coder"), 3_086_000_000, 28, 8, 0.045, 0.7),
+    Kin("gemma3_text", "Gemma3ForCausalLM", ("gamma/gemma-270m",), 268_000_000, 18, 4, 0.02, 0.75),
+    Kin(
+        "mistral",
+        "MistralForCausalLM",
+        ("delta/mistral-7b", "delta/mistral-7b-yarn"),
+        7_242_000_000,
+        20,
+        16,
+        0.05,
+        0.55,
+    ),
+)
+
+
+def kin_strength(kin: Kin, variant: int, *, shift: int = 0) -> npt.NDArray[np.float64]:
+    """How often each head of a model copies: strong heads around a depth, weak ones next to them. Variants differ a
+    little from their base, and other sets (`shift`) move a few heads."""
+    random = np.random.RandomState(zlib.crc32(f"{kin.names[0]}".encode()))
+    place = (np.arange(kin.layers)[:, None] + 0.5) / kin.layers
+    pull = np.exp(-(((place - kin.centre) / 0.16) ** 2)) * random.random_sample((kin.layers, kin.heads))
+    ranks = np.argsort(np.argsort(-pull.ravel(), kind="stable"), kind="stable").reshape(pull.shape)
+    strength: npt.NDArray[np.float64] = 0.9 * np.exp(-ranks / (kin.share * pull.size * 0.6))
+    own = np.random.RandomState(variant * 31 + shift * 7)
+    strength = strength * np.clip(1 + 0.25 * own.randn(*strength.shape), 0, 1.1)
+    return np.where(strength < 0.008, 0.0, np.minimum(strength, 0.98))
+
+
+def make_families(root: Path, *, n_samples: int = 36, sets: int = 2) -> list[Path]:
+    """Runs of several families of models, bases and variants, on up to `sets` haystack sets; the second set has been
+    measured for every other model only."""
+    folders = []
+    for number, kin in enumerate(KIN):
+        for variant, name in enumerate(kin.names):
+            for which in range(sets if (number + variant) % 2 == 0 else 1):
+                document = make_document(make_layers(kin.layers, kin.heads, kin.heads // 2), name)
+                document["model"] |= {
+                    "architecture": kin.architecture,
+                    "model_type": kin.family,
+                    "parameters": kin.parameters,
+                    "revision": f"{zlib.crc32(name.encode()):040x}",
+                }
+                if which:
+                    document["haystack"] |= {"name": "essays-quick", "manifest_sha256": "d" * 64}
+                folders.append(
+                    make_run(
+                        root,
+                        model_id=name,
+                        layers=kin.layers,
+                        heads=kin.heads,
+                        kv_heads=kin.heads // 2,
+                        n_samples=n_samples,
+                        seed=variant + 10 * which,
+                        strength=kin_strength(kin, variant, shift=which),
+                        model=document["model"],
+                        haystack=document["haystack"],
+                    )
+                )
+    return folders
