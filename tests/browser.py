@@ -108,3 +108,18 @@ def watched_page(
         yield watched
     finally:
         context.close()
+
+
+def assert_accessible(page: Any) -> None:
+    """axe-core finds nothing serious or critical in the page as it stands."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    # Without `preload`, which would ask for style sheets again in a way that the pages' policy forbids.
+    found = Axe().run(page, options={"resultTypes": ["violations"], "preload": False}).response["violations"]
+    grave = [
+        f"{finding['id']} ({finding['impact']}): {node['target']} {node['html'][:120]} {node['failureSummary']}"
+        for finding in found
+        if finding["impact"] in ("serious", "critical")
+        for node in finding["nodes"][:5]
+    ]
+    assert grave == [], "\n".join(grave)

@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import HOSTILE, HOSTILE_SHOWN, Watched, changed, chromium, renamed, uncounted, watched_page
+from browser import (
+    HOSTILE,
+    HOSTILE_SHOWN,
+    Watched,
+    assert_accessible,
+    changed,
+    chromium,
+    renamed,
+    uncounted,
+    watched_page,
+)
 from fake_runs import make_run
 
 from leaderboard import Collection, Entry, LeftOut
@@ -89,6 +99,12 @@ def test_style_sheet_and_script_are_allowed_by_the_policy(site: Path, watched: W
     page = watched.open(site / "index.html")
     assert page.locator("#theme").is_visible()
     assert page.evaluate("getComputedStyle(document.querySelector('.overview td.num')).textAlign") == "right"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_nothing_grave_stands_in_the_way_of_any_reader(site: Path, watched: Watched, theme: str) -> None:
+    for path in all_pages(site):
+        assert_accessible(watched.open(path, f"theme={theme}"))
 
 
 def test_policy_stops_injected_script(site: Path, browser: Any) -> None:
