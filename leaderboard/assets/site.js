@@ -6,17 +6,25 @@
   const root = document.documentElement;
   const system = window.matchMedia("(prefers-color-scheme: dark)");
 
+  /** The address after the #: a place in the page, if it begins with a name without a value, then what was chosen. */
   const state = {
+    place() {
+      const first = location.hash.slice(1).split("&")[0];
+      return first.includes("=") ? "" : first;
+    },
     read() {
-      return new URLSearchParams(location.hash.slice(1));
+      return new URLSearchParams(location.hash.slice(1 + state.place().length));
     },
     write(name, value) {
       const params = state.read();
-      if (!location.hash.includes("=")) [...params.keys()].forEach((key) => params.delete(key));
       if (value) params.set(name, value);
       else params.delete(name);
-      const hash = params.toString();
+      const hash = [state.place(), params.toString()].filter(Boolean).join("&");
       history.replaceState(null, "", location.pathname + location.search + (hash ? "#" + hash : ""));
+    },
+    /** A browser finds a place by itself only where nothing else stands in the address. */
+    go() {
+      if (state.place() && location.hash.includes("&")) document.getElementById(state.place())?.scrollIntoView();
     },
   };
 
@@ -37,7 +45,8 @@
     label(button) {
       button.textContent = theme.now() === "dark" ? "Light theme" : "Dark theme";
       for (const link of document.querySelectorAll("a[href*='.html']")) {
-        link.hash = theme.chosen() ? "theme=" + theme.chosen() : "";
+        link.dataset.place ??= link.hash.slice(1);
+        link.hash = [link.dataset.place, theme.chosen() ? "theme=" + theme.chosen() : ""].filter(Boolean).join("&");
       }
     },
     start() {
@@ -214,9 +223,13 @@
     },
   };
 
+  // What the scripts of single kinds of pages build on.
+  globalThis.site = Object.freeze({ state, sorting, theme });
+
   theme.paint();
   document.addEventListener("DOMContentLoaded", () => {
     theme.start();
+    state.go();
     sorting.start();
     filter.start();
     heat.start();
@@ -225,6 +238,7 @@
       document.getElementById("main").focus();
     });
     window.addEventListener("hashchange", () => {
+      state.go();
       theme.paint();
       theme.label(document.getElementById("theme"));
       sorting.fromState();
