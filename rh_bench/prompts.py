@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -129,7 +129,7 @@ class PromptBuilder:
         self._tokenizer = tokenizer
         self._needles = needles
         self._haystacks = {key: "\n" + text for key, text in haystacks.items()}
-        self._control = _control_tokens(tokenizer)
+        self._control = control_tokens(tokenizer)
         self._adds_space = _adds_space(tokenizer)
         self._haystack_tokens = lru_cache(maxsize=None)(self._tokenise_haystack)
         self._needle_tokens = lru_cache(maxsize=None)(self._tokenise_needle)
@@ -236,23 +236,13 @@ class PromptBuilder:
             before, after = self._split_chat(PROMPT_PREFIX + _SENTINEL + suffix_text)
         prefix = self._encode_template(before)
         bos = self._tokenizer.bos_token_id
-        if _uses_bos(self._tokenizer) and (not len(prefix) or prefix[0] != bos):
+        if uses_bos(self._tokenizer) and (not len(prefix) or prefix[0] != bos):
             prefix = np.concatenate([np.asarray([bos], dtype=np.int32), prefix])
         suffix = self._encode_template(after)
         return Frame(prefix, suffix[self._made_up(suffix) :])
 
     def _split_chat(self, content: str) -> tuple[str, str]:
-        messages = [{"role": "user", "content": content}]
-        try:
-            rendered = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, **_TEMPLATE_VARIABLES
-            )
-        except Exception as error:  # a template is a program that came with the model: it can fail in any way
-            raise InputError(
-                f"its chat template fails on one message of the user ({type(error).__name__}: {error})",
-                where=_name(self._tokenizer),
-                mend="use --template plain",
-            ) from error
+        rendered = render_chat(self._tokenizer, [{"role": "user", "content": content}])
         parts = rendered.split(_SENTINEL)
         if len(parts) != 2:
             raise InputError(
@@ -280,13 +270,34 @@ def prompt_sha256(ids: IntArray) -> str:
     return hashlib.sha256(np.asarray(ids, dtype="<u4").tobytes()).hexdigest()
 
 
+def render_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
+    """Turns as the tokenizer's chat template writes them, up to where the model's answer begins.
+
+    Raises:
+        InputError: the template fails on them.
+    """
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True, **_TEMPLATE_VARIABLES
+            )
+        )
+    except Exception as error:  # a template is a program that came with the model: it can fail in any way
+        turns = "one message of the user" if len(messages) == 1 else f"{len(messages)} turns of user and assistant"
+        raise InputError(
+            f"its chat template fails on {turns} ({type(error).__name__}: {error})",
+            where=_name(tokenizer),
+            mend="use --template plain",
+        ) from error
+
+
 def _adds_space(tokenizer: Any) -> bool:
     """Whether the tokenizer puts a space in front of a text that has none."""
     first = tokenizer.convert_ids_to_tokens(tokenizer("x", add_special_tokens=False)["input_ids"])[0]
     return str(first).startswith(_SPACES)
 
 
-def _control_tokens(tokenizer: Any) -> dict[int, str]:
+def control_tokens(tokenizer: Any) -> dict[int, str]:
     """Tokens by id that steer a model and spell no text: those declared special, and added ones that look like them."""
     control = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     for number, token in tokenizer.added_tokens_decoder.items():
@@ -298,7 +309,7 @@ def _control_tokens(tokenizer: Any) -> dict[int, str]:
     return control
 
 
-def _uses_bos(tokenizer: Any) -> bool:
+def uses_bos(tokenizer: Any) -> bool:
     bos = tokenizer.bos_token_id
     ids = tokenizer("x", add_special_tokens=True)["input_ids"]
     return bos is not None and bool(ids) and ids[0] == bos
