@@ -1,4 +1,4 @@
-"""The journal of an unfinished run: every finished sample is on disk before the next one begins.
+"""The journal of an unfinished run or experiment: every finished sample is on disk before the next one begins.
 
 A journal is JSON lines: a header that says what is being measured and with what, then one line a sample. A process that
 dies while it writes leaves a torn last line, which is dropped and measured again.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from rh_bench.records import EVENT_FIELDS, IntArray, Json
 from rh_bench.schema import parse_json
 
 NAME = "journal.jsonl"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,37 +38,54 @@ class Entry:
     seconds: float
 
 
-class Journal:
-    """An open journal. `entries` are those of earlier sittings; :meth:`append` adds one and makes it durable."""
+class Lines(Generic[T]):
+    """An open journal. `entries` are those of earlier sittings; :meth:`write` adds one and makes it durable."""
 
-    def __init__(self, path: Path, file: FileIO, started: str, entries: tuple[Entry, ...]) -> None:
-        self._path, self._file = path, file
+    def __init__(self, path: Path, file: FileIO, started: str, entries: tuple[T, ...]) -> None:
+        self.path, self.file = path, file
         self.started = started
         self.entries = entries
 
-    def append(self, entry: Entry) -> None:
-        """Add one finished sample.
+    def write(self, line: Json) -> None:
+        """Add one line.
 
         Raises:
-            InputError: the disk is full or gone. The samples before it are kept.
+            InputError: the disk is full or gone. The lines before it are kept.
         """
-        line = {
-            "sample_id": entry.sample_id,
-            "generated": list(entry.generated),
-            "events": entry.events.tolist(),
-            "seconds": entry.seconds,
-        }
-        _append(self._path, self._file, line)
+        _append(self.path, self.file, line)
+
+
+class Journal(Lines[Entry]):
+    """The journal of a run."""
+
+    def append(self, entry: Entry) -> None:
+        """Add one finished sample; errors as of :meth:`Lines.write`."""
+        self.write(
+            {
+                "sample_id": entry.sample_id,
+                "generated": list(entry.generated),
+                "events": entry.events.tolist(),
+                "seconds": entry.seconds,
+            }
+        )
 
 
 @contextmanager
 def open_journal(folder: Path, identity: Json, started: str) -> Iterator[Journal]:
+    """Begin the journal of a run in `folder`, or go on with the one that is there; as :func:`open_lines`."""
+    with open_lines(folder, identity, started, _entry) as lines:
+        yield Journal(lines.path, lines.file, lines.started, lines.entries)
+
+
+@contextmanager
+def open_lines(folder: Path, identity: Json, started: str, parse: Callable[[Json], T | None]) -> Iterator[Lines[T]]:
     """Begin a journal in `folder`, or go on with the one that is there.
 
     Args:
         folder: the run's folder; it exists.
         identity: what decides the events. A journal of anything else is not gone on with.
         started: when this sitting began (UTC, ISO 8601); an older journal keeps its own.
+        parse: makes an entry of a line; None where it is none. From the first such line on, all is measured again.
 
     Raises:
         InputError: the journal is in use, belongs to another measurement, or cannot be written.
@@ -82,20 +102,20 @@ def open_journal(folder: Path, identity: Json, started: str) -> Iterator[Journal
         if not lines:
             _truncate(path, file, 0)
             _append(path, file, {"identity": identity, "started": started})
-            yield Journal(path, file, started, ())
+            yield Lines(path, file, started, ())
             return
         header = lines[0]
         _refuse_other(path, header, identity)
-        entries: list[Entry] = []
+        entries: list[T] = []
         size = good[0]
         for line, end in zip(lines[1:], good[1:], strict=True):
-            entry = _entry(line)
+            entry = parse(line)
             if entry is None:
                 break
             entries.append(entry)
             size = end
         _truncate(path, file, size)
-        yield Journal(path, file, str(header["started"]), tuple(entries))
+        yield Lines(path, file, str(header["started"]), tuple(entries))
 
 
 def _lock(path: Path, file: FileIO) -> None:
