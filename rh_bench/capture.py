@@ -19,9 +19,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rh_bench.fused import causal_attention
+from rh_bench.interventions import Call, changed, changes_attention, seen
 from rh_bench.memory import MOST_ROWS, SCORES_BUDGET
 
 _names = itertools.count()
+_PREFIX = "rh_bench_attention_"
 
 # Arguments that model code passes to attention functions and that change neither the scores of a row nor their order.
 _HARMLESS = frozenset(
@@ -100,34 +102,71 @@ def capture(model: Any, recorder: Recorder) -> Iterator[Recorder]:
         model: a transformers causal language model in evaluation mode, batch size 1 while inside.
         recorder: receives the arg-max positions.
     """
-    from transformers.masking_utils import AttentionMaskInterface
-    from transformers.modeling_utils import AttentionInterface
-
-    name = f"rh_bench_capture_{next(_names)}"
-    before = _implementations(model)
-    AttentionInterface.register(name, _attention_function(recorder))
-    # Registered, not set on the shared instance: transformers builds no mask at all for a name that is only there.
-    AttentionMaskInterface.register(name, _mask)
-    try:
-        model.set_attn_implementation(name)
-        with sdpa_kernel(_KERNELS):
-            yield recorder
-    finally:
-        _restore(model, before)
-        # There is no public way to take a registered name back.
-        AttentionInterface._global_mapping.pop(name, None)
-        AttentionMaskInterface._global_mapping.pop(name, None)
+    with attention_function(model, _attention_function(model, recorder), _mask), sdpa_kernel(_KERNELS):
+        yield recorder
 
 
 @contextmanager
 def eager(model: Any) -> Iterator[None]:
     """Materialised attention weights inside the block, the model's own implementation after it."""
+    if changes_attention(model):
+        with intervened(model, "eager"):
+            yield
+        return
     before = _implementations(model)
     try:
         model.set_attn_implementation("eager")
         yield
     finally:
         _restore(model, before)
+
+
+@contextmanager
+def intervened(model: Any, implementation: str | None = None) -> Iterator[None]:
+    """An attention function on which the interventions on `model` have the last word inside the block.
+
+    Args:
+        implementation: "eager" for materialised weights, "sdpa" for SDPA; None is the model's own where it is either of
+            them, SDPA where it is something else, and nothing at all where it is one of ours, which asks by itself.
+    """
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+    own = model.config.get_text_config(decoder=True)._attn_implementation
+    if implementation is None and str(own).startswith(_PREFIX):
+        yield
+        return
+    base = implementation or ("eager" if own == "eager" else "sdpa")
+    with attention_function(model, _asking(model, base), ALL_MASK_ATTENTION_FUNCTIONS[base]):
+        yield
+
+
+@contextmanager
+def attention_function(
+    model: Any, function: Callable[..., tuple[torch.Tensor, torch.Tensor | None]], mask: Callable[..., Any]
+) -> Iterator[None]:
+    """Route `model`'s attention through `function` inside the block; leave no trace after it.
+
+    Args:
+        function: as transformers' AttentionInterface calls it: (module, query, key, value, mask, **kwargs) to the
+            output [B, Q, H, D] and the weights or None.
+        mask: makes its masks, as transformers' AttentionMaskInterface calls it.
+    """
+    from transformers.masking_utils import AttentionMaskInterface
+    from transformers.modeling_utils import AttentionInterface
+
+    name = f"{_PREFIX}{next(_names)}"
+    before = _implementations(model)
+    # Registered, not set on the shared instance: transformers builds no mask at all for a name that is only there.
+    AttentionInterface.register(name, function)
+    AttentionMaskInterface.register(name, mask)
+    try:
+        model.set_attn_implementation(name)
+        yield
+    finally:
+        _restore(model, before)
+        # There is no public way to take a registered name back.
+        AttentionInterface._global_mapping.pop(name, None)
+        AttentionMaskInterface._global_mapping.pop(name, None)
 
 
 def _implementations(model: Any) -> list[tuple[Any, str]]:
@@ -181,7 +220,7 @@ def _mask(
     return mask
 
 
-def _attention_function(recorder: Recorder) -> Callable[..., tuple[torch.Tensor, None]]:
+def _attention_function(model: Any, recorder: Recorder) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
     def rh_bench_attention(
         module: Any,
         query: torch.Tensor,
@@ -189,16 +228,46 @@ def _attention_function(recorder: Recorder) -> Callable[..., tuple[torch.Tensor,
         value: torch.Tensor,
         attention_mask: torch.Tensor | None,
         **kwargs: Any,
-    ) -> tuple[torch.Tensor, None]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         unknown = {k for k, v in kwargs.items() if v is not None and k not in _HARMLESS}
         if unknown:
             raise UnsupportedAttention(f"attention argument {', '.join(sorted(unknown))} is not understood")
         layer = int(module.layer_idx)
         recorder.seen[layer] = (query.shape[1], key.shape[1], kwargs.get("sliding_window"))
         recorder.observe(layer, query, key, attention_mask, kwargs)
-        return _attend(module, query, key, value, attention_mask, kwargs), None
+        call = Call(layer, query, key, value, attention_mask, kwargs)
+        if recorder.count and recorder.targets is not None:
+            positions = recorder.targets[: recorder.count, recorder.rows[layer], : query.shape[1]]
+            recorder.record(layer, seen(model, call, positions))
+        return changed(model, call, _attend(module, query, key, value, attention_mask, kwargs), None)
 
     return rh_bench_attention
+
+
+def _asking(model: Any, base: str) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
+    """The attention of `base` ("eager" or "sdpa"), changed by the interventions on `model`."""
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    def attention(
+        module: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        function = own_eager(module) if base == "eager" else sdpa_attention_forward
+        out, weights = function(module, query, key, value, attention_mask, **kwargs)
+        return changed(model, Call(int(module.layer_idx), query, key, value, attention_mask, kwargs), out, weights)
+
+    return attention
+
+
+def own_eager(module: Any) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
+    """The eager attention function of an attention module's own model code."""
+    function: Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
+    function = sys.modules[type(module).__module__].eager_attention_forward
+    return function
 
 
 class UnsupportedAttention(Exception):
@@ -316,7 +385,7 @@ def _attend_in_blocks(
     kwargs: dict[str, Any],
 ) -> torch.Tensor:
     """The model's own eager attention on a few query rows at a time, for what fused kernels cannot do."""
-    own_eager = sys.modules[type(module).__module__].eager_attention_forward
+    function = own_eager(module)
     queries, keys = query.shape[2], key.shape[2]
     floor = torch.finfo(query.dtype).min
     blocks = []
@@ -328,5 +397,5 @@ def _attend_in_blocks(
         else:
             allowed = mask[0, 0, first:last]
         additive = torch.zeros(allowed.shape, dtype=query.dtype, device=query.device).masked_fill(~allowed, floor)
-        blocks.append(own_eager(module, query[:, :, first:last], key, value, additive[None, None], **kwargs)[0])
+        blocks.append(function(module, query[:, :, first:last], key, value, additive[None, None], **kwargs)[0])
     return torch.cat(blocks, dim=1)

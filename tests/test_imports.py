@@ -16,9 +16,11 @@ PACKAGES = ("rh_bench", "data_builders", "leaderboard")
 ENGINE_SIDE = (
     "rh_bench.engines",
     "rh_bench.models",
+    "rh_bench.ablation",
     "rh_bench.capture",
     "rh_bench.compiled",
     "rh_bench.fused",
+    "rh_bench.interventions",
     "rh_bench.mass",
     "rh_bench.memory",
 )

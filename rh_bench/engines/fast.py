@@ -28,6 +28,7 @@ from rh_bench.engines.base import StopRule, can_crop, logits_argument, new_cache
 from rh_bench.engines.drafts import Draft, propose
 from rh_bench.errors import InputError
 from rh_bench.fused import QUERY_STEP
+from rh_bench.interventions import active, decoding, most_shared
 from rh_bench.memory import CHUNK, MOST_ROWS, SMALLEST_CHUNK
 from rh_bench.records import Decoded, IntArray, Layer, Prompt
 
@@ -93,7 +94,7 @@ class FastEngine:
             return
         capacity = max((len(p.ids) for p in prompts), default=0) + self._max_new
         prefix = SharedPrefix(self._forward, new_cache(self._model, self._layers, capacity))
-        order = plan(prompts)
+        order = plan(prompts, lambda one, other: most_shared(self._model, one, other))
         with compiled_arithmetic(self._model) if self._compiles(order) else nullcontext():
             yield from self._decode_sharing(order, done, prefix, recorder)
 
@@ -101,14 +102,17 @@ class FastEngine:
         self, order: Sequence[Planned], done: Mapping[str, Sequence[int]], prefix: SharedPrefix, recorder: Recorder
     ) -> Iterator[Decoded]:
         said: dict[str, Sequence[int]] = {}
+        begun_with = active(self._model)
         for planned in order:
             prompt = planned.prompt
+            if active(self._model) != begun_with:
+                raise RuntimeError("heads were removed or put back between two prompts that share a cache")
             started = time.perf_counter()
             prefix.enter(planned)
             if prompt.sample.sample_id in done:
                 answer = done[prompt.sample.sample_id]
             else:
-                with capture(self._model, recorder):
+                with capture(self._model, recorder), decoding(self._model, prompt):
                     kept = prefix.load()
                     generated, targets = self._greedy(prompt, kept, prefix.cache, recorder, said)
                 yield Decoded(prompt.sample.sample_id, generated, targets, time.perf_counter() - started)
@@ -126,7 +130,7 @@ class FastEngine:
     def _decode_alone(self, prompt: Prompt, recorder: Recorder) -> Decoded:
         """Without sharing: a cache that cannot be cut back is good for one prompt, and for no guesses."""
         started = time.perf_counter()
-        with capture(self._model, recorder):
+        with capture(self._model, recorder), decoding(self._model, prompt):
             generated, targets = self._greedy(prompt, 0, new_cache(self._model, self._layers), recorder, None)
         return Decoded(prompt.sample.sample_id, generated, targets, time.perf_counter() - started)
 
@@ -284,14 +288,21 @@ class SharedPrefix:
         return self._loaded
 
 
-def plan(prompts: Sequence[Prompt]) -> list[Planned]:
+def plan(
+    prompts: Sequence[Prompt], most: Callable[[Prompt, Prompt], int | None] = lambda one, other: None
+) -> list[Planned]:
     """Prompts in the order in which neighbours share most: of a haystack the deepest insertion point first; at one
-    point needle by needle, short before long, since a longer one begins with all of a shorter one but its end."""
+    point needle by needle, short before long, since a longer one begins with all of a shorter one but its end.
+
+    Args:
+        most: how many tokens two neighbours may share at most, or None for as many as are equal.
+    """
     ordered = sorted(
         prompts, key=lambda p: (p.sample.haystack_id, -p.insert_at, p.sample.needle_id, len(p.ids), p.sample.sample_id)
     )
     # The last token of a prompt is always run: its row produces the first token of the answer.
-    shared = [0, *(common_prefix(a.ids[:-1], b.ids[:-1]) for a, b in pairwise(ordered)), 0]
+    equal = [(common_prefix(a.ids[:-1], b.ids[:-1]), most(a, b)) for a, b in pairwise(ordered)]
+    shared = [0, *(size if limit is None else min(size, limit) for size, limit in equal), 0]
     return [Planned(prompt, shared[i], shared[i + 1]) for i, prompt in enumerate(ordered)]
 
 

@@ -15,6 +15,7 @@ import torch
 
 from rh_bench.capture import eager
 from rh_bench.engines.base import StopRule, can_crop, logits_argument, new_cache
+from rh_bench.interventions import decoding
 from rh_bench.records import Decoded, IntArray, Layer, Prompt
 
 _WEIGHTS_BUDGET = 1 << 30
@@ -43,7 +44,7 @@ class ReferenceEngine:
         for prompt in prompts:
             if prompt.sample.sample_id not in (done or {}):
                 started = time.perf_counter()
-                with eager(self._model):
+                with eager(self._model), decoding(self._model, prompt):
                     generated, targets = self._greedy(prompt)
                 yield Decoded(prompt.sample.sample_id, generated, targets, time.perf_counter() - started)
 
