@@ -3,7 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import click
+from rich.markup import escape
+from rich.table import Table
 
-EXPERIMENT_COMMANDS: Sequence[click.Command] = ()
+from rh_bench.cli_parts import FOLDER, Verb, json_option, out, print_json
+
+VERDICTS = {
+    "holds": "[green]holds[/]",
+    "does_not_hold": "[red]does not hold[/]",
+    "not_enough_evidence": "[yellow]not enough evidence[/]",
+}
+
+
+def say_experiment(folder: Path, document: dict[str, Any], *, written: bool, as_json: bool) -> None:
+    """What a finished experiment says: its claims, or the document without its raw parts."""
+    if as_json:
+        names = ("kind", "experiment_id", "counts", "results", "claims")
+        print_json({"folder": str(folder), "written": written, **{name: document[name] for name in names}})
+        return
+    console = out(soft_wrap=True)
+    for row in document["claims"]:
+        console.print(f"{escape(row['claim'])}: {VERDICTS[row['verdict']]}{_effect(row)}")
+        console.print(f"  [dim]{escape(row['statement'])}[/]")
+        if row["reason"]:
+            console.print(f"  {escape(row['reason'])}")
+    if not written:
+        console.print("This experiment was already there: nothing was done again")
+    console.print(f"[green]The experiment:[/] {escape(str(folder))}")
+
+
+def _effect(row: dict[str, Any]) -> str:
+    effect, words = row["effect"], f", n = {row['n']}"
+    if effect is not None and effect["value"] is not None:
+        interval = "" if effect["low"] is None else f" ({effect['low']:.3f} to {effect['high']:.3f})"
+        words = f", effect {effect['value']:.3f}{interval}{words}"
+    return words if row["p_value"] is None else f"{words}, p = {row['p_value']:.4f}"
+
+
+experiments_option = click.option(
+    "--out", "out_folder", type=FOLDER, required=True, help="Folder of experiments, beside the one of runs."
+)
+
+
+@click.command(
+    cls=Verb,
+    examples="""rh-bench dynamic runs/org__model/0123456789abcdef --out experiments
+                rh-bench dynamic runs/org__model/0123456789abcdef --out experiments --permutations 20000""",
+)
+@click.argument("run", type=FOLDER)
+@experiments_option
+@click.option(
+    "--permutations",
+    type=click.IntRange(1, 100_000),
+    default=2_000,
+    show_default=True,
+    help="Of each test. p-values are at least 1 / (this + 1).",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the permutations.")
+@json_option
+def dynamic(run: Path, out_folder: Path, permutations: int, seed: int, as_json: bool) -> None:
+    """In which contexts the heads of RUN are active, and on which part of the answer. Needs no model.
+
+    Heads that are active in every context, how often each is by needle, haystack, length and depth, and tests of
+    whether it depends on them.
+    """
+    from rh_bench.experiments.artifact import keep_experiment
+    from rh_bench.experiments.dynamic import observe
+
+    document, tables = observe(run, permutations=permutations, seed=seed)
+    folder, document, written = keep_experiment(out_folder, document, tables)
+    if not as_json:
+        _show_dynamic(document["results"])
+    say_experiment(folder, document, written=written, as_json=as_json)
+
+
+def _show_dynamic(results: dict[str, Any], most: int = 10) -> None:
+    console = out()
+    table = Table(title=f"The strongest of {results['active_heads']} active heads, {results['contexts']} contexts")
+    for name in ("head", "score", "active in", "95% interval", "depends on"):
+        table.add_column(name, justify="left" if name in ("head", "depends on") else "right")
+    for row in results["described"][:most]:
+        rate = row["frequency"]
+        found = [c["factor"] for c in row["conditions"] if c["q_value"] is not None and c["q_value"] <= 0.05]
+        part = row["parts"]["q_value"]
+        found += ["part of the answer"] if part is not None and part <= 0.05 else []
+        interval = f"{rate['low']:.0%}–{rate['high']:.0%}"
+        name = "-".join(map(str, row["head"]))
+        table.add_row(name, f"{row['score']:.3f}", f"{rate['value']:.0%}", interval, ", ".join(found))
+    console.print(table)
+    for row in results["factors"]:
+        held = f", {', '.join(row['within'])} held fixed" if row["within"] else ""
+        held += f", not told apart from {', '.join(row['confounded'])}" if row["confounded"] else ""
+        words = row["reason"] or f"{row['dependent']} of {row['tested']} heads depend on it{held}"
+        console.print(f"{row['factor']}: {escape(words)}")
+
+
+EXPERIMENT_COMMANDS: Sequence[click.Command] = (dynamic,)

@@ -64,7 +64,7 @@ def _problems(path: Path) -> Iterator[Problem]:
     yield from found
     layers = None
     if run is not None:
-        wrong_layers = list(_layer_problems(run["model"]["layers"]))
+        wrong_layers = list(layer_problems(run["model"]["layers"]))
         yield from _in_file("run.json", wrong_layers)
         layers = None if wrong_layers else tuple(Layer(**layer) for layer in run["model"]["layers"])
         yield from _in_file("run.json", _identity_problems(path, run))
@@ -120,7 +120,8 @@ def _file_problem(path: Path, name: str, run: Json | None) -> Problem | None:
     return None
 
 
-def _layer_problems(layers: Sequence[Json]) -> Iterator[tuple[str, str]]:
+def layer_problems(layers: Sequence[Json]) -> Iterator[tuple[str, str]]:
+    """What is wrong with the layers of a model that their schema does not say."""
     for place, layer in enumerate(layers):
         pointer, heads, groups = f"/model/layers/{place}", layer["query_heads"], layer["kv_heads"]
         scored = layer["kind"] in ("full", "sliding")

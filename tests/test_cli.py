@@ -18,6 +18,7 @@ VERBS = (
     "build",
     "collect",
     "demo",
+    "dynamic",
     "evaluate",
     "export",
     "import",

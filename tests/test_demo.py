@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from fake_experiments import make_dynamic
 
+from rh_bench.checks import check_folder
 from rh_bench.demo import DemoReport, find_weights, run_demo
 from rh_bench.errors import InputError
 from rh_bench.evaluate import Request, Step, evaluate
+from rh_bench.experiments.artifact import read_document
 from rh_bench.sets import check_set
 from rh_bench.validate import validate_path
 from rh_bench.verify import Evidence, verify_run
@@ -53,6 +56,18 @@ def test_all_that_the_demo_writes_is_sound(demo: tuple[DemoReport, list[Step]]) 
     assert [level.reached for level in verify_run(report.outcome.folder, evidence).levels] == [True, True, True]
     page = report.page.read_text(encoding="utf-8")
     assert "SmolLM2-135M-Instruct" in page
+
+
+@pytest.mark.slow
+@pytest.mark.real_model
+def test_the_real_models_heads_are_not_all_active_everywhere(
+    demo: tuple[DemoReport, list[Step]], tmp_path: Path
+) -> None:
+    folder = make_dynamic(tmp_path, demo[0].outcome.folder, permutations=200)
+    assert check_folder(folder) == []
+    results = read_document(folder)["results"]
+    assert results["contexts"] == demo[0].outcome.document["counts"]["counted"]
+    assert 0 < len(results["always_on"]["heads"]) < results["active_heads"]
 
 
 @pytest.mark.slow

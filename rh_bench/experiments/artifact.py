@@ -9,31 +9,45 @@ experiments/<model slug>/<kind>-<experiment id>/
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from rh_bench.errors import InputError
+from rh_bench.experiments.document import experiment_folder, experiment_id, new_document, run_reference
 from rh_bench.experiments.kind import Kind, Tables
 from rh_bench.experiments.kinds import KINDS, NAMES
 from rh_bench.files import atomic_write, regular_file, sha256_file, shown
-from rh_bench.interchange.folder import DOCUMENT as IMPORT_DOCUMENT
-from rh_bench.interchange.folder import is_import
 from rh_bench.records import Json
 from rh_bench.results import run_folders
 from rh_bench.rows import MOST
 from rh_bench.runs import model_slug
 from rh_bench.schema import dump_json, load_json, validate_document
 from rh_bench.tables import read_table, write_table
-from rh_bench.validate import Problem, folder_name_of
+from rh_bench.validate import Problem, folder_name_of, layer_problems
+
+__all__ = [
+    "DOCUMENT",
+    "Experiment",
+    "experiment_folder",
+    "experiment_folders",
+    "experiment_id",
+    "is_experiment",
+    "keep_experiment",
+    "new_document",
+    "read_document",
+    "read_experiment",
+    "recompute",
+    "run_reference",
+    "validate_experiment",
+    "write_experiment",
+]
 
 DOCUMENT = "experiment.json"
-SCHEMA_VERSION = "1.0"
+_MOST_HEADS = 1 << 20
 _MOST_JSON = 16 << 20
 _FOLDER = re.compile(rf"({'|'.join(NAMES)})-[0-9a-f]{{16}}")
 
@@ -50,72 +64,6 @@ class Experiment:
 def is_experiment(folder: Path) -> bool:
     """Whether `folder` holds an experiment, finished or not, rather than a run, a set or an import."""
     return (folder / DOCUMENT).exists() or _FOLDER.fullmatch(folder.resolve().name) is not None
-
-
-def experiment_id(kind: Kind, model: Json, runs: Sequence[Json], data: Json | None, settings: Json) -> str:
-    """16 hexadecimal digits over everything that decides the observations: the same inputs give the same id."""
-    identity = {
-        "kind": [kind.name, kind.version],
-        "revision": model.get("revision"),
-        "runs": [run["run_id"] for run in runs],
-        "data": data,
-        "settings": settings,
-    }
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def run_reference(folder: Path) -> Json:
-    """What an experiment records of a run, or an import, that heads come from."""
-    imported = is_import(folder)
-    real = folder.resolve()
-    return {
-        "slug": real.parent.name,
-        "run_id": real.name,
-        "run_sha256": sha256_file(regular_file(real, IMPORT_DOCUMENT if imported else "run.json")),
-        "origin": "imported" if imported else "measured",
-    }
-
-
-def new_document(
-    kind: Kind,
-    *,
-    model: Json,
-    runs: Sequence[Json],
-    settings: Json,
-    data: Json | None = None,
-    engine: Json | None = None,
-    environment: Json | None = None,
-) -> Json:
-    """experiment.json as far as it is known before anything is observed.
-
-    Args:
-        model: as in run.json.
-        runs: as of :func:`run_reference`; the first is a run of `model`.
-        settings: everything that decides the observations.
-        data: the task's data.
-        engine, environment: of the model that ran; None where none did.
-    """
-    return {
-        "schema": "rh_bench/experiment",
-        "schema_version": SCHEMA_VERSION,
-        "kind": kind.name,
-        "kind_version": kind.version,
-        "experiment_id": experiment_id(kind, model, runs, data, settings),
-        "model": model,
-        "runs": list(runs),
-        "data": data,
-        "settings": settings,
-        "engine": engine,
-        "environment": environment,
-        "timings": None,
-    }
-
-
-def experiment_folder(root: Path, document: Json) -> Path:
-    """Where an experiment lies below `root`, the folder of experiments."""
-    slug: str = document["model"]["slug"]
-    return root / slug / f"{document['kind']}-{document['experiment_id']}"
 
 
 def write_experiment(folder: Path, document: Json, tables: Tables) -> Json:
@@ -150,6 +98,25 @@ def write_experiment(folder: Path, document: Json, tables: Tables) -> Json:
         raise _as_error(folder, Problem(DOCUMENT, pointer, message))
     atomic_write(folder / DOCUMENT, dump_json(document))
     return document
+
+
+def keep_experiment(root: Path, document: Json, tables: Tables) -> tuple[Path, Json, bool]:
+    """Write an experiment below `root`, the folder of experiments, unless it lies there finished.
+
+    Returns:
+        Its folder, its document, and whether it was written now.
+
+    Raises:
+        InputError: as :func:`write_experiment`.
+    """
+    folder = experiment_folder(root, document)
+    if (folder / DOCUMENT).is_file():
+        return folder, read_document(folder), False
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror or error})", where=shown(folder)) from None
+    return folder, write_experiment(folder, document, tables), True
 
 
 def read_document(folder: Path) -> Json:
@@ -279,10 +246,20 @@ def _document(folder: Path) -> tuple[Json | None, list[Problem]]:
     if document["kind_version"] != kind.version:
         words = f"is {document['kind_version']}; this rh_bench computes version {kind.version}"
         return None, [Problem(DOCUMENT, "/kind_version", words)]
+    problems += [Problem(DOCUMENT, pointer, message) for pointer, message in _layer_problems(document["model"])]
     for name, wanted in (("counts", set(kind.tables)), ("files", {f"{table}.parquet" for table in kind.tables})):
         if set(document[name]) != wanted:
             problems.append(Problem(DOCUMENT, f"/{name}", f"must name {', '.join(sorted(wanted))} and nothing else"))
     return (None if problems else document), problems
+
+
+def _layer_problems(model: Json) -> Iterator[tuple[str, str]]:
+    """A head list that was imported gives no layers."""
+    layers = model.get("layers", [])
+    yield from layer_problems(layers)
+    heads = sum(layer["query_heads"] for layer in layers)
+    if heads > _MOST_HEADS:
+        yield "/model/layers", f"have {heads} heads, at most {_MOST_HEADS} are read"
 
 
 def _identity_problems(folder: Path, document: Json) -> Iterator[tuple[str, str]]:
