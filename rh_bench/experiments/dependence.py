@@ -228,7 +228,8 @@ def _part_statistic(count: FloatArray, expected: FloatArray) -> npt.NDArray[np.i
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Turns:
-    """One context in which something is copied: copies by part of every head that copied in it, for each way to turn them around."""
+    """One context in which something is copied: copies by part of every head that copied in it, for each way to turn
+    them around."""
 
     heads: npt.NDArray[np.int64]
     counts: FloatArray
