@@ -181,7 +181,7 @@ class _Measurement:
         manifest = self._set.manifest
         return {
             "schema": "rh_bench/run",
-            "schema_version": "1.0",
+            "schema_version": "1.1",
             "run_id": compute_run_id(
                 model_revision=model["revision"],
                 manifest_sha256=self._set.manifest_sha256,

@@ -21,6 +21,7 @@ from rh_bench.errors import InputError
 from rh_bench.files import sha256_file
 from rh_bench.hub import fetch_model, parse_repo
 from rh_bench.memory import MemoryPlan, available_memory, model_shape, plan_memory
+from rh_bench.model_card import base_models
 from rh_bench.records import Json, Layer
 from rh_bench.runs import model_slug
 
@@ -77,6 +78,7 @@ class LoadedModel:
             "window": self.window,
             "chat_template": self.tokenizer.chat_template is not None,
             "layers": [asdict(layer) for layer in self.layers],
+            "base_model": None if self.source.kind == "gguf" else base_models(self.source.folder),
         }
 
 

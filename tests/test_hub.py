@@ -187,7 +187,7 @@ def test_a_model_comes_without_pickles_scripts_and_spare_weights(
     assert got == commit
     assert names(folder) == {
         *("config.json", "tokenizer.json", "tokenizer.model", "chat_template.jinja", "merges.txt"),
-        "model.safetensors",
+        *("model.safetensors", "README.md"),
     }
     asked = [request.path for request in hub.requests]
     assert [path for path in asked if path.endswith("/model.safetensors")]

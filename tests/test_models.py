@@ -40,6 +40,7 @@ def test_a_folder_is_loaded_and_described(checkpoint: Path) -> None:
     assert described["id"] == described["slug"] == "tiny-llama"
     assert described["layers"][0] == {"index": 0, "kind": "full", "query_heads": 4, "kv_heads": 2, "window": None}
     assert described["window"] == 4096
+    assert described["base_model"] is None
     assert {file["path"] for file in described["files"]} >= {"config.json", "model.safetensors", "tokenizer.json"}
     for file in described["files"]:
         data = (checkpoint / file["path"]).read_bytes()
@@ -50,6 +51,14 @@ def test_a_revision_follows_the_files_and_not_the_folder(checkpoint: Path, copy:
     assert resolve_model(str(copy)).revision == resolve_model(str(checkpoint)).revision
     (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
     assert resolve_model(str(copy)).revision != resolve_model(str(checkpoint)).revision
+
+
+def test_the_card_says_what_it_was_derived_from_and_does_not_make_another_model_of_it(copy: Path) -> None:
+    before = resolve_model(str(copy)).revision
+    (copy / "README.md").write_text("---\nbase_model: org/base\n---\n")
+    loaded = load_model(str(copy), device="cpu")
+    assert loaded.describe()["base_model"] == ["org/base"]
+    assert loaded.source.revision == before
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
