@@ -37,7 +37,8 @@ MODEL_FILES = (
     "sentencepiece*.model",
     "README.md",  # says which model this one was derived from
 )
-"""What a model is loaded from, and its card. Never *.bin, *.pt or *.pkl: those are pickles, which run code when they are loaded."""
+"""What a model is loaded from, and its card. Never *.bin, *.pt or *.pkl: those are pickles, which run code when they
+are loaded."""
 
 # Weights that are never loaded: copies in folders, and Mistral's second copy in its own format.
 SPARE_WEIGHTS = ("*/*.safetensors", "*/*.gguf", "consolidated*.safetensors")
