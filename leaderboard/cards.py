@@ -14,6 +14,7 @@ from rh_bench.records import Json
 from . import words
 from .badges import badge
 from .collect import Entry
+from .cross_card import CrossCard, make_cross
 
 SCORED_KINDS = ("full", "sliding")
 """Kinds of layers with softmax attention, whose heads have scores."""
@@ -67,6 +68,8 @@ class Card:
     rh_bench: str
     experiments: tuple[Json, ...]
     """Documents of the experiments on this very run."""
+    cross: CrossCard
+    """The heads, for pages that compare them."""
 
     @property
     def key(self) -> str:
@@ -84,7 +87,8 @@ class Card:
     def from_json(cls, document: Json) -> Card:
         """Of what `to_json` gave, after any way through JSON."""
         values: dict[str, Any] = {field.name: document[field.name] for field in fields(cls)}
-        return cls(**values | {name: tuple(values[name]) for name in ("facts", "experiments")})
+        values |= {name: tuple(values[name]) for name in ("facts", "experiments")}
+        return cls(**values | {"cross": CrossCard.from_json(document["cross"])})
 
 
 def make_card(entry: Entry) -> Card:
@@ -125,6 +129,7 @@ def make_card(entry: Entry) -> Card:
         badge=badge(entry.verification).name,
         rh_bench=run["environment"]["rh_bench"],
         experiments=entry.experiments,
+        cross=make_cross(entry),
     )
 
 

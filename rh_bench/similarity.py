@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -270,11 +269,12 @@ def random_orders(groups: IntArray | None, items: int, permutations: int, seed: 
 
 
 def expected_jaccard(a: int, b: int, heads: int) -> float | None:
-    """Expected |A ∩ B| / |A ∪ B| of sets of `a` and `b` heads drawn at random from `heads`, exactly; None for two empty
-    sets."""
+    """Expected |A ∩ B| / |A ∪ B| of sets of `a` and `b` heads drawn at random from `heads`; None for two empty sets."""
     if a + b == 0:
         return None
-    return float(sum(chance * Fraction(k, a + b - k) for k, chance in _hypergeometric(a, b, heads)))
+    # Whole numbers are divided, which Python rounds correctly, so nothing is lost to large binomials.
+    ways = math.comb(heads, b)
+    return math.fsum(count * k / (ways * (a + b - k)) for k, count in _hypergeometric(a, b, heads))
 
 
 def expected_overlap(a: int, b: int, heads: int) -> float:
@@ -283,14 +283,14 @@ def expected_overlap(a: int, b: int, heads: int) -> float:
 
 
 def overlap_p_value(common: int, a: int, b: int, heads: int) -> float:
-    """Probability that sets of `a` and `b` heads drawn at random from `heads` have `common` or more in common, exactly
-    (the upper tail of the hypergeometric distribution)."""
-    return float(sum(chance for k, chance in _hypergeometric(a, b, heads) if k >= common))
+    """Probability that sets of `a` and `b` heads drawn at random from `heads` have `common` or more in common (the
+    upper tail of the hypergeometric distribution)."""
+    return sum(count for k, count in _hypergeometric(a, b, heads) if k >= common) / math.comb(heads, b)
 
 
-def _hypergeometric(a: int, b: int, heads: int) -> Iterator[tuple[int, Fraction]]:
+def _hypergeometric(a: int, b: int, heads: int) -> Iterator[tuple[int, int]]:
+    """Of all sets of `b` heads, how many have k in common with one of `a`: k and that number."""
     if not (0 <= a <= heads and 0 <= b <= heads):
         raise ValueError(f"sets of {a} and {b} of {heads} heads")
-    ways = math.comb(heads, b)
     for k in range(max(0, a + b - heads), min(a, b) + 1):
-        yield k, Fraction(math.comb(a, k) * math.comb(heads - a, b - k), ways)
+        yield k, math.comb(a, k) * math.comb(heads - a, b - k)

@@ -1,0 +1,113 @@
+"""What the pages across runs show, each in words, as a formula, and with the function that computes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """One measure. `module` is a path in the repository and `function` a name in it."""
+
+    anchor: str
+    name: str
+    words: str
+    formula: str
+    module: str
+    function: str
+
+
+SCORE = Definition(
+    "score",
+    "Retrieval score",
+    "How much of the answer a head copies: of the answer's tokens k, the share that the head looked at with its "
+    "largest attention weight while the model produced that very token; the mean over the samples that it answers.",
+    "score(h) = mean over counted samples of |copied(h)| / |k|",
+    "rh_bench/scoring.py",
+    "score",
+)
+CURVE = Definition(
+    "curve",
+    "Curve of scores",
+    "All heads of a model from the strongest to the weakest. Rank is divided by the number of heads, so that models of "
+    "different size lie on one axis. For a family: the median over its models at each normalised rank, and the band "
+    "from the first to the third quartile.",
+    "f(r) = score of the ⌈rH⌉-th strongest of H heads, 0 < r ≤ 1",
+    "leaderboard/universality_charts.py",
+    "curve_points",
+)
+SHARE = Definition(
+    "share",
+    "Share of retrieval heads",
+    "Heads with a score above 0.1, of all heads. The paper found fewer than 5%. The interval of a model is the 95% "
+    "bootstrap interval over its samples; that of a family is over its models, drawn again as a whole.",
+    "share = |{h : score(h) > 0.1}| / H",
+    "rh_bench/statistics.py",
+    "share_above",
+)
+DEPTH = Definition(
+    "layers",
+    "Depth of retrieval heads",
+    "Where in the network the retrieval heads lie: the share of them in each tenth of its layers, from the first "
+    "layers to the last.",
+    "tenth of layer i of L = ⌊10 i / L⌋, i from 0",
+    "leaderboard/universality_charts.py",
+    "depth_shares",
+)
+PEARSON = Definition(
+    "pearson",
+    "Pearson correlation of two models",
+    "Whether the scores of the same heads rise and fall together. It looks at the few strong heads.",
+    "(H Σxy − Σx Σy) / √((H Σx² − (Σx)²)(H Σy² − (Σy)²))",
+    "rh_bench/similarity.py",
+    "pearson",
+)
+SPEARMAN = Definition(
+    "spearman",
+    "Spearman correlation of two models",
+    "Whether the same heads come in the same order, ties at their average rank. It looks at all heads alike, the many "
+    "weak ones included.",
+    "Pearson correlation of the ranks of x and y",
+    "rh_bench/similarity.py",
+    "spearman",
+)
+JACCARD = Definition(
+    "jaccard",
+    "Overlap above 0.1 of two models",
+    "Of the heads above 0.1 in either model, the share that is above 0.1 in both (Jaccard). Random sets of the same "
+    "sizes would overlap as much as “by chance” says, which the hypergeometric distribution gives exactly.",
+    "|A ∩ B| / |A ∪ B|; by chance Σₖ P(k) k / (|A| + |B| − k)",
+    "rh_bench/similarity.py",
+    "jaccard",
+)
+TOP = Definition(
+    "top",
+    "Overlap of the ten strongest",
+    "Of the ten strongest heads of one model, the share that is among the ten strongest of the other. By chance it is "
+    "10 / H.",
+    "|top₁₀(x) ∩ top₁₀(y)| / 10",
+    "rh_bench/similarity.py",
+    "top_overlap",
+)
+ROBUSTNESS = Definition(
+    "robustness",
+    "Robustness over needles, lengths, depths",
+    "Whether it is the same heads in every part of the samples: heads are scored on each needle (length, depth) alone, "
+    "and every two parts are compared, in rank (Spearman) and as sets above 0.1 (Jaccard). Parts of few samples differ "
+    "by chance; “at random” is the same with the labels shuffled among samples that are equal otherwise. Only what "
+    "lies below it depends on the factor.",
+    "mean over pairs i < j of parts of ρ(xᵢ, xⱼ), and of |Aᵢ ∩ Aⱼ| / |Aᵢ ∪ Aⱼ|",
+    "rh_bench/robustness.py",
+    "robustness",
+)
+SETS = Definition(
+    "sets",
+    "Robustness over haystack sets",
+    "The same between runs of one model, by one protocol, on different haystack sets.",
+    "mean over pairs of sets, as above",
+    "rh_bench/robustness.py",
+    "agreement",
+)
+
+UNIVERSALITY = (SCORE, CURVE, SHARE, DEPTH, SPEARMAN, PEARSON, JACCARD, TOP, ROBUSTNESS, SETS)
+COMPARISON = (PEARSON, SPEARMAN, JACCARD, TOP)
