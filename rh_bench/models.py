@@ -19,6 +19,7 @@ from typing import Any
 from rh_bench.environment import usable_cores
 from rh_bench.errors import InputError
 from rh_bench.files import sha256_file
+from rh_bench.gguf_check import check_gguf_tokenizer
 from rh_bench.hub import fetch_model, parse_repo
 from rh_bench.memory import MemoryPlan, available_memory, model_shape, plan_memory
 from rh_bench.model_card import base_models
@@ -144,6 +145,8 @@ def _tokenizer(source: ModelSource, trust_remote_code: bool) -> Any:
         raise InputError(f"its tokenizer cannot be loaded ({_first_line(error)})", where=source.id) from None
     if not tokenizer.is_fast:
         raise InputError("its tokenizer gives no character offsets", where=source.id, mend="a fast tokenizer is needed")
+    if source.gguf_file:
+        check_gguf_tokenizer(source.folder / source.gguf_file, tokenizer)
     return tokenizer
 
 
@@ -192,7 +195,7 @@ def load_model(
         memory = plan_memory(shape, width, positions, torch_device.type, available_memory(torch_device))
         if on_plan is not None:
             on_plan(memory)
-    model = _weights(source, getattr(torch, name), trust_remote_code).to(torch_device).eval()
+    model = load_weights(source, getattr(torch, name), trust_remote_code).to(torch_device).eval()
     device_name = torch.cuda.get_device_name(torch_device) if torch_device.type == "cuda" else _cpu_name()
     return LoadedModel(model, tokenizer, source, find_layers(model), name, torch_device.type, device_name, memory)
 
@@ -228,7 +231,15 @@ def _count_parameters(config: Any, trust_remote_code: bool) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _weights(source: ModelSource, dtype: Any, trust_remote_code: bool) -> Any:
+def load_weights(source: ModelSource, dtype: Any, trust_remote_code: bool = False) -> Any:
+    """The model itself, on the CPU: safetensors, or dense weights made of a GGUF file's.
+
+    Args:
+        dtype: a torch dtype.
+
+    Raises:
+        InputError: it cannot be loaded.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
