@@ -102,4 +102,55 @@ def _show_dynamic(results: dict[str, Any], most: int = 10) -> None:
         console.print(f"{row['factor']}: {escape(words)}")
 
 
-EXPERIMENT_COMMANDS: Sequence[click.Command] = (dynamic,)
+@click.command(
+    cls=Verb,
+    examples="""rh-bench compare runs/org__chat/0123456789abcdef runs/org__base/fedcba9876543210 --out experiments
+                rh-bench compare imports/a/0123456789abcdef imports/b/fedcba9876543210 --relation unrelated --out e""",
+)
+@click.argument("first", type=FOLDER)
+@click.argument("second", type=FOLDER)
+@experiments_option
+@click.option(
+    "--relation",
+    type=click.Choice(["derived", "unrelated"]),
+    help="Whether one model was derived from the other. What their cards say of it without it.",
+)
+@click.option(
+    "--permutations", type=click.IntRange(1, 100_000), default=2_000, show_default=True, help="Random orders of heads."
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the permutations.")
+@json_option
+def compare(
+    first: Path, second: Path, out_folder: Path, relation: Any, permutations: int, seed: int, as_json: bool
+) -> None:
+    """Whether the models of two runs have the same retrieval heads. Needs no model.
+
+    FIRST and SECOND are runs, or imports of other projects' scores, with the same layers and query heads: a model and
+    one derived from it, or two that have nothing to do with each other.
+    """
+    from rh_bench.experiments.artifact import keep_experiment
+    from rh_bench.experiments.intrinsic import observe
+
+    document, tables = observe(first, second, relation=relation, permutations=permutations, seed=seed)
+    folder, document, written = keep_experiment(out_folder, document, tables)
+    if not as_json:
+        _show_intrinsic(document["settings"], document["results"])
+    say_experiment(folder, document, written=written, as_json=as_json)
+
+
+def _show_intrinsic(settings: dict[str, Any], results: dict[str, Any]) -> None:
+    one, two = (escape(model["id"]) for model in settings["models"])
+    table = Table(title=f"{one} and {two}: {results['heads']} heads, at random and as they are")
+    table.add_column("measure", no_wrap=True)
+    for name in ("similarity", "95% interval", "at random", "p", "p in layers"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in results["measures"]:
+        found, chance = row["similarity"], row["at_random"]
+        numbers = (found["value"], chance["mean"], chance["p_value"], row["at_random_within_layers"]["p_value"])
+        value, mean, p, within = ("–" if number is None else f"{number:.3f}" for number in numbers)
+        interval = "–" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
+        table.add_row(row["measure"], value, interval, mean, p, within)
+    out().print(table)
+
+
+EXPERIMENT_COMMANDS: Sequence[click.Command] = (dynamic, compare)

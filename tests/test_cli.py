@@ -17,6 +17,7 @@ VERBS = (
     "audit",
     "build",
     "collect",
+    "compare",
     "demo",
     "dynamic",
     "evaluate",
