@@ -48,6 +48,52 @@ def make_large_run(root: Path, seed: int, layers: int = 32, heads: int = 32) -> 
     return folder
 
 
+FAMILIES = (
+    ("llama", "LlamaForCausalLM", 6_738_415_616),
+    ("qwen2", "Qwen2ForCausalLM", 1_543_714_304),
+    ("gemma3_text", "Gemma3ForCausalLM", 12_187_325_040),
+    ("mistral", "MistralForCausalLM", 7_248_023_552),
+    ("olmo2", "Olmo2ForCausalLM", 32_234_279_936),
+)
+SETS = (("synthetic-quick", "b" * 64), ("synthetic-paper", "c" * 64), ("prose-paper", "d" * 64))
+
+
+def make_small_run(root: Path, number: int, layers: int = 32, heads: int = 32) -> Path:
+    """A run of a model of its own, with 24 samples and scores of its own: for pages that show many. One in ten is on
+    the second set, one in ten on the third."""
+    random = np.random.RandomState(number)
+    strength = np.zeros(layers * heads)
+    strong = int(random.randint(5, 60))
+    chosen = random.permutation(layers * heads)
+    strength[chosen[:strong]] = random.uniform(0.3, 0.95, strong)
+    strength[chosen[strong : strong + 200]] = random.uniform(0.01, 0.25, 200)
+    shape = make_layers(layers, heads)
+    samples = [
+        Sample(f"n{n}-L{length}-D{depth}", f"n{n}", "h", length, float(depth))
+        for n in range(3)
+        for length in (1000, 2000)
+        for depth in (0, 30, 60, 90)
+    ]
+    results = tuple(_result(random, strength, heads, sample) for sample in samples)
+    family, architecture, parameters = FAMILIES[number % len(FAMILIES)]
+    document = _document(shape, f"{family}-lab/{family}-{number:04d}-instruct")
+    document["model"] |= {
+        "model_type": family,
+        "architecture": architecture,
+        "parameters": parameters + number * 1_000_003,
+    }
+    name, digest = SETS[max(number % 10 - 7, 0)]
+    document["haystack"] |= {"name": name, "manifest_sha256": digest}
+    document["protocol"]["bootstrap"]["replicates"] = 200
+    started = f"2026-{1 + number % 12:02d}-{1 + number % 28:02d}"
+    document["timings"] |= {"started": f"{started}T00:00:00Z", "finished": f"{started}T00:10:00Z"}
+    document["run_id"] = _run_id(document)
+    folder = run_folder(root, document["model"]["slug"], document["run_id"])
+    folder.mkdir(parents=True)
+    write_run(folder, document, shape, results)
+    return folder
+
+
 def _result(random: np.random.RandomState, strength: Any, heads: int, sample: Sample) -> SampleResult:
     """The answer is said; each head copies each of its tokens with the probability that is its strength."""
     steps, heads_at = np.nonzero(random.random_sample((len(SPAN), len(strength))) < strength)

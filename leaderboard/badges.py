@@ -15,6 +15,9 @@ ABOUT = {
     "failed": "a level of its verification failed",
 }
 
+ORDER = ("failed", "valid", "recomputed", "rerun")
+"""Badges by how much they say."""
+
 
 @dataclass(frozen=True, slots=True)
 class Badge:
@@ -56,7 +59,7 @@ def badge_of(name: str) -> Badge:
 
 
 def _badge(name: str, levels: tuple[tuple[str, str, tuple[str, ...]], ...], note: str) -> Badge:
-    return Badge(name, ABOUT[name], ("failed", "valid", "recomputed", "rerun").index(name), levels, note)
+    return Badge(name, ABOUT[name], ORDER.index(name), levels, note)
 
 
 def _note(verification: Json) -> str:

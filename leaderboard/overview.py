@@ -1,4 +1,4 @@
-"""What index.html shows: runs in groups that share a set and a protocol, and the runs that were left out."""
+"""What index.html shows: runs in groups that share a set and a protocol, imports, and what was left out."""
 
 from __future__ import annotations
 
@@ -6,46 +6,55 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from . import words
-from .badges import Badge, badge_of
+from .badges import ABOUT
+from .badges import ORDER as BADGES
 from .cards import Card
 from .charts import Whisker, axis_top, whisker
 from .collect import Imported, LeftOut
-from .render import Document, Site
+from .columns import COLUMNS, ORDER, Column, data
+from .render import NAV, Document, Site
 from .words import Figure
 
 SPARSE_SHARE = 0.05
 """The paper's claim about sparsity: fewer than this share of heads are retrieval heads. Marked in the whiskers."""
+
+SIZES = (
+    ("under 1B", 0, 10**9),
+    ("1B to 4B", 10**9, 4 * 10**9),
+    ("4B to 10B", 4 * 10**9, 10**10),
+    ("10B to 40B", 10**10, 4 * 10**10),
+    ("40B and more", 4 * 10**10, 1 << 62),
+)
+"""Sizes of models to filter by: name, least and first not included number of parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One run in the overview table."""
 
+    rank: str
     page: str
     """Path of the run's page below the site's root."""
     model: str
     revision: str
-    architecture: str
     family: str
     parameters: str
-    parameters_sort: int
-    layers: int
     shape: str
-    heads: int
+    attention: str
     share: Figure
     whisker: Whisker | None
     zero: Figure
+    half: Figure
     gini: Figure
     effective: Figure
-    always_on: str
-    always_on_sort: str
-    always_on_reason: str
+    always_on: Figure
     success: Figure
-    counted: int
-    samples: int
+    counted: str
+    universality: Figure
+    badge: str
+    set: str
+    version: str
     date: str
-    started: str
-    badge: Badge
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +66,19 @@ class Group:
     facts: tuple[str, ...]
     differs: frozenset[str]
     """The facts that tell this group from others of the same title."""
-    threshold: str
+    mark: str
+    """Class of the whiskers: where on their axis, which the group shares, SPARSE_SHARE lies."""
     rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One way to narrow the table down: a name for the address, and what there is to choose from."""
+
+    key: str
+    label: str
+    options: tuple[tuple[str, str], ...]
+    """(value in the address, words)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +98,21 @@ class ImportedRow:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
+    columns: tuple[Column, ...]
+    order: str
+    hidden: str
+    """The columns that are not shown at first, as the tables' `data-hide` wants them."""
     groups: tuple[Group, ...]
     runs: int
     models: int
+    families: int
+    choices: tuple[Choice, ...]
+    badges: tuple[tuple[str, str], ...]
+    """Those that occur, with what they mean."""
+    compare: bool
     left_out: tuple[LeftOut, ...]
     imported: tuple[ImportedRow, ...]
+    data: object
 
 
 def documents(site: Site) -> Iterator[Document]:
@@ -91,18 +121,121 @@ def documents(site: Site) -> Iterator[Document]:
 
 
 def overview(site: Site) -> Overview:
-    """The overview of a site. Groups come in the order of their titles, rows in the order of the cards."""
+    """The overview of a site. Groups come in the order of their titles, rows by ORDER and then as the cards do."""
     by_group: dict[str, list[Card]] = {}
     for card in site.cards:
         by_group.setdefault(card.group, []).append(card)
-    groups = [_group(members) for members in by_group.values()]
+    ordered = sorted(by_group.values(), key=lambda cards: (words.visible(cards[0].set_name), cards[0].facts))
+    ordered = [sorted(cards, key=_by_share) for cards in ordered]
+    groups = _told_apart([_group(cards) for cards in ordered])
+    shown = [card for cards in ordered for card in cards]
+    badges = {card.badge for card in shown}
     return Overview(
-        groups=tuple(_told_apart(sorted(groups, key=lambda group: (group.title, group.facts, group.anchor)))),
-        runs=len(site.cards),
-        models=len({card.model for card in site.cards}),
+        columns=COLUMNS,
+        order=ORDER,
+        hidden=" ".join(column.key for column in COLUMNS if column.hidden),
+        groups=tuple(groups),
+        runs=len(shown),
+        models=len({card.model for card in shown}),
+        families=len({card.family for card in shown}),
+        choices=tuple(choice for choice in _choices(shown, groups) if len(choice.options) > 1),
+        badges=tuple((name, ABOUT[name]) for name in reversed(BADGES) if name in badges),
+        compare=any(target == "compare.html" for _, target in NAV),
         left_out=tuple(site.left_out),
         imported=tuple(sorted(map(_imported, site.imported), key=lambda row: (row.model.casefold(), row.format))),
+        data=data(shown) | {"groups": [len(group.rows) for group in groups], "sizes": [list(size) for size in SIZES]},
     )
+
+
+def _by_share(card: Card) -> float:
+    """Sorts the largest share first, and runs without one last; Python's sort keeps the order of equal ones."""
+    value = card.share["value"]
+    return 1.0 if value is None else -float(value)
+
+
+def _choices(cards: Sequence[Card], groups: Sequence[Group]) -> Iterator[Choice]:
+    families = sorted({card.family for card in cards}, key=str.casefold)
+    yield Choice("family", "Family", tuple((family, words.visible(family)) for family in families))
+    sizes = [name for name, low, high in SIZES if any(low <= card.parameters < high for card in cards)]
+    yield Choice("size", "Size", tuple((name, name) for name in sizes))
+    kinds = sorted({card.attention for card in cards})
+    yield Choice("attention", "Attention", tuple((kind, words.visible(kind.replace("_", " "))) for kind in kinds))
+    badges = [name for name in BADGES if any(card.badge == name for card in cards)]
+    yield Choice("badge", "Verified", tuple((name, name) for name in badges))
+    yield Choice("group", "Set and protocol", tuple((group.anchor, _name(group)) for group in groups))
+
+
+def _name(group: Group) -> str:
+    """Of a group, as short as tells it from the others."""
+    differing = [fact for fact in group.facts if fact in group.differs]
+    return ", ".join([group.title, *differing])
+
+
+def _group(cards: Sequence[Card]) -> Group:
+    """Args: cards: by share, the largest first."""
+    first = cards[0]
+    top = axis_top((card.share[end] for card in cards for end in ("value", "high")), least=0.1)
+    ranks = _ranks([card.share["value"] for card in cards])
+    return Group(
+        anchor=f"group-{first.group[:8]}",
+        title=words.visible(first.set_name),
+        facts=first.facts,
+        differs=frozenset(),
+        mark=f"top{round(top * 100)}",
+        rows=tuple(_row(card, rank, top) for card, rank in zip(cards, ranks, strict=True)),
+    )
+
+
+def _ranks(values: Sequence[float | None]) -> list[str]:
+    """Places of values that are in order; equal values share the first of theirs, and a missing one has none."""
+    ranks: list[str] = []
+    for place, value in enumerate(values):
+        same = place > 0 and value == values[place - 1]
+        ranks.append(words.MISSING if value is None else ranks[-1] if same else str(place + 1))
+    return ranks
+
+
+def _told_apart(groups: list[Group]) -> list[Group]:
+    """The groups, with `differs` filled in for those that share a title."""
+    told = []
+    for group in groups:
+        others = [other.facts for other in groups if other.title == group.title]
+        shared = {fact for fact in group.facts if all(fact in facts for facts in others)}
+        told.append(replace(group, differs=frozenset(group.facts) - shared))
+    return told
+
+
+def _row(card: Card, rank: str, top: float) -> Row:
+    return Row(
+        rank=rank,
+        page=card.page,
+        model=words.visible(card.model),
+        revision=words.visible(card.revision[:8]),
+        family=words.visible(card.family),
+        parameters=words.parameters(card.parameters),
+        shape=card.shape,
+        attention=words.visible(card.attention.replace("_", " ")),
+        share=words.figure(card.share, words.percent),
+        whisker=whisker(card.share, top),
+        zero=words.figure(card.zero, words.percent),
+        half=words.figure(card.half, words.percent),
+        gini=words.figure(card.gini, words.score),
+        effective=words.figure(card.effective, words.count),
+        always_on=_always_on(card),
+        success=words.figure(card.success, words.percent),
+        counted=f"{card.counted:,} of {card.samples:,}",
+        universality=words.figure(card.stability, words.score),
+        badge=card.badge,
+        set=words.visible(card.set_name),
+        version=f"{card.manifest_sha256[:8]} · v{card.protocol['version']}",
+        date=card.started[:10],
+    )
+
+
+def _always_on(card: Card) -> Figure:
+    if card.always_on is None:
+        return Figure(words.MISSING, "", card.always_on_reason, card.counted, "")
+    return Figure(str(card.always_on), "", "", card.counted, str(card.always_on))
 
 
 def _imported(one: Imported) -> ImportedRow:
@@ -118,57 +251,4 @@ def _imported(one: Imported) -> ImportedRow:
         zero=words.figure(document["sparsity"]["share_zero"], words.percent),
         findings=tuple(words.visible(finding["message"]) for finding in document["findings"]),
         source=words.visible(document["source"]["name"]),
-    )
-
-
-def _group(cards: Sequence[Card]) -> Group:
-    first = cards[0]
-    top = axis_top((card.share[end] for card in cards for end in ("value", "high")), least=0.1)
-    return Group(
-        anchor=f"group-{first.group[:8]}",
-        title=words.visible(first.set_name),
-        facts=first.facts,
-        differs=frozenset(),
-        threshold=f"{first.threshold:g}",
-        rows=tuple(_row(card, top) for card in cards),
-    )
-
-
-def _told_apart(groups: list[Group]) -> list[Group]:
-    """The groups, with `differs` filled in for those that share a title."""
-    told = []
-    for group in groups:
-        others = [other.facts for other in groups if other.title == group.title]
-        shared = {fact for fact in group.facts if all(fact in facts for facts in others)}
-        told.append(replace(group, differs=frozenset(group.facts) - shared))
-    return told
-
-
-def _row(card: Card, top: float) -> Row:
-    missing = card.always_on is None
-    return Row(
-        page=card.page,
-        model=words.visible(card.model),
-        revision=words.visible(card.revision[:8]),
-        architecture=words.visible(card.architecture),
-        family=words.visible(card.family),
-        parameters=words.parameters(card.parameters),
-        parameters_sort=card.parameters,
-        layers=card.layers,
-        shape=card.shape,
-        heads=card.heads,
-        share=words.figure(card.share, words.percent),
-        whisker=whisker(card.share, top, mark=SPARSE_SHARE),
-        zero=words.figure(card.zero, words.percent),
-        gini=words.figure(card.gini, words.score),
-        effective=words.figure(card.effective, words.count),
-        always_on=words.MISSING if missing else str(card.always_on),
-        always_on_sort="" if missing else str(card.always_on),
-        always_on_reason=card.always_on_reason,
-        success=words.figure(card.success, words.percent),
-        counted=card.counted,
-        samples=card.samples,
-        date=card.started[:10],
-        started=card.started,
-        badge=badge_of(card.badge),
     )

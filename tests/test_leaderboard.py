@@ -28,7 +28,9 @@ from leaderboard.render import GENERATOR, Frame, Site
 from leaderboard.words import figure, interval, parameters, percent, visible
 from rh_bench.errors import InputError
 
-SCRIPTLESS = re.compile(r"<script(?! src=)|\son[a-z]+=\"|\sstyle=|javascript:", re.IGNORECASE)
+SCRIPTLESS = re.compile(
+    r"<script(?! (?:defer )?src=| type=\"application/json\")|\son[a-z]+=\"|\sstyle=|javascript:", re.IGNORECASE
+)
 
 
 @pytest.fixture(scope="module")

@@ -81,12 +81,6 @@ def all_pages(site: Path) -> list[Path]:
     return [site / "index.html", *sorted(site.glob("models/*/*.html"))]
 
 
-def models(page: Any) -> list[str]:
-    """Names in the first table that has more than one row, in the order shown."""
-    rows = page.locator("table.overview").filter(has=page.locator("tbody tr:nth-child(2)")).locator("tbody tr:visible")
-    return [name.split("/")[0] for name in rows.locator("th a").all_inner_texts()]
-
-
 def test_pages_ask_for_nothing_but_their_own_files(site: Path, watched: Watched) -> None:
     root = site.resolve().as_uri() + "/"
     for path in all_pages(site):
@@ -113,46 +107,6 @@ def test_policy_stops_injected_script(site: Path, browser: Any) -> None:
         page.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))")
         assert page.evaluate("window.ran") is None
         assert any("Content Security Policy" in complaint for complaint in watched.complaints)
-
-
-def test_headers_sort_by_number_and_back_with_missing_values_last(site: Path, watched: Watched) -> None:
-    page = watched.open(site / "index.html")
-    header = page.locator("table.overview").nth(page.locator("table.overview").count() - 1).locator("[data-key=share]")
-    header.get_by_role("button").click()
-    assert header.get_attribute("aria-sort") == "descending"
-    assert models(page) == ["zeta", "mid", "alpha", "<script>alert(1)<", "never"]
-    header.get_by_role("button").click()
-    assert header.get_attribute("aria-sort") == "ascending"
-    assert models(page) == ["<script>alert(1)<", "alpha", "mid", "zeta", "never"]
-    assert "sort=share" in page.url
-
-
-def test_sorting_works_from_the_keyboard_and_moves_aria_sort(site: Path, watched: Watched) -> None:
-    page = watched.open(site / "index.html", "sort=-share")
-    button = page.locator("table.overview").last.locator("[data-key=model] button")
-    button.focus()
-    page.keyboard.press("Enter")
-    assert models(page) == ["<script>alert(1)<", "alpha", "mid", "never", "zeta"]
-    assert page.locator("table.overview").last.locator("[aria-sort]").count() == 1
-    page.keyboard.press("Space")
-    assert models(page) == ["zeta", "never", "mid", "alpha", "<script>alert(1)<"]
-
-
-def test_filter_hides_rows_and_whole_groups_and_says_how_many(site: Path, watched: Watched) -> None:
-    page = watched.open(site / "index.html")
-    page.locator("#filter").fill("SHARE mid")
-    assert page.locator("table.overview tbody tr:visible").count() == 1
-    assert page.locator("section:has(table.overview):visible").count() == 1
-    assert page.locator("#shown").inner_text() == "1 of 6 shown"
-    page.locator("#filter").fill("")
-    assert page.locator("table.overview tbody tr:visible").count() == 6
-
-
-def test_sort_filter_and_theme_come_back_from_the_address(site: Path, watched: Watched) -> None:
-    page = watched.open(site / "index.html", "sort=-share&q=share&theme=dark")
-    assert models(page) == ["zeta", "mid", "alpha"]
-    assert page.locator("#filter").input_value() == "share"
-    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -194,7 +148,7 @@ def test_hostile_names_are_shown_as_text(site: Path, watched: Watched) -> None:
     page.wait_for_url("**/models/**")
     assert page.locator("h1").inner_text() == HOSTILE_SHOWN
     assert HOSTILE_SHOWN in page.title()
-    assert page.locator("script").count() == 1
+    assert page.locator("script:not([src])").count() == 0
 
 
 def test_heat_map_says_what_a_cell_holds_on_hover(site: Path, watched: Watched, entry: Entry) -> None:
@@ -244,21 +198,6 @@ def test_everything_is_there_without_javascript(site: Path, browser: Any, entry:
         page = watched.open(site / page_path(renamed(entry, "zeta/large-share")))
         assert page.locator("table.heat tbody td[title]").count() == len(entry.heads)
         assert page.locator("table.top-heads tbody tr").count() == len(entry.summary["top_heads"])
-
-
-def test_empty_site_opens(tmp_path: Path, watched: Watched) -> None:
-    render(Collection((), ()), tmp_path / "site")
-    page = watched.open(tmp_path / "site" / "index.html", "sort=-share&q=x")
-    assert page.get_by_role("heading", name="No runs yet").is_visible()
-
-
-def test_site_of_one_run_sorts_and_filters(tmp_path: Path, watched: Watched, entry: Entry) -> None:
-    render(Collection((entry,), ()), tmp_path / "site")
-    page = watched.open(tmp_path / "site" / "index.html", "sort=gini")
-    assert page.locator("table.overview tbody tr:visible").count() == 1
-    page.locator("#filter").fill("no such model")
-    assert page.locator("table.overview tbody tr:visible").count() == 0
-    assert page.locator("#shown").inner_text() == "0 of 1 shown"
 
 
 def test_screenshots_of_overview_and_model_page(tmp_path: Path, entry: Entry, browser: Any) -> None:

@@ -1,5 +1,6 @@
-// Sorting, filtering, light and dark, and the heat map's tooltip. The pages are complete without it.
-// What the reader chose lives in the address after the #, so that a link or a reload brings it back.
+// Light and dark, tables that sort, and the heat map's tooltip. The pages are complete without it.
+// What the reader chose lives in the address after the #, so that a link or a reload brings it back. Scripts of single
+// pages keep theirs there, too, with `site.state`.
 "use strict";
 
 (() => {
@@ -41,13 +42,18 @@
       if (theme.chosen()) root.dataset.theme = theme.chosen();
       else delete root.dataset.theme;
     },
-    /** The button's name, and the links, which carry the choice to the next page. */
     label(button) {
       button.textContent = theme.now() === "dark" ? "Light theme" : "Dark theme";
-      for (const link of document.querySelectorAll("a[href*='.html']")) {
-        link.dataset.place ??= link.hash.slice(1);
-        link.hash = [link.dataset.place, theme.chosen() ? "theme=" + theme.chosen() : ""].filter(Boolean).join("&");
-      }
+    },
+    /** A link to another page carries the choice there, beside what its own address says, just before it is followed. */
+    carry(event) {
+      const link = event.target.closest && event.target.closest("a[href*='.html']");
+      if (!link) return;
+      const place = link.hash.slice(1).split("&")[0].includes("=") ? "" : link.hash.slice(1).split("&")[0];
+      const params = new URLSearchParams(link.hash.slice(1 + place.length));
+      if (theme.chosen()) params.set("theme", theme.chosen());
+      else params.delete("theme");
+      link.hash = [place, params.toString()].filter(Boolean).join("&");
     },
     start() {
       const button = document.getElementById("theme");
@@ -59,6 +65,7 @@
         theme.label(button);
       });
       system.addEventListener("change", () => theme.label(button));
+      for (const type of ["pointerdown", "focusin", "click"]) document.addEventListener(type, theme.carry, true);
       theme.label(button);
     },
   };
@@ -116,37 +123,6 @@
         }
       }
       sorting.fromState();
-    },
-  };
-
-  const filter = {
-    apply(text) {
-      const words = text.toLocaleLowerCase("en").split(/\s+/).filter(Boolean);
-      const rows = [...document.querySelectorAll("table.overview tbody tr")];
-      for (const row of rows) {
-        const found = row.textContent.toLocaleLowerCase("en");
-        row.hidden = !words.every((word) => found.includes(word));
-      }
-      for (const section of document.querySelectorAll("section:has(table.overview)")) {
-        section.hidden = !section.querySelector("tbody tr:not([hidden])");
-      }
-      const shown = rows.filter((row) => !row.hidden).length;
-      document.getElementById("shown").textContent = words.length ? `${shown} of ${rows.length} shown` : "";
-    },
-    fromState(input) {
-      input.value = state.read().get("q") || "";
-      filter.apply(input.value);
-    },
-    start() {
-      const tools = document.getElementById("tools");
-      if (!tools) return;
-      tools.hidden = false;
-      const input = document.getElementById("filter");
-      input.addEventListener("input", () => {
-        state.write("q", input.value.trim());
-        filter.apply(input.value);
-      });
-      filter.fromState(input);
     },
   };
 
@@ -231,7 +207,6 @@
     theme.start();
     state.go();
     sorting.start();
-    filter.start();
     heat.start();
     document.querySelector(".skip").addEventListener("click", (event) => {
       event.preventDefault();
@@ -242,8 +217,6 @@
       theme.paint();
       theme.label(document.getElementById("theme"));
       sorting.fromState();
-      const input = document.getElementById("filter");
-      if (input) filter.fromState(input);
     });
   });
 })();

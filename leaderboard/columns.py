@@ -1,0 +1,238 @@
+"""The columns of the overview: what stands in each, and the values that its script sorts by and downloads hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rh_bench.records import Json
+
+from .badges import ORDER as BADGES
+from .cards import Card
+
+Value = str | int | float | None
+ORDER = "share"
+"""Key of the column that tables are ordered by at first, the largest value first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One value of a run, as it is downloaded: `kind` is "string", "int" or "double"."""
+
+    name: str
+    kind: str
+    of: Callable[[Card], Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`about` is what the head of the column says when it is pointed at; the first field is what it sorts by."""
+
+    key: str
+    label: str
+    about: str
+    width: int
+    """In CSS pixels."""
+    fields: tuple[Field, ...]
+    numeric: bool = True
+    hidden: bool = False
+    """Not shown at first: what it says stands above the table, too."""
+
+    @property
+    def name(self) -> str:
+        """The label without what tells where it may break."""
+        return self.label.replace("\u00ad", "").replace("\u00a0", " ")
+
+
+def _estimate(name: str, of: Callable[[Card], Json]) -> tuple[Field, ...]:
+    """The fields of an estimate: value, interval, n, and why a value or an interval is missing."""
+    return (
+        Field(name, "double", lambda card: of(card)["value"]),
+        Field(f"{name}_low", "double", lambda card: of(card)["low"]),
+        Field(f"{name}_high", "double", lambda card: of(card)["high"]),
+        Field(f"{name}_n", "int", lambda card: of(card)["n"]),
+        Field(f"{name}_reason", "string", lambda card: of(card)["reason"]),
+    )
+
+
+COLUMNS = (
+    Column(
+        "rank",
+        "Rank",
+        "Place within the table by the column that it is sorted by; equal values share a place. Not a verdict: no "
+        "order here says that one model is better than another",
+        52,
+        (),
+    ),
+    Column(
+        "model",
+        "Model",
+        "The model, and the first digits of its revision",
+        156,
+        (
+            Field("model", "string", lambda card: card.model),
+            Field("revision", "string", lambda card: card.revision),
+            Field("run", "string", lambda card: card.key),
+        ),
+        numeric=False,
+    ),
+    Column(
+        "family",
+        "Family",
+        "What the model's configuration calls its kind",
+        96,
+        (
+            Field("family", "string", lambda card: card.family),
+            Field("architecture", "string", lambda card: card.architecture),
+        ),
+        numeric=False,
+    ),
+    Column(
+        "parameters",
+        "Para\u00admeters",
+        "Number of weights",
+        64,
+        (Field("parameters", "int", lambda card: card.parameters),),
+    ),
+    Column(
+        "heads",
+        "Layers\u00a0× heads",
+        "Layers × query heads in each, and what kinds of attention the layers have; sorted by the number of heads",
+        72,
+        (
+            Field("heads", "int", lambda card: card.heads),
+            Field("layers", "int", lambda card: card.layers),
+            Field("attention", "string", lambda card: card.attention),
+        ),
+    ),
+    Column(
+        "share",
+        "Share above\u00a00.1",
+        "Share of heads with a score above 0.1, the paper's retrieval heads, with its interval; the mark is at 5%",
+        108,
+        _estimate("share_above_0.1", lambda card: card.share),
+    ),
+    Column(
+        "zero",
+        "Share at zero",
+        "Share of heads with a score of exactly zero",
+        82,
+        _estimate("share_zero", lambda card: card.zero),
+    ),
+    Column(
+        "half",
+        "Share above\u00a00.5",
+        "Share of heads with a score above 0.5: those that copy most of the needle",
+        82,
+        _estimate("share_above_0.5", lambda card: card.half),
+    ),
+    Column(
+        "gini",
+        "Gini",
+        "How unequally the scores are spread over the heads: 0 if all score alike, near 1 if one head has it all",
+        88,
+        _estimate("gini", lambda card: card.gini),
+    ),
+    Column(
+        "effective",
+        "Effective heads",
+        "How many equally strong heads would be as concentrated",
+        74,
+        _estimate("effective_heads", lambda card: card.effective),
+    ),
+    Column(
+        "always",
+        "Always on",
+        "Heads that copy at least once in every counted sample",
+        56,
+        (
+            Field("always_on", "int", lambda card: card.always_on),
+            Field("always_on_reason", "string", lambda card: card.always_on_reason or None),
+        ),
+    ),
+    Column(
+        "success",
+        "NIAH success",
+        "Needle in a haystack: share of samples answered, and how many count of how many",
+        80,
+        (
+            *_estimate("niah_success", lambda card: card.success),
+            Field("counted", "int", lambda card: card.counted),
+            Field("samples", "int", lambda card: card.samples),
+        ),
+    ),
+    Column(
+        "universality",
+        "Univer\u00adsality",
+        "Whether it is the same heads everywhere: mean Spearman correlation of all heads' scores between two needles. "
+        "1 if every needle ranks the heads alike, 0 if one says nothing about another",
+        70,
+        _estimate("universality", lambda card: card.stability),
+    ),
+    Column(
+        "badge",
+        "Verified",
+        "How far a maintainer has verified the run",
+        90,
+        (Field("verified", "string", lambda card: card.badge),),
+        numeric=False,
+    ),
+    Column(
+        "set",
+        "Set, protocol",
+        "The haystack set with the first digits of its hash, and the version of the protocol",
+        108,
+        (
+            Field("set", "string", lambda card: card.set_name),
+            Field("set_sha256", "string", lambda card: card.manifest_sha256),
+            Field("protocol", "string", lambda card: "; ".join(card.facts[1:])),
+        ),
+        numeric=False,
+        hidden=True,
+    ),
+    Column(
+        "date",
+        "Date",
+        "Day on which the measurement began",
+        78,
+        (
+            Field("started", "string", lambda card: card.started),
+            Field("rh_bench", "string", lambda card: card.rh_bench),
+        ),
+        numeric=False,
+    ),
+)
+
+
+def data(cards: Sequence[Card]) -> Json:
+    """The values behind the table, for its script: a list a field, in the order of `cards`.
+
+    Texts are numbered in the order in which they sort, so that every column sorts by numbers; `null` sorts last.
+    """
+    return {
+        "columns": [
+            {
+                "key": column.key,
+                "label": column.name,
+                "numeric": column.numeric,
+                "fields": [field.name for field in column.fields],
+            }
+            for column in COLUMNS
+        ],
+        "fields": {field.name: _values(field, cards) for field in fields()},
+    }
+
+
+def fields() -> Iterator[Field]:
+    return (field for column in COLUMNS for field in column.fields)
+
+
+def _values(field: Field, cards: Sequence[Card]) -> Json:
+    found = [field.of(card) for card in cards]
+    if field.kind != "string":
+        return {"kind": field.kind, "data": found}
+    texts = [text for text in found if isinstance(text, str)]
+    ordered = list(BADGES) if field.name == "verified" else sorted(set(texts), key=lambda text: (text.casefold(), text))
+    places = {text: place for place, text in enumerate(ordered)}
+    numbers = [places[text] if isinstance(text, str) else None for text in found]
+    return {"kind": field.kind, "values": ordered, "data": numbers}
