@@ -45,12 +45,13 @@ def verify(
     give, the samples are those of the set, and every prompt is reproduced with the model's tokenizer. rerun: samples
     that the run could not choose are measured again here and agree. A level without evidence is not tried.
     """
+    from rh_bench.apart import verify_apart
     from rh_bench.review import parse_pull, verify_pull
-    from rh_bench.verify import Evidence, verify_run
+    from rh_bench.verify import Evidence
 
     evidence = Evidence(haystack, model, rerun or 0, salt, device)
     pull = None if Path(run).exists() else parse_pull(run)
-    found: Any = verify_pull(*pull, evidence) if pull else verify_run(Path(run), evidence)
+    found: Any = verify_pull(*pull, evidence) if pull else verify_apart(Path(run), evidence).verification
     if report is not None:
         from rh_bench.files import atomic_write
 
@@ -62,7 +63,7 @@ def verify(
         for problem in found.problems if pull else ():
             out(soft_wrap=True).print(escape(problem))
         _print_levels(verification)
-    if verification is None or any(level.reached is False for level in verification.levels):
+    if found.failed:
         raise CheckFailed(f"{run}: not verified")
 
 
@@ -148,11 +149,11 @@ def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
 )
 @click.argument("repo")
 @click.option("--pull", type=click.IntRange(1), help="Review this pull request alone.")
-@click.option("--merge", is_flag=True, help="Merge what reaches the level required; ask for changes otherwise.")
+@click.option("--merge", is_flag=True, help="Take in what reaches the level required; ask for changes otherwise.")
 @click.option(
     "--require",
     type=click.Choice(["valid", "recomputed", "rerun"]),
-    help="Level to merge at. rerun with --rerun, recomputed otherwise.",
+    help="Level to be taken in at. rerun with --rerun, recomputed otherwise.",
 )
 @click.option("--rerun", type=click.IntRange(1, 10_000), help="Measure this many samples of each run again, here.")
 @click.option("--salt", help="Mixed into the choice of samples. Drawn anew for each pull request without it.")
@@ -176,8 +177,9 @@ def review(
 ) -> None:
     """Verify the open pull requests of the results repository REPO and comment on them.
 
-    Nothing is merged without --merge. A run that is merged gets a record of its verification, which the leaderboard
-    shows as its badge. Exit status 1 if a pull request is not what it should be.
+    Nothing is taken in without --merge. With it, the bytes that were verified are put into the main branch, with a
+    record of the verification, which the leaderboard shows as the run's badge, and the pull request is closed. Exit
+    status 1 if a pull request is not what it should be.
     """
     from rh_bench.review import Ways
     from rh_bench.review import review as review_pulls
@@ -217,8 +219,10 @@ def _print_found(found: Any) -> None:
     _print_levels(found.verification, indent="  ")
     if found.said:
         console.print(f"  commented: {escape(found.page)}")
+    if found.held:
+        console.print("  the repository holds this run already")
     if found.merged:
-        console.print("  [green]merged[/]")
+        console.print(f"  [green]taken in[/] by commit {found.commit}")
 
 
 @click.command(

@@ -128,6 +128,21 @@ def fetch_results(
     return _without_links(snapshot, _sets_folder(cache_dir) / snapshot.parents[1].name / commit), commit
 
 
+def fetch_verifications(
+    ref: RepoRef, *, endpoint: str | None = None, token: str | None = None
+) -> dict[tuple[str, str], Path]:
+    """Download the verification records of a results repository; those in the cache are not fetched again.
+
+    Returns:
+        Their files by the two folder names of the run.
+
+    Raises:
+        InputError: the repository cannot be had.
+    """
+    snapshot, _ = _download(ref, "dataset", RESULT_FILES[1:], (), None, endpoint, token)
+    return {(path.parent.name, path.stem): path for path in sorted(snapshot.glob("verification/*/*.json"))}
+
+
 def _sets_folder(cache_dir: Path | None) -> Path:
     from huggingface_hub import constants
 
@@ -220,6 +235,18 @@ def fetch_model(
             mend="choose a revision or a copy with safetensors, or download its .gguf and give gguf:FILE",
         )
     return folder, commit
+
+
+def fetch_config(ref: RepoRef) -> Path:
+    """Download a model's config.json alone.
+
+    Raises:
+        InputError: the repository cannot be had, or has none.
+    """
+    path = _download(ref, "model", ("config.json",), (), None, None, None)[0] / "config.json"
+    if not path.is_file():
+        raise InputError("has no config.json", where=f"model {ref}")
+    return path
 
 
 def eval_results_yaml(repo_id: str, task_id: str, value: float, *, revision: str | None, date: str, notes: str) -> str:

@@ -177,8 +177,15 @@ def commit_files(
     return info.oid, int(number) if number is not None else None
 
 
-def add_to_main(ref: RepoRef, files: Mapping[str, bytes], message: str, access: Access) -> str | None:
-    """Make the main branch hold `files`, tried again while that can help; None if it does already.
+def add_to_main(
+    ref: RepoRef, files: Mapping[str, Path | bytes], message: str, description: str, access: Access
+) -> str | None:
+    """Add new files to the main branch in one commit, tried again while that can help. Each commit names the one that
+    it was made from, so that nothing comes in between.
+
+    Returns:
+        The commit after which the main branch holds `files`; None if it holds one of them with other content, which is
+        left as it is.
 
     Raises:
         InputError: it cannot be written.
@@ -187,10 +194,12 @@ def add_to_main(ref: RepoRef, files: Mapping[str, bytes], message: str, access: 
     def commit() -> str | None:
         parent = head_commit(ref, "main", access)
         there = list_files(ref, parent, access)
-        lacking = {p: data for p, data in files.items() if p not in there or there[p].hash not in file_hashes(data)}
-        if not lacking:
+        lacking = {path: data for path, data in files.items() if path not in there}
+        if any(there[path].hash not in file_hashes(files[path]) for path in files.keys() - lacking.keys()):
             return None
-        return commit_files(ref, lacking, message, parent=parent, access=access)[0]
+        if not lacking:
+            return parent
+        return commit_files(ref, lacking, message, description=description, parent=parent, access=access)[0]
 
     with write_errors(ref), plain_errors(ref, "dataset"):
         return again(commit, access)
@@ -213,11 +222,16 @@ def comment(ref: RepoRef, pull: Pull, text: str, access: Access) -> None:
         again(lambda: api.comment_discussion(ref.repo_id, pull.num, text, repo_type="dataset"), access)
 
 
-def merge(ref: RepoRef, pull: Pull, access: Access) -> None:
-    """Merge a pull request into the main branch."""
+def close(ref: RepoRef, pull: Pull, text: str, access: Access) -> None:
+    """Close a pull request with a last word, unless it is closed."""
     api = api_of(access)
+
+    def shut() -> None:
+        if api.get_discussion_details(ref.repo_id, pull.num, repo_type="dataset").status in ("open", "draft"):
+            api.change_discussion_status(ref.repo_id, pull.num, "closed", comment=text, repo_type="dataset")
+
     with write_errors(ref), plain_errors(ref, "dataset"):
-        api.merge_pull_request(ref.repo_id, pull.num, repo_type="dataset")
+        again(shut, access)
 
 
 def address(ref: RepoRef, num: int, access: Access) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ KEPT = (".gitattributes",)
 AGAIN = (409, 412, 429, 500, 502, 503, 504)
 """HTTP answers after which the same request can succeed: somebody else was faster, or the server is busy."""
 _TRIES = 5
+_LONGEST_WAIT = 300.0
+"""Seconds; the Hub counts requests in windows of five minutes."""
+_RATE_LIMIT = re.compile(r"r=0;\s*t=([0-9]{1,6})")
 
 
 @dataclass(frozen=True)
@@ -190,8 +194,17 @@ def again(action: Callable[[], T], access: Access) -> T:
             status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
             if (status is not None and status not in AGAIN) or attempt == _TRIES - 1:
                 raise
-            access.sleep(2.0**attempt)
+            headers = error.response.headers if isinstance(error, HfHubHTTPError) else {}
+            access.sleep(max(2.0**attempt, _asked_wait(headers)))
     raise AssertionError("the last try returns or raises")
+
+
+def _asked_wait(headers: Mapping[str, str]) -> float:
+    """Seconds that an answer asks its client to wait; 0 where it asks for none."""
+    asked = headers.get("retry-after") or ""
+    used_up = _RATE_LIMIT.search(headers.get("ratelimit") or "")
+    seconds = asked if re.fullmatch(r"[0-9]{1,6}", asked) else used_up[1] if used_up else "0"
+    return min(float(seconds), _LONGEST_WAIT)
 
 
 @contextmanager

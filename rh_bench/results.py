@@ -19,6 +19,7 @@ from pathlib import Path
 import rh_bench
 from rh_bench.errors import InputError
 from rh_bench.files import regular_file, sha256_file
+from rh_bench.fingerprint import Fingerprint, read_fingerprint
 from rh_bench.records import Json
 from rh_bench.schema import load_json, validate_document
 from rh_bench.verify import Verification
@@ -85,6 +86,17 @@ def read_verification(layout: Layout, folder: Path) -> Json | None:
     return document if same else None
 
 
+def read_mark(path: Path) -> Fingerprint | None:
+    """By what copies of a run are recognised, from the file of its verification; None where it does not say."""
+    try:
+        document = load_json(path)
+    except InputError:
+        return None
+    if validate_document(document, "verification") or not document.get("fingerprint"):
+        return None
+    return read_fingerprint(document["fingerprint"])
+
+
 def verification_document(
     found: Verification,
     *,
@@ -92,6 +104,7 @@ def verification_document(
     salt: str = "",
     pull_request: int | None = None,
     author: str | None = None,
+    mark: Fingerprint | None = None,
     now: datetime | None = None,
 ) -> Json:
     """What a verification found, as a document to keep beside the runs.
@@ -100,13 +113,14 @@ def verification_document(
         found: of a run in a folder named as runs are.
         rerun, salt: as the run was verified with.
         author: who opened the pull request.
+        mark: by what a copy of the run will be recognised.
         now: an aware time; the present without it.
     """
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     levels = found.to_json()["levels"]
     return {
         "schema": "rh_bench/verification",
-        "schema_version": "1.0",
+        "schema_version": "1.1",
         "run": {
             "slug": found.folder.parent.name,
             "run_id": found.folder.name,
@@ -118,4 +132,5 @@ def verification_document(
         "date": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "pull_request": pull_request,
         "author": author,
+        "fingerprint": mark.to_json() if mark else None,
     }

@@ -26,7 +26,7 @@ KINDS = {
     "summary": (1, 0),
     "manifest": (1, 0),
     "import": (1, 0),
-    "verification": (1, 0),
+    "verification": (1, 1),
     "experiment": (1, 0),
 }
 """Document kinds and the newest schema version of each that this package reads."""

@@ -1,22 +1,26 @@
 """How far a run can be believed, from the lowest level up.
 
-*valid*: it is well formed and agrees with itself. *recomputed*: its scores are what its events give, its samples are
-those of the set, and every prompt is reproduced with the model's tokenizer. *rerun*: samples that its maker could not
-choose, measured again here, agree. A level for which there is no evidence is not reached, and says why.
+*valid*: it is well formed, and agrees with itself and with its model's public configuration. *recomputed*: its scores
+are what its events give, its samples are those of the set, and every prompt is reproduced with the model's tokenizer.
+*rerun*: samples that its maker could not choose, measured again here, agree. A level for which there is no evidence is
+not reached, and says why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rh_bench.errors import InputError
 from rh_bench.interchange.folder import check_import, is_import
+from rh_bench.model_config import config_problems
 from rh_bench.records import Json
 from rh_bench.runs import Run, derive_outputs, read_run
-from rh_bench.validate import validate_path
+from rh_bench.schema import load_json
+from rh_bench.validate import Problem, validate_path
 
+LEVELS = ("valid", "recomputed", "rerun")
 _MOST_REASONS = 20
 
 
@@ -35,6 +39,10 @@ class Verification:
 
     folder: Path
     levels: tuple[Level, ...]
+
+    @property
+    def failed(self) -> bool:
+        return any(level.reached is False for level in self.levels)
 
     def to_json(self) -> Json:
         return {
@@ -81,29 +89,62 @@ def verify_run(folder: Path, evidence: Evidence | None = None) -> Verification:
     Raises:
         InputError: there is no such folder, or what was named as evidence cannot be had.
     """
-    evidence = evidence or Evidence()
+    return Verification(folder, tuple(verify_levels(folder, evidence or Evidence())))
+
+
+def verify_levels(folder: Path, evidence: Evidence) -> Iterator[Level]:
+    """The levels one by one, as soon as each is known. Arguments and errors as of `verify_run`."""
     if not folder.is_dir():
         raise InputError("no such folder", where=folder, mend="give a finished run's folder")
     imported = is_import(folder)
-    found = check_import(folder) if imported else validate_path(folder)
-    problems = tuple(f"{p.file}{'#' + p.pointer if p.pointer else ''}: {p.message}" for p in found)
-    levels = [Level("valid", not problems, problems)]
-    if imported and not problems:
+    level = _valid_import(folder) if imported else _valid(folder, evidence)
+    yield level
+    if imported and level.reached:
         reason = "imported from another project's file: there are no events to compute anything from"
-        levels += [Level("recomputed", None, (reason,)), Level("rerun", None, (reason,))]
-    else:
-        steps: tuple[tuple[str, Callable[[Run, Evidence], Level]], ...] = (
-            ("recomputed", _recomputed),
-            ("rerun", _rerun),
-        )
-        run = None if problems else read_run(folder)
-        for name, step in steps:
-            if run is None or levels[-1].reached is False:
-                levels.append(Level(name, None, (f"the run is not {levels[-1].name}",)))
-                run = None
-            else:
-                levels.append(step(run, evidence))
-    return Verification(folder, tuple(levels))
+        yield from (Level(name, None, (reason,)) for name in ("recomputed", "rerun"))
+        return
+    run = read_run(folder) if level.reached else None
+    steps: tuple[tuple[str, Callable[[Run, Evidence], Level]], ...] = (("recomputed", _recomputed), ("rerun", _rerun))
+    for name, step in steps:
+        if run is None or level.reached is False:
+            level, run = Level(name, None, (f"the run is not {level.name}",)), None
+        else:
+            level = _tried(name, step, run, evidence)
+        yield level
+
+
+def _tried(name: str, step: Callable[[Run, Evidence], Level], run: Run, evidence: Evidence) -> Level:
+    """A level; not tried where the run's own set or model cannot be had, an error where those named here cannot."""
+    try:
+        return step(run, evidence)
+    except InputError as error:
+        if evidence.haystack is not None or evidence.model is not None:
+            raise
+        return Level(name, None, (f"could not be tried here: {error}",))
+
+
+def _valid_import(folder: Path) -> Level:
+    problems = _in_words(check_import(folder))
+    return Level("valid", not problems, problems)
+
+
+def _valid(folder: Path, evidence: Evidence) -> Level:
+    """What the run's files show, and whether its layers and heads are those of its model's configuration."""
+    problems = _in_words(validate_path(folder))
+    if problems:
+        return Level("valid", False, problems)
+    model, named = load_json(folder / "run.json")["model"], evidence.model
+    try:
+        wrong = config_problems(model, named)
+    except InputError as error:
+        if named is not None:
+            raise
+        return Level("valid", True, (f"not compared with its model's configuration: {error}",))
+    return Level("valid", not wrong, tuple(wrong))
+
+
+def _in_words(found: list[Problem]) -> tuple[str, ...]:
+    return tuple(f"{p.file}{'#' + p.pointer if p.pointer else ''}: {p.message}" for p in found)
 
 
 def _recomputed(run: Run, evidence: Evidence) -> Level:

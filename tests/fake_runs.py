@@ -132,14 +132,19 @@ def make_document(layers: tuple[Layer, ...], model_id: str, **changes: Any) -> d
         "timings": {"started": "2026-11-24T00:00:00Z", "finished": "2026-11-24T00:01:00Z", "seconds": 60.0},
     }
     document |= changes
-    document["run_id"] = compute_run_id(
+    document["run_id"] = run_id_of(document)
+    return document
+
+
+def run_id_of(document: dict[str, Any]) -> str:
+    """The id that follows from a run.json."""
+    return compute_run_id(
         model_revision=document["model"]["revision"],
         manifest_sha256=document["haystack"]["manifest_sha256"],
         protocol=document["protocol"],
         engine_name=document["engine"]["name"],
         engine_version=document["engine"]["version"],
     )
-    return document
 
 
 def make_run(

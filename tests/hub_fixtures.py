@@ -19,8 +19,9 @@ RESULTS = "org/results"
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[WritableHub]:
-    """A Hub that the clients of this process may talk to."""
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WritableHub]:
+    """A Hub that the clients of this process may talk to, with a cache of their own."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
     for name in ("NO_PROXY", "no_proxy"):

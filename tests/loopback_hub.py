@@ -115,9 +115,9 @@ class Request:
 class HubError(Exception):
     """An answer that is not the thing asked for, with the code that clients tell errors apart by."""
 
-    def __init__(self, status: int, code: str | None, message: str) -> None:
+    def __init__(self, status: int, code: str | None, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
 
 
 class LoopbackHub:
@@ -235,6 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
             # As the real Hub does, hide from strangers which repositories exist.
             stranger = error.code == "RepoNotFound" and "Authorization" not in self.headers
             headers = {"X-Error-Message": error.message} | ({"X-Error-Code": error.code} if error.code else {})
+            if error.retry_after is not None:
+                headers["Retry-After"] = str(error.retry_after)
             status = HTTPStatus.UNAUTHORIZED if stranger else error.status
             self.send_json({"error": error.message}, status=status, headers=headers)
 

@@ -85,7 +85,10 @@ def _comment(handler: Any, kind: Kind, repo_id: str, num: str) -> None:
 
 def _status(handler: Any, kind: Kind, repo_id: str, num: str) -> None:
     _, pull = _pull(handler, kind, repo_id, num)
-    pull.status = json.loads(handler.body)["status"]
+    asked = json.loads(handler.body)
+    if asked.get("comment"):
+        say(pull, _name_of(handler), asked["comment"])
+    pull.status = asked["status"]
     event = _event(pull, _name_of(handler), "status-change", {"status": pull.status})
     handler.send_json({"newStatus": event})
 

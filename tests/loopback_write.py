@@ -30,7 +30,8 @@ class WritableHub(LoopbackHub):
 
     `failures` are (path pattern, HTTP status) that are answered once each instead of the thing asked for; status 0
     drops the connection, and 1 drops it after the thing was done. `slow` seconds pass before each answer. `meddle`, if
-    set, is called once before a commit is taken or a pull request merged, as another writer would come.
+    set, is called once before a commit is taken or a pull request merged, as another writer would come. `retry_after`
+    goes with each failure, as the seconds that the client is to wait.
     """
 
     def __init__(self) -> None:
@@ -41,6 +42,7 @@ class WritableHub(LoopbackHub):
         self.failures: list[tuple[str, int]] = []
         self.meddle: Callable[[WritableHub], None] | None = None
         self.slow = 0.0
+        self.retry_after: int | None = None
 
     def before(self, method: str, path: str) -> None:
         time.sleep(self.slow)
@@ -50,7 +52,7 @@ class WritableHub(LoopbackHub):
                 self.failures.remove(failure)
                 if status == 0:
                     raise ConnectionAbortedError("dropped on demand")
-                raise HubError(status, None, "failed on demand")
+                raise HubError(status, None, "failed on demand", retry_after=self.retry_after)
 
     def before_merge(self, pull: Pull) -> None:
         """Called when a merge has been asked for and is not done yet."""

@@ -283,15 +283,16 @@ def test_a_billion_claimed_rows_are_refused(run: Path) -> None:
     assert "claims 1000000000 rows, at most 10000000 are read" in said(run)
 
 
+def lost_histogram(footer: bytes) -> bytes:
+    """A footer without one number of a histogram of levels."""
+    place = footer.index(b"\x29\x26")  # repetition levels of a list, two numbers of one byte each; one goes
+    return footer[:place] + b"\x29\x16" + footer[place + 2 : place + 3] + footer[place + 4 :]
+
+
 def test_statistics_that_end_pyarrow_are_refused(run: Path) -> None:
     """Found by fuzzing: a histogram of levels that does not fit the column ends a process that asks pyarrow for the
     column's metadata. A process of its own, so that if it comes back it does not end the tests."""
-
-    def change(footer: bytes) -> bytes:
-        place = footer.index(b"\x29\x26")  # repetition levels of a list, two numbers of one byte each; one goes
-        return footer[:place] + b"\x29\x16" + footer[place + 2 : place + 3] + footer[place + 4 :]
-
-    footer_changed(run / "samples.parquet", change)
+    footer_changed(run / "samples.parquet", lost_histogram)
     seal(run)
     code = "import sys, pathlib, rh_bench.validate as v; print(v.validate_path(pathlib.Path(sys.argv[1])))"
     done = subprocess.run([sys.executable, "-c", code, run], cwd=ROOT, capture_output=True, text=True)
@@ -364,3 +365,18 @@ def test_a_run_renamed_throughout_needs_the_model_to_be_caught(run: Path) -> Non
     levels = verify_run(refile(run)).levels
     assert [level.reached for level in levels] == [True, None, None]
     assert "its prompts were not reproduced" in levels[1].reasons[1]
+
+
+# The table of all of this
+
+
+def test_every_test_in_the_docs_is_there() -> None:
+    """docs/hostile-input.md names a test for each case; `::test_x` alone belongs to the file named before it."""
+    names = re.findall(r"`(test_\w+\.py)?(?:::(test_\w+))?`", (ROOT / "docs" / "hostile-input.md").read_text())
+    file, named = "", 0
+    for given, test in names:
+        file = given or file
+        if file and test:
+            named += 1
+            assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
+    assert named >= 30

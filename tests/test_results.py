@@ -10,7 +10,16 @@ import pytest
 from fake_runs import make_run
 
 from rh_bench.errors import InputError
-from rh_bench.results import find_layout, read_verification, run_folders, verification_document, verification_path
+from rh_bench.fingerprint import fingerprint
+from rh_bench.results import (
+    find_layout,
+    read_mark,
+    read_verification,
+    run_folders,
+    verification_document,
+    verification_path,
+)
+from rh_bench.runs import read_run
 from rh_bench.schema import dump_json, validate_document
 from rh_bench.verify import verify_run
 
@@ -55,6 +64,20 @@ def test_verification_that_is_no_verification_is_none(tmp_path: Path, verified: 
     for text in ("{}", "not JSON", '{"schema": "rh_bench/verification", "schema_version": "1.0"}'):
         path.write_text(text)
         assert read_verification(find_layout(tmp_path), verified) is None
+
+
+def test_a_record_of_the_first_version_is_read_and_has_no_mark(tmp_path: Path, verified: Path) -> None:
+    path = tmp_path / verification_path(verified.parent.name, verified.name)
+    run = read_run(verified)
+    mark = fingerprint(run.document, run.results)
+    document = verification_document(verify_run(verified), mark=mark)
+    path.write_bytes(dump_json(document))
+    assert validate_document(document, "verification") == [] and read_mark(path) == mark
+    del document["fingerprint"]
+    path.write_bytes(dump_json(document | {"schema_version": "1.0"}))
+    assert read_verification(find_layout(tmp_path), verified) is not None and read_mark(path) is None
+    path.write_text("{}")
+    assert read_mark(path) is None and read_mark(tmp_path / "none") is None
 
 
 def test_plain_folder_of_runs_has_no_verifications(tmp_path: Path, verified: Path) -> None:

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
-from fake_runs import make_run
+from fake_runs import make_run, run_id_of
 from hub_fixtures import RESULTS, empty_results, hub, owner, stranger
+from huggingface_hub import HfApi
 from loopback_hub import Blob
 from loopback_pulls import open_pull
-from loopback_write import WritableHub
+from loopback_write import TOKEN, WritableHub
 
-from rh_bench.errors import CheckFailed, InputError
+import rh_bench.review as reviewing
+from rh_bench.errors import InputError
+from rh_bench.files import sha256_file
 from rh_bench.hub_pulls import Difference
 from rh_bench.hub_write import RemoteFile
+from rh_bench.records import SampleResult
 from rh_bench.review import Found, Ways, parse_pull, review, submission_problems, verify_pull
-from rh_bench.schema import validate_document
+from rh_bench.runs import read_run, run_folder, write_run
+from rh_bench.schema import dump_json, validate_document
 from rh_bench.submit import SUBMITTED, submit_run
+from rh_bench.tables import SCHEMAS
 from rh_bench.verify import Evidence
 
 __all__ = ["hub"]
@@ -80,6 +89,8 @@ def test_merging_keeps_the_verification(results: WritableHub, submitted: Path) -
     record = json.loads(tree[f"verification/{place}.json"].content)
     assert validate_document(record, "verification") == []
     assert (record["author"], record["pull_request"]) == ("stranger", 1)
+    assert results.repo("datasets", RESULTS).pulls[1].status == "closed"
+    assert found.commit is not None and found.commit in said(results)[-1]
     assert reviewed(results) == [], "it is open no more"
 
 
@@ -140,6 +151,73 @@ def test_a_copy_of_another_run_is_named(results: WritableHub, submitted: Path) -
     assert any(f"byte for byte that of {old}" in problem for problem in found.problems)
 
 
+def written_anew(run: Path, root: Path, change: Callable[[SampleResult], SampleResult], **model: object) -> Path:
+    """A valid run with another's results, by a pyarrow that orders, encodes and compresses otherwise."""
+    old = read_run(run)
+    document = dict(old.document) | {"model": old.document["model"] | model}
+    document["protocol"] = document["protocol"] | {"max_new_tokens": 51}
+    document["run_id"] = run_id_of(document)
+    folder = run_folder(root, document["model"]["slug"], document["run_id"])
+    folder.mkdir(parents=True)
+    write_run(folder, document, old.layers, [change(result) for result in old.results])
+    for name in ("samples.parquet", "events.parquet"):
+        table = pq.read_table(folder / name, schema=SCHEMAS[name])
+        pq.write_table(table, folder / name, compression="gzip", row_group_size=1 + len(root.name))
+    document = json.loads((folder / "run.json").read_text())
+    document["files"] = {name: sha256_file(folder / name) for name in document["files"]}
+    (folder / "run.json").write_bytes(dump_json(document))
+    return folder
+
+
+OTHER_MODEL = {
+    "id": "mine/model",
+    "slug": "mine__model",
+    "revision": "d" * 40,
+    "files": [{"path": "model.safetensors", "sha256": "e" * 64, "bytes": 1}],
+}
+
+
+def timed(result: SampleResult, shift: float = 0.0) -> SampleResult:
+    """Seconds as a measurement has them: of no two samples the same."""
+    return replace(result, seconds=result.seconds + shift + int(result.prompt_sha256, 16) / 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "model", "words"),
+    [
+        (timed, {}, "took the very seconds"),
+        (timed, OTHER_MODEL, "took the very seconds"),
+        (lambda result: timed(result, 0.25), OTHER_MODEL, "the same in 10 of 10 samples compared"),
+        (lambda result: timed(result, 0.25), {}, None),  # the same weights, measured again: equal, and no copy
+    ],
+)
+def test_a_copy_written_anew_is_named(
+    results: WritableHub,
+    tmp_path: Path,
+    change: Callable[[SampleResult], SampleResult],
+    model: dict[str, object],
+    words: str | None,
+) -> None:
+    honest = written_anew(make_run(tmp_path / "a", layers=8), tmp_path / "b", timed)
+    submit_run(honest, RESULTS, access=stranger(results))
+    assert reviewed(results, merge=True)[0].merged
+    submit_run(
+        written_anew(
+            honest, tmp_path / "copies", lambda r: change(replace(r, seconds=0.5)), **(model or {"revision": "f" * 40})
+        ),
+        RESULTS,
+        access=owner(results),
+    )
+    (found,) = reviewed(results, merge=True)
+    place = f"runs/{honest.parent.name}/{honest.name}"
+    if words is None:
+        assert found.merged and found.problems == ()
+    else:
+        assert len(found.problems) == 1 and words in found.problems[0] and place in found.problems[0]
+        assert found.failed and not found.merged and "cannot be taken in" in said(results, 2)[-1]
+
+
 def test_changed_tables_are_caught(results: WritableHub, submitted: Path) -> None:
     place = f"runs/{submitted.parent.name}/{submitted.name}/events.parquet"
     forge(submitted, results, lambda tree: tree.update({place: Blob(b"PAR1", lfs=True)}))
@@ -148,13 +226,90 @@ def test_changed_tables_are_caught(results: WritableHub, submitted: Path) -> Non
     assert not found.merged
 
 
-def test_a_change_during_the_merge_gets_no_badge(results: WritableHub, submitted: Path) -> None:
+def test_what_is_pushed_while_it_is_taken_in_stays_out(results: WritableHub, submitted: Path) -> None:
+    """Between the last look at the pull request and the commit: what gets in are the bytes that were verified."""
+    place = f"runs/{submitted.parent.name}/{submitted.name}"
+    slipped = []
+
     def meddle(hub: WritableHub) -> None:
         forge(submitted, hub, lambda tree: tree.update({"README.md": Blob(b"mine", lfs=False)}))
+        forge(submitted, hub, lambda tree: tree.update({f"{place}/events.parquet": Blob(b"PAR1", lfs=True)}))
+        slipped.append(hub.repo("datasets", RESULTS).branches["refs/pr/1"])
 
     results.meddle = meddle
-    with pytest.raises(CheckFailed, match="changed while it was merged"):
-        reviewed(results, merge=True, quiet=True)
+    (found,) = reviewed(results, merge=True)
+    assert slipped and found.merged and found.head not in slipped
+    tree = main_tree(results)
+    assert tree["README.md"].content == b"# Results\n"
+    assert {name: tree[f"{place}/{name}"].content for name in SUBMITTED} == {
+        name: (submitted / name).read_bytes() for name in SUBMITTED
+    }
+    assert results.repo("datasets", RESULTS).pulls[1].status == "closed"
+
+
+def test_another_writer_of_the_main_branch_loses_nothing(results: WritableHub, submitted: Path) -> None:
+    def meddle(hub: WritableHub) -> None:
+        hub.repo("datasets", RESULTS).commit(main_tree(hub) | {"eval.yaml": Blob(b"name: x", lfs=False)})
+
+    results.meddle = meddle
+    (found,) = reviewed(results, merge=True)
+    assert found.merged and {"eval.yaml", "README.md"} < set(main_tree(results))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("status", [409, 412, 429, 503, 0, 1])
+def test_taking_in_is_tried_again(results: WritableHub, submitted: Path, status: int) -> None:
+    waits: list[float] = []
+    results.failures = [(r"POST .*/commit/main", status)]
+    (found,) = review(RESULTS, Ways(merge=True, require="valid"), access=owner(results, waits))
+    repo = results.repo("datasets", RESULTS)
+    assert (found.commit, waits) == (repo.branches["main"], [1.0]), "even if the answer to the first try was lost"
+    assert len(repo.parents) == 3, "one commit of the pull request and one of the main branch, after the first"
+
+
+def test_one_changed_while_it_was_verified_is_left_alone(
+    results: WritableHub, submitted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = reviewing.verify_apart
+
+    def meddled(folder: Path, evidence: Evidence) -> Any:
+        forge(submitted, results, lambda tree: tree.update({"note.txt": Blob(b"", lfs=False)}))
+        return verify(folder, evidence)
+
+    monkeypatch.setattr(reviewing, "verify_apart", meddled)
+    before = main_tree(results)
+    (found,) = reviewed(results, merge=True)
+    assert found.problems == ("it was changed while it was verified: review it again",)
+    assert found.failed and main_tree(results) == before
+    assert "Changes are needed" in said(results)[0]
+
+
+def test_a_run_that_was_taken_in_is_closed(results: WritableHub, submitted: Path) -> None:
+    """As after a review that was cut off between the two."""
+    repo = results.repo("datasets", RESULTS)
+    reviewed(results, merge=True)
+    repo.pulls[1].status = "open"
+    (found,) = reviewed(results, quiet=True)
+    assert found.held and not found.failed and repo.pulls[1].status == "open"
+    (found,) = reviewed(results, merge=True)
+    assert found.held and not found.merged and repo.pulls[1].status == "closed"
+    assert "holds these files already" in said(results)[-1]
+
+
+def test_another_run_under_an_id_that_was_taken_in_meanwhile(results: WritableHub, submitted: Path) -> None:
+    repo = results.repo("datasets", RESULTS)
+    tree = dict(repo.commits[repo.branches["refs/pr/1"]])
+    open_pull(repo, "The same, with other bytes", "somebody")
+    place = f"runs/{submitted.parent.name}/{submitted.name}"
+    repo.commit(tree | {f"{place}/run.json": Blob(b"{}", lfs=False)}, "refs/pr/2", parent=repo.branches["main"])
+    first, second = reviewed(results, merge=True)
+    assert first.merged and not second.merged
+    assert second.problems == ("the repository holds this run already, with another run.json",)
+
+
+def test_a_run_merged_on_the_hub_by_hand_has_no_badge(results: WritableHub, submitted: Path) -> None:
+    HfApi(results.url, TOKEN).merge_pull_request(RESULTS, 1, repo_type="dataset")
+    assert f"runs/{submitted.parent.name}/{submitted.name}/run.json" in main_tree(results)
     assert not any(path.startswith("verification/") for path in main_tree(results))
 
 

@@ -104,9 +104,10 @@ def test_a_real_document_is_valid_and_all_its_errors_are_listed(tmp_path: Path) 
     assert all(message.isprintable() for _, message in found)
 
 
-@pytest.mark.parametrize("version", ["1.2", "2.0", "10.0"])
-def test_newer_versions_are_refused_by_name(version: str) -> None:
-    for kind in KINDS:
+@pytest.mark.parametrize("step", [(0, 1), (1, 0), (9, 0)])
+def test_newer_versions_are_refused_by_name(step: tuple[int, int]) -> None:
+    for kind, (major, minor) in KINDS.items():
+        version = f"{major + step[0]}.{minor + step[1]}"
         ((pointer, message),) = validate_document({"schema": f"rh_bench/{kind}", "schema_version": version}, kind)
         assert pointer == "/schema_version"
         assert version in message
