@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -153,4 +154,49 @@ def _show_intrinsic(settings: dict[str, Any], results: dict[str, Any]) -> None:
     out().print(table)
 
 
-EXPERIMENT_COMMANDS: Sequence[click.Command] = (dynamic, compare)
+@click.command(
+    cls=Verb,
+    examples="""rh-bench scorecard runs/org__model/0123456789abcdef
+                rh-bench scorecard runs/org__model/0123456789abcdef --experiments experiments --json""",
+)
+@click.argument("run", type=FOLDER)
+@click.option("--experiments", type=FOLDER, help="Folder of experiments. Without it, the one beside the runs.")
+@json_option
+def scorecard(run: Path, experiments: Path | None, as_json: bool) -> None:
+    """What is known of the paper's claims for the model of RUN: holds, does not hold, or not enough evidence.
+
+    Each with its test, effect size and n, from the run and from the valid experiments on it.
+    """
+    from rh_bench.scorecard import scorecard_of
+
+    card = scorecard_of(run, experiments)
+    if as_json:
+        print_json(card.to_json())
+        return
+    console = out()
+    console.print(f"{escape(card.model)}, run {card.run_id}", soft_wrap=True)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("claim", "verdict", "effect", "p", "n", "from"):
+        table.add_column(name, justify="right" if name in ("effect", "p", "n") else "left", no_wrap=True)
+    for row in card.rows:
+        main = row.main
+        effect, p, n, source = ("–", "–", "–", "–") if main is None else _cells(main)
+        table.add_row(escape(row.claim), VERDICTS[row.verdict], effect, p, n, source)
+    console.print(table)
+    for row in card.rows:
+        if row.reason:
+            console.print(f"{escape(row.claim)}: {escape(row.reason)}", soft_wrap=True)
+    for folder, why in card.left_out:
+        console.print(f"[yellow]left out:[/] {escape(folder)}: {escape(why)}", soft_wrap=True)
+
+
+def _cells(main: Any) -> tuple[str, str, str, str]:
+    effect = "–"
+    if main.effect is not None and main.effect["value"] is not None:
+        low, high = main.effect["low"], main.effect["high"]
+        effect = f"{main.effect['value']:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")
+    p = "–" if main.p_value is None else f"{main.p_value:.4f}"
+    return effect, p, str(main.n), escape(main.source)
+
+
+EXPERIMENT_COMMANDS: Sequence[click.Command] = (dynamic, compare, scorecard)

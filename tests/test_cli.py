@@ -27,6 +27,7 @@ VERBS = (
     "publish",
     "review",
     "score",
+    "scorecard",
     "show",
     "submit",
     "validate",

@@ -276,7 +276,7 @@ def _identity_problems(folder: Path, document: Json) -> Iterator[tuple[str, str]
         yield "/model/slug", f"is {model['slug']}, the model's id gives {slug}"
     if real.parent.name != model["slug"]:
         yield "/model/slug", f"is {model['slug']}, the folder above is called {shown(real.parent.name[:120])}"
-    if runs[0]["slug"] != model["slug"]:
+    if runs and runs[0]["slug"] != model["slug"]:
         yield "/runs/0/slug", f"is {runs[0]['slug']}, the experiment is about {model['slug']}"
 
 
