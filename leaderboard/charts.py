@@ -64,6 +64,8 @@ class Curve:
 
     width: float
     height: float
+    top: float
+    """Score at the top of the plane."""
     line: str
     band: str
     threshold_y: float
@@ -98,6 +100,7 @@ def score_curve(heads: Sequence[Head], threshold: float, *, width: float = 520, 
     return Curve(
         width=width,
         height=height,
+        top=top,
         line=_path(line),
         band=_path(upper + lower[::-1]) + "Z" if banded else "",
         threshold_y=y(threshold),

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from rh_bench.convergence import converge
 from rh_bench.records import Json
 
 from . import words
+from .activity import Activity, activity_of
 from .badges import Badge, badge
 from .cards import page_path, protocol_facts, shape
 from .charts import Curve, Profile, layer_profile, score_curve
 from .collect import Entry, Head
-from .palette import rate_level, score_level
+from .convergence_chart import ConvergenceChart, score_chart, share_chart
+from .head_files import Offer, head_files
+from .head_page import chosen_heads, head_figure, head_page
+from .heat import HeatMap, anchor, heat_map
+from .palette import rate_level
 from .render import Document, Frame
 from .words import Figure
+
+LISTED = 50
+"""Heads in the page's list; its script shows all of them."""
+MOST_HEADS = 100_000
+"""More than a layer has."""
 
 VERDICTS = {"holds": "Holds", "does_not_hold": "Does not hold", "not_enough_evidence": "Not enough evidence"}
 
@@ -27,38 +38,6 @@ class Hero:
     label: str
     figure: Figure
     note: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """One head in the heat map. `facts` is what the tooltip says, one entry a line."""
-
-    level: int | None
-    text: str
-    above: bool
-    quiet: bool
-    """Too near zero for two digits to say anything."""
-    facts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class HeatRow:
-    """One layer of the heat map: its cells, or the reason why it has none."""
-
-    layer: int
-    kind: str
-    window: int | None
-    cells: tuple[Cell, ...]
-    padding: int
-    """Columns left empty because another layer has more heads."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeatMap:
-    rows: tuple[HeatRow, ...]
-    columns: int
-    size: str
-    """"large", "medium" or "small": how much room a cell gets, by the number of columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +57,30 @@ class SuccessGrid:
 
 
 @dataclass(frozen=True, slots=True)
-class TopHead:
-    layer: int
-    head: int
+class ListedHead:
+    """A row of the head list."""
+
+    name: str
+    """layer.head"""
+    order: int
+    """Sorts by layer, then head."""
     score: Figure
     rank: str
     rank_interval: str
-    activation: str
-    activation_sort: str
+    active: str
+    active_sort: str
+    link: str
+    """The head's own place, where it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """How the numbers settle with the samples."""
+
+    share: ConvergenceChart
+    scores: ConvergenceChart | None
+    verdict: str
+    """From how many samples on the share stays near its final value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +100,22 @@ class ModelPage:
     facts: tuple[str, ...]
     heroes: tuple[Hero, ...]
     heat: HeatMap
-    top_heads: tuple[TopHead, ...]
+    heads_page: str
+    """The page of single heads, relative to this one; empty where there is none."""
+    listed: tuple[ListedHead, ...]
     success: SuccessGrid
     recall: Figure
     curve: Curve | None
     profile: Profile | None
+    settling: Settling | None
+    unsettled: str
+    """Why the page does not say how the numbers settle, where it does not."""
     threshold: str
     counted: int
     samples: int
     confidence: str
     strata: str
+    offers: tuple[Offer, ...]
     claims: tuple[Claim, ...]
     always_on: str
     provenance: tuple[tuple[str, str], ...]
@@ -125,31 +126,54 @@ class ModelPage:
 
 
 def documents(entry: Entry, frame: Frame) -> Iterator[Document]:
-    """The files of one run: its page."""
-    view = model_page(entry)
-    yield view.page, frame.render("model.html", view.page, view=view)
+    """The files of one run: its page, that of its heads, and its heads as files."""
+    page = page_path(entry)
+    folder = page.removesuffix(".html")
+    name = folder.rpartition("/")[2]
+    activity = activity_of(entry)
+    heads = head_page(entry, activity, f"{folder}/heads.html", f"../{name}.html") if activity else None
+    downloads = head_files(entry, activity, folder, name)
+    view = model_page(entry, activity, downloads.offers, f"{name}/heads.html" if heads else "")
+    yield page, frame.render("model.html", page, view=view)
+    if heads is not None:
+        yield heads.page, frame.render("heads.html", heads.page, view=heads)
+    yield from downloads.files
 
 
-def model_page(entry: Entry) -> ModelPage:
-    """Everything the template needs for one run."""
+def model_page(
+    entry: Entry, activity: Activity | None = None, offers: tuple[Offer, ...] = (), heads_page: str = ""
+) -> ModelPage:
+    """Everything the template needs for one run.
+
+    Args:
+        activity: what each head copied in each sample; without it the page does not say how the numbers settle.
+        offers: files of the heads.
+        heads_page: of single heads, relative to this page; empty where there is none.
+    """
     run, summary = entry.run, entry.summary
     threshold = run["protocol"]["head_threshold"]
+    settling = _settling(activity, threshold) if activity else None
+    linked = {(head.layer, head.head) for head in chosen_heads(entry.heads, threshold)} if heads_page else set()
     return ModelPage(
         page=page_path(entry),
         model=words.visible(run["model"]["id"]),
         facts=_facts(run),
         heroes=_heroes(run, summary),
-        heat=heat_map(run["model"]["layers"], entry.heads, threshold),
-        top_heads=tuple(_top_head(row) for row in summary["top_heads"]),
+        heat=heat_map(run["model"]["layers"], entry.heads, threshold, linked=linked, page=heads_page),
+        heads_page=heads_page,
+        listed=head_list(entry.heads, summary["n_counted"], linked, heads_page),
         success=success_grid(summary["success"]),
         recall=words.figure(summary["success"]["mean_rouge1_recall"], words.score),
         curve=score_curve(entry.heads, threshold),
         profile=layer_profile(summary["universality"]["layers"]),
+        settling=settling,
+        unsettled="" if settling else _unsettled(activity, summary["n_counted"]),
         threshold=f"{threshold:g}",
         counted=summary["n_counted"],
         samples=summary["n_samples"],
         confidence=words.whole_percent(summary["bootstrap"]["confidence"]),
         strata=" × ".join(summary["bootstrap"]["strata"]),
+        offers=offers,
         claims=tuple(_claim(row) for row in summary["claims"]),
         always_on=_always_on(summary["always_on"]),
         provenance=_provenance(run),
@@ -158,6 +182,49 @@ def model_page(entry: Entry) -> ModelPage:
         notes=tuple(words.visible(str(note)) for note in run["engine"]["notes"]),
         badge=badge(entry.verification),
     )
+
+
+def head_list(heads: Sequence[Head], n: int, linked: Collection[tuple[int, int]], page: str) -> tuple[ListedHead, ...]:
+    """The strongest heads that score, by rank, then layer and head.
+
+    Args:
+        n: counted samples.
+        linked, page: as of `heat_map`.
+    """
+    scoring = sorted((head for head in heads if head.score), key=lambda one: (-(one.score or 0), one.layer, one.head))
+    return tuple(
+        ListedHead(
+            name=f"{one.layer}.{one.head}",
+            order=one.layer * MOST_HEADS + one.head,
+            score=head_figure(one, n),
+            rank=words.MISSING if one.rank is None else str(one.rank),
+            rank_interval="" if one.rank_low is None else f"{one.rank_low}–{one.rank_high}",
+            active=words.MISSING if one.activation_frequency is None else words.percent(one.activation_frequency),
+            active_sort="" if one.activation_frequency is None else repr(one.activation_frequency),
+            link=f"{page}#{anchor(one.layer, one.head)}" if (one.layer, one.head) in linked else "",
+        )
+        for one in scoring[:LISTED]
+    )
+
+
+def _settling(activity: Activity, threshold: float) -> Settling | None:
+    found = converge(activity.shares, threshold)
+    if found is None:
+        return None
+    names = [f"{layer}.{head}" for layer, head in (activity.heads[place] for place in found.top)]
+    settled = found.settled()
+    orders = "in nine of ten random orders"
+    verdict = f"Only all samples together come within one percentage point of the final share {orders}."
+    if settled is not None:
+        samples = "1 sample" if settled == 1 else f"{settled:,} samples"
+        verdict = f"From {samples} on, the share is within one percentage point of its final value {orders}."
+    return Settling(share_chart(found), score_chart(found, names, threshold), verdict)
+
+
+def _unsettled(activity: Activity | None, counted: int) -> str:
+    if counted < 2:
+        return "Needs two counted samples."
+    return "The model has no heads to score." if activity else "The run is too large to be laid out here."
 
 
 def _facts(run: Json) -> tuple[str, ...]:
@@ -206,55 +273,6 @@ def _heroes(run: Json, summary: Json) -> tuple[Hero, ...]:
             words.figure(summary["success"]["rate"], words.percent),
             f"{summary['n_counted']} of {summary['n_samples']} samples count",
         ),
-    )
-
-
-def heat_map(layers: list[Json], heads: tuple[Head, ...], threshold: float) -> HeatMap:
-    """Rows of layers, columns of query heads. Layers without softmax attention stay in view, named, without cells."""
-    by_place = {(head.layer, head.head): head for head in heads}
-    columns = max((head.head for head in heads), default=-1) + 1
-    rows = []
-    for layer in layers:
-        scored = layer["kind"] in ("full", "sliding")
-        wide = layer["query_heads"] if scored else 0
-        cells = tuple(_cell(by_place[layer["index"], head], threshold) for head in range(wide))
-        rows.append(HeatRow(layer["index"], words.visible(layer["kind"]), layer["window"], cells, columns - wide))
-    return HeatMap(tuple(rows), columns, "large" if columns <= 16 else "medium" if columns <= 40 else "small")
-
-
-def _cell(head: Head, threshold: float) -> Cell:
-    name = f"Layer {head.layer}, head {head.head}"
-    if head.score is None:
-        return Cell(None, "?", False, False, (name, "No score: no sample counted"))
-    facts = [name, f"Score {_with_interval(words.score(head.score), head.score_low, head.score_high)}"]
-    if head.rank is not None:
-        facts.append(f"Rank {head.rank}{_rank_interval(head.rank_low, head.rank_high, ' ({})')}")
-    if head.activation_frequency is not None:
-        facts.append(f"Copies in {words.percent(head.activation_frequency)} of counted samples")
-    text = f"{head.score:.2f}".removeprefix("0") if head.score > 0 else "0"
-    return Cell(score_level(head.score), text, head.score > threshold, head.score < 0.005, tuple(facts))
-
-
-def _with_interval(text: str, low: float | None, high: float | None) -> str:
-    ends = words.interval(low, high, words.score)
-    return f"{text} ({ends})" if ends else text
-
-
-def _rank_interval(low: int | None, high: int | None, form: str = "{}") -> str:
-    return "" if low is None or high is None else form.format(f"{low}–{high}")
-
-
-def _top_head(row: Json) -> TopHead:
-    estimate = {"value": row["score"], "low": row["low"], "high": row["high"], "n": 0, "reason": None}
-    activation = row["activation_frequency"]
-    return TopHead(
-        layer=row["layer"],
-        head=row["head"],
-        score=words.figure(estimate, words.score),
-        rank=words.MISSING if row["rank"] is None else str(row["rank"]),
-        rank_interval=_rank_interval(row["rank_low"], row["rank_high"]),
-        activation=words.MISSING if activation is None else words.percent(activation),
-        activation_sort="" if activation is None else repr(float(activation)),
     )
 
 

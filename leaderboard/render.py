@@ -19,7 +19,7 @@ from rh_bench.errors import InputError
 from .cards import Card
 from .charts import WHISKER_WIDTH
 from .collect import Imported, LeftOut
-from .palette import LEVELS, scale_css, score_level
+from .palette import LEVELS, rate_level, scale_css, score_level
 from .words import visible
 
 Document = tuple[str, str | bytes]
@@ -33,6 +33,9 @@ NAV = (("Models", "index.html"), ("Universality", "universality.html"))
 
 LEGEND = tuple((score, score_level(score)) for score in (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0))
 """Scores shown in the key of the heat map, with their levels."""
+
+RATES = tuple((share / 4, rate_level(share / 4)) for share in range(5))
+"""Shares shown in the key of the heads' grids, with their levels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters["visible"] = visible
-    made.globals.update(legend=LEGEND, levels=LEVELS, whisker_width=WHISKER_WIDTH, nav=NAV)
+    made.globals.update(legend=LEGEND, rates=RATES, levels=LEVELS, whisker_width=WHISKER_WIDTH, nav=NAV)
     return made
 
 

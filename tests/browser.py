@@ -53,7 +53,8 @@ def uncounted(entry: Entry) -> Entry:
     empty = dict.fromkeys(
         ("score", "score_low", "score_high", "rank", "rank_low", "rank_high", "activation_frequency"), None
     )
-    return replace(changed(entry, change), heads=tuple(replace(head, **empty) for head in entry.heads))
+    heads = tuple(replace(head, **empty) for head in entry.heads)
+    return replace(changed(entry, change), heads=heads, folder=None)
 
 
 @dataclass

@@ -151,53 +151,11 @@ def test_hostile_names_are_shown_as_text(site: Path, watched: Watched) -> None:
     assert page.locator("script:not([src])").count() == 0
 
 
-def test_heat_map_says_what_a_cell_holds_on_hover(site: Path, watched: Watched, entry: Entry) -> None:
-    page = watched.open(site / page_path(renamed(entry, "zeta/large-share")))
-    head = entry.heads[5]
-    page.locator(f"table.heat td[aria-label^='Layer {head.layer}, head {head.head},']").hover()
-    tip = page.locator("#tip")
-    assert tip.is_visible()
-    said = tip.inner_text()
-    assert said.startswith(f"Layer {head.layer}, head {head.head}")
-    assert f"Score {head.score:.3f} (" in said and f"Rank {head.rank} (" in said and "counted samples" in said
-    page.mouse.move(2, 2)
-    assert tip.is_hidden()
-
-
-def test_heat_map_is_one_tab_stop_and_arrows_move_in_it(site: Path, watched: Watched, entry: Entry) -> None:
-    page = watched.open(site / page_path(renamed(entry, "zeta/large-share")))
-    assert page.locator("table.heat td[tabindex='0']").count() == 1
-    page.locator("table.heat td[tabindex='0']").focus()
-    for key in ("Home", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowDown", "ArrowRight"):
-        page.keyboard.press(key)
-    tip = page.locator("#tip")
-    tip.wait_for(state="visible")
-    assert tip.inner_text().startswith("Layer 1, head 1")
-    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("Layer 1, head 1, Score")
-    page.keyboard.press("Escape")
-    assert tip.is_hidden()
-    assert page.locator("table.heat td[tabindex='0']").count() == 1
-
-
-def test_tooltip_stays_inside_a_phone(site: Path, browser: Any, entry: Entry) -> None:
-    with watched_page(browser, width=390) as watched:
-        page = watched.open(site / page_path(renamed(entry, "zeta/large-share")))
-        for cell in (page.locator("table.heat td[data-tip]").first, page.locator("table.heat td[data-tip]").last):
-            cell.scroll_into_view_if_needed()
-            cell.focus()
-            page.locator("#tip").wait_for(state="visible")
-            box = page.locator("#tip").bounding_box()
-            assert box["x"] >= 0 and box["x"] + box["width"] <= 390
-
-
-def test_everything_is_there_without_javascript(site: Path, browser: Any, entry: Entry) -> None:
+def test_everything_is_there_without_javascript(site: Path, browser: Any) -> None:
     with watched_page(browser, javascript=False) as watched:
         page = watched.open(site / "index.html")
         assert page.locator("table.overview tbody tr:visible").count() == 6
         assert page.locator("#tools").is_hidden() and page.locator("#theme").is_hidden()
-        page = watched.open(site / page_path(renamed(entry, "zeta/large-share")))
-        assert page.locator("table.heat tbody td[title]").count() == len(entry.heads)
-        assert page.locator("table.top-heads tbody tr").count() == len(entry.summary["top_heads"])
 
 
 def test_screenshots_of_overview_and_model_page(tmp_path: Path, entry: Entry, browser: Any) -> None:

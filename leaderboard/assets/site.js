@@ -1,4 +1,4 @@
-// Light and dark, tables that sort, and the heat map's tooltip. The pages are complete without it.
+// Light and dark, tables that sort, and the note that follows the mouse. The pages are complete without it.
 // What the reader chose lives in the address after the #, so that a link or a reload brings it back. Scripts of single
 // pages keep theirs there, too, with `site.state`.
 "use strict";
@@ -126,88 +126,31 @@
     },
   };
 
-  const heat = {
-    /** Beside the cell, and always inside the window. */
-    show(tip, cell) {
-      tip.textContent = cell.dataset.tip;
-      tip.hidden = false;
-      const at = cell.getBoundingClientRect();
-      const size = tip.getBoundingClientRect();
-      const left = Math.min(Math.max(at.left + at.width / 2 - size.width / 2, 8), innerWidth - size.width - 8);
+  /** A note beside what it is about, and always inside the window. */
+  const tip = {
+    show(text, at) {
+      const box = document.getElementById("tip");
+      box.textContent = text;
+      box.hidden = false;
+      const size = box.getBoundingClientRect();
+      const left = Math.min(at.left + at.width / 2 - size.width / 2, innerWidth - size.width - 8);
       const above = at.top - size.height - 8;
-      tip.style.left = `${Math.max(left, 8)}px`;
-      tip.style.top = `${above < 8 ? at.bottom + 8 : above}px`;
+      box.style.left = `${Math.max(left, 8)}px`;
+      box.style.top = `${above < 8 ? at.bottom + 8 : above}px`;
     },
-    /** The cell that a key leads to, or null. Rows without heads are stepped over. */
-    step(cell, key) {
-      const row = cell.parentElement;
-      if (key === "ArrowLeft") return heat.usable(cell.previousElementSibling);
-      if (key === "ArrowRight") return heat.usable(cell.nextElementSibling);
-      if (key === "Home") return row.querySelector("td[data-tip]");
-      if (key === "End") return [...row.querySelectorAll("td[data-tip]")].at(-1);
-      const side = { ArrowUp: "previousElementSibling", ArrowDown: "nextElementSibling" }[key];
-      if (!side) return null;
-      for (let other = row[side]; other; other = other[side]) {
-        const found = heat.usable(other.cells[cell.cellIndex]);
-        if (found) return found;
-      }
-      return null;
-    },
-    usable(cell) {
-      return cell && cell.dataset.tip ? cell : null;
-    },
-    start() {
-      const table = document.querySelector("table.heat");
-      const tip = document.getElementById("tip");
-      if (!table || !tip) return;
-      table.setAttribute("role", "grid");
-      const cells = [...table.querySelectorAll("tbody td[title]")];
-      for (const cell of cells) {
-        cell.dataset.tip = cell.title;
-        cell.setAttribute("aria-label", cell.title.replaceAll("\n", ", "));
-        cell.removeAttribute("title");
-        cell.tabIndex = -1;
-      }
-      const first = table.querySelector("td.above") || cells[0];
-      if (first) first.tabIndex = 0;
-      let shown = null;
-      const point = (cell) => {
-        shown = heat.usable(cell);
-        if (shown) heat.show(tip, shown);
-        else tip.hidden = true;
-      };
-      const hide = () => point(null);
-      const over = (event) => point(event.target.closest("td"));
-      table.addEventListener("pointerover", over);
-      table.addEventListener("pointerleave", hide);
-      table.addEventListener("focusin", over);
-      table.addEventListener("focusout", hide);
-      // Scrolling leaves the mouse over another cell, but a cell with the focus keeps it.
-      const follow = () => point(shown === document.activeElement ? shown : null);
-      window.addEventListener("scroll", follow, { capture: true, passive: true });
-      table.addEventListener("keydown", (event) => {
-        if (event.key === "Escape") hide();
-        const next = event.target.matches("td") ? heat.step(event.target, event.key) : null;
-        if (!next) return;
-        event.preventDefault();
-        event.target.tabIndex = -1;
-        next.tabIndex = 0;
-        next.focus({ preventScroll: true });
-        next.scrollIntoView({ block: "nearest", inline: "nearest" });
-      });
-      for (const hint of document.querySelectorAll(".scripted")) hint.hidden = false;
+    hide() {
+      document.getElementById("tip").hidden = true;
     },
   };
 
   // What the scripts of single kinds of pages build on.
-  globalThis.site = Object.freeze({ state, sorting, theme });
+  globalThis.site = Object.freeze({ state, sorting, theme, tip });
 
   theme.paint();
   document.addEventListener("DOMContentLoaded", () => {
     theme.start();
     state.go();
     sorting.start();
-    heat.start();
     document.querySelector(".skip").addEventListener("click", (event) => {
       event.preventDefault();
       document.getElementById("main").focus();

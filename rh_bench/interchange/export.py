@@ -9,6 +9,7 @@ from rh_bench.files import atomic_write
 from rh_bench.interchange import reports
 from rh_bench.interchange.folder import is_import, read_import
 from rh_bench.interchange.formats import Written, write
+from rh_bench.runs import read_run
 
 
 def export_run(
@@ -38,7 +39,8 @@ def export_run(
     if format == "eval-results":
         return reports.eval_results(folder, dataset)
     heads = reports.head_list(folder, rule=rule, threshold=threshold, top=top)
-    return write(heads, format, kv_heads=reports.kv_heads(folder) if format == "duo" else None, reduce=reduce)
+    groups = reports.kv_heads(read_run(folder).layers, folder) if format == "duo" else None
+    return write(heads, format, kv_heads=groups, reduce=reduce)
 
 
 def write_files(written: Written, target: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -12,10 +13,11 @@ import rh_bench
 from rh_bench.errors import InputError
 from rh_bench.interchange.formats import Written
 from rh_bench.interchange.records import HeadList
-from rh_bench.records import Json, head_grid
+from rh_bench.records import Json, Layer, head_grid
 from rh_bench.runs import read_run
 from rh_bench.schema import dump_json, load_json
 from rh_bench.scoring import in_order, sample_scores
+from rh_bench.statistics import NANO, mean
 
 Rule = Literal["paper", "events"]
 _EEE_VERSION = "0.2.1"
@@ -37,34 +39,55 @@ def head_list(folder: Path, *, rule: Rule = "paper", threshold: float = 0.1, top
     if not counted:
         raise InputError("no sample counts, so no head has a score", where=folder)
     scores = sample_scores(run.layers, counted)[0 if rule == "paper" else 1]
-    means = scores.mean(axis=0).round(9)
-    heads = tuple(head_grid(run.layers))
+    means = (mean(scores) / NANO).tolist()
+    instances = tuple(map(tuple, np.round(scores, 9).T.tolist()))
+    model = run.document["model"]["id"]
+    return list_of_heads(model, run.layers, means, instances, threshold=threshold, top=top)
+
+
+def list_of_heads(
+    model: str,
+    layers: Sequence[Layer],
+    means: Sequence[float],
+    instances: tuple[tuple[float, ...], ...] | None = None,
+    *,
+    threshold: float = 0.1,
+    top: int | None = None,
+) -> HeadList:
+    """A measured head list from numbers at hand.
+
+    Args:
+        means: score of each head, in the order of `head_grid(layers)`.
+        instances: scores of each head on the counted samples, where they are wanted.
+        threshold, top: as of `head_list`.
+    """
+    heads = tuple(head_grid(tuple(layers)))
     strongest = sorted(range(len(heads)), key=lambda i: (-means[i], heads[i]))
     chosen = strongest[:top] if top is not None else [i for i in strongest if means[i] > threshold]
     return HeadList(
         format="run",
-        model=run.document["model"]["id"],
+        model=model,
         unit="query",
         measure="score",
-        layers=len(run.layers),
-        heads_per_layer=max(layer.query_heads for layer in run.layers),
+        layers=len(layers),
+        heads_per_layer=max(layer.query_heads for layer in layers),
         heads=heads,
-        values=tuple(means.tolist()),
+        values=tuple(means),
         selected=frozenset(heads[i] for i in chosen),
-        instances=tuple(map(tuple, np.round(scores, 9).T.tolist())),
+        instances=instances,
         order=tuple(heads[i] for i in chosen),
     )
 
 
-def kv_heads(folder: Path) -> int:
+def kv_heads(layers: Sequence[Layer], where: object) -> int:
     """Key/value heads of a layer.
 
     Raises:
         InputError: layers differ, so that there is no one number.
     """
-    counts = {layer.kv_heads for layer in read_run(folder).layers if layer.scored}
+    counts = {layer.kv_heads for layer in layers if layer.scored}
     if len(counts) != 1:
-        raise InputError(f"its layers have {sorted(counts)} key/value heads, a table needs one number", where=folder)
+        raise InputError(f"its layers have {sorted(counts)} key/value heads, a table needs one number", where=where)
     return counts.pop()
 
 

@@ -1,0 +1,148 @@
+"""The heads of a run as files beside its page: all columns as TSV and JSON, and what other formats can carry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rh_bench.errors import InputError
+from rh_bench.interchange.formats import Written, write
+from rh_bench.interchange.reports import kv_heads, list_of_heads
+from rh_bench.records import Json, Layer
+
+from . import words
+from .activity import Activity
+from .collect import Entry
+
+MOST_SCORES = 100_000
+"""Scores of single samples that a file is made of without being asked for; a run of the paper's size has five times as
+many, and the file would be larger than all the rest of its pages."""
+
+_FORMATS = (
+    ("seed", "Retrieval_Head", "the score of each counted sample, as the paper released them"),
+    ("profile", "retrieval-head-profile", "all scores, and the heads above the threshold"),
+    ("duo", "DuoAttention", "one number a key/value head"),
+    ("qrhead", "QRHead", "the heads above the threshold, in order"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A file to download."""
+
+    href: str
+    """Relative to the page."""
+    name: str
+    size: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The heads in one format."""
+
+    format: str
+    about: str
+    links: tuple[Link, ...]
+    lost: str
+    """What the format cannot carry."""
+    reason: str
+    """Why there is no file, where there is none."""
+    command: str
+    """What makes the file, where there is none but could be."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadFiles:
+    files: tuple[tuple[str, bytes], ...]
+    """Path below the site's root, and content."""
+    offers: tuple[Offer, ...]
+
+
+def head_files(entry: Entry, activity: Activity | None, folder: str, href: str) -> HeadFiles:
+    """
+    Args:
+        activity: of the run; without it there are no scores of single samples.
+        folder: where the files go, below the site's root.
+        href: the same, relative to the page that offers them.
+    """
+    files: list[tuple[str, bytes]] = []
+
+    def linked(contents: dict[str, bytes], prefix: str = "") -> tuple[Link, ...]:
+        files.extend((f"{folder}/{prefix}{name}", data) for name, data in contents.items())
+        return tuple(Link(f"{href}/{prefix}{name}", name, _size(len(data))) for name, data in contents.items())
+
+    offers = []
+    if entry.folder is not None:
+        table = pq.read_table(entry.folder / "heads.parquet")
+        about = "every column of heads.parquet"
+        offers = [
+            Offer("TSV", about, linked({"heads.tsv": tsv(table)}), "", "", ""),
+            Offer("JSON", about, linked({"heads.json": as_json(table, entry.run)}), "", "", ""),
+        ]
+    for format, project, about in _FORMATS:
+        command = f"rh-bench export runs/{entry.slug}/{entry.run_id} --format {format} --out heads"
+        try:
+            written = _written(entry, activity, format)
+        except InputError as error:
+            offers.append(Offer(project, about, (), "", words.visible(error.problem), ""))
+            continue
+        if written is None:
+            reason = f"more than {MOST_SCORES:,} scores of single samples; this makes the file from the run:"
+            offers.append(Offer(project, about, (), "", reason, words.visible(command)))
+            continue
+        lost = words.visible("; ".join(written.losses))
+        offers.append(Offer(project, about, linked(written.files, f"{format}/"), lost, "", ""))
+    return HeadFiles(tuple(files), tuple(offers))
+
+
+def _written(entry: Entry, activity: Activity | None, format: str) -> Written | None:
+    """The files of one format, the same that `rh-bench export` writes; None where they would be too large.
+
+    Raises:
+        InputError: the format cannot carry this run.
+    """
+    scores = [head.score for head in entry.heads]
+    means = [score for score in scores if score is not None]
+    if not means or len(means) < len(scores):
+        raise InputError("no sample counts, so no head has a score", where=entry.run_id)
+    layers = [Layer(**layer) for layer in entry.run["model"]["layers"]]
+    instances = None
+    if format == "seed":
+        if activity is None or activity.shares.size > MOST_SCORES:
+            return None
+        instances = tuple(map(tuple, np.round(activity.shares, 9).T.tolist()))
+    threshold = entry.run["protocol"]["head_threshold"]
+    heads = list_of_heads(entry.run["model"]["id"], layers, means, instances, threshold=threshold)
+    return write(heads, format, kv_heads=kv_heads(layers, entry.run_id) if format == "duo" else None)
+
+
+def tsv(table: pa.Table) -> bytes:
+    """A table of numbers as tab-separated text, a missing number empty, every digit kept."""
+    columns = [table.column(name).to_pylist() for name in table.column_names]
+    lines = ["\t".join(table.column_names), *_lines(columns)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _lines(columns: list[list[object]]) -> Iterator[str]:
+    texts = [["" if value is None else repr(value) for value in column] for column in columns]
+    return map("\t".join, zip(*texts, strict=True))
+
+
+def as_json(table: pa.Table, run: Json) -> bytes:
+    """The same numbers by column, and what they are of."""
+    document = {
+        "model": run["model"]["id"],
+        "revision": run["model"]["revision"],
+        "run_id": run["run_id"],
+        "columns": {name: table.column(name).to_pylist() for name in table.column_names},
+    }
+    return (json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _size(number: int) -> str:
+    return f"{number:,} bytes" if number < 1000 else f"{number / 1000:,.0f} KB"

@@ -1,0 +1,334 @@
+"""The page of a run's heads: for each head that matters, in which samples it copies, and what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from rh_bench.records import IntArray, Json
+from rh_bench.statistics import FloatArray
+
+from . import words
+from .activity import Activity, SampleRow
+from .collect import Entry, Head
+from .copied import Strip, marked, shortened, shown, strip
+from .heat import anchor
+from .palette import rate_level
+from .words import Figure
+
+LEAST, MOST = 20, 64
+"""Heads shown: those above the threshold, but at least so many of those that score, and at most so many."""
+EXAMPLES = 3
+_LONGEST_TEXT = 600
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """The sample of one needle in which a head copies most."""
+
+    needle: str
+    where: str
+    copied: str
+    """As in "7 of 9 tokens"."""
+    answer: Markup
+    text: Markup
+    strip: Strip | None
+    """Which tokens by number, for a run that does not say what its tokens spell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One head."""
+
+    anchor: str
+    name: str
+    short: str
+    """layer.head"""
+    score: Figure
+    rank: str
+    active: str
+    facts: tuple[str, ...]
+    spots: Markup
+    """The squares of the grid of depths × lengths that are not at zero, as paths, one a level."""
+    spots_label: str
+    codes: str
+    """What the head copied in each sample, `HeadPage.digits` digits of base 36 a sample; hyphens: it does not count."""
+    examples: tuple[Example, ...]
+    silent: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPage:
+    page: str
+    back: str
+    """The run's page, relative to this one."""
+    model: str
+    panels: tuple[Panel, ...]
+    chosen: str
+    """Which heads are here, in words."""
+    lengths: tuple[str, ...]
+    depths: tuple[str, ...]
+    squares: Markup
+    """What is behind the squares of every head's grid: those in which samples count, and those in which none does."""
+    samples: str
+    """For the script: needle, length, depth by place and span of each sample, as in "0,2,1,7;…"."""
+    needles_json: str
+    """Names of the needles by place, as a JSON list."""
+    digits: int
+    counted: int
+    pieces: bool
+    """Whether the run says what its tokens spell."""
+
+
+def chosen_heads(heads: Sequence[Head], threshold: float) -> list[Head]:
+    """The heads that get a panel, by rank, then layer and head."""
+    scoring = sorted(
+        (head for head in heads if head.score), key=lambda head: (-(head.score or 0), head.layer, head.head)
+    )
+    above = sum((head.score or 0) > threshold for head in scoring)
+    return scoring[: min(max(above, LEAST), MOST)]
+
+
+def head_page(entry: Entry, activity: Activity, page: str, back: str) -> HeadPage | None:
+    """What the page shows; None where no head scores.
+
+    Args:
+        page: path of the page below the site's root.
+        back: the run's page, relative to this one.
+    """
+    threshold = entry.run["protocol"]["head_threshold"]
+    chosen = chosen_heads(entry.heads, threshold)
+    if not chosen:
+        return None
+    grid = _Grid.of(activity)
+    places = {head: place for place, head in enumerate(activity.heads)}
+    columns = [places[head.layer, head.head] for head in chosen]
+    shares = activity.shares[:, columns]
+    means = grid.means(shares)
+    digits = _digits(max(sample.span for sample in activity.samples))
+    codes = _codes(activity, columns, digits)
+    above = sum((head.score or 0) > threshold for head in entry.heads)
+    return HeadPage(
+        page=page,
+        back=back,
+        model=words.visible(entry.run["model"]["id"]),
+        panels=tuple(
+            Panel(
+                anchor=anchor(head.layer, head.head),
+                name=f"Layer {head.layer}, head {head.head}",
+                short=f"{head.layer}.{head.head}",
+                score=head_figure(head, len(shares)),
+                rank=rank_text(head),
+                active=words.percent(head.activation_frequency or 0.0),
+                facts=_facts(entry.run["model"]["layers"][head.layer], head.head),
+                spots=grid.spots(means[:, number]),
+                spots_label=grid.label(means[:, number]),
+                codes=codes[number],
+                examples=tuple(_examples(activity, grid, shares[:, number], columns[number])),
+                silent=_silent(grid, shares[:, number]),
+            )
+            for number, head in enumerate(chosen)
+        ),
+        chosen=_in_words(len(chosen), above, threshold),
+        lengths=tuple(words.thousands(length) for length in grid.lengths),
+        depths=tuple(words.depth(depth) for depth in grid.depths),
+        squares=grid.squares(),
+        samples=grid.listed(activity.samples),
+        needles_json=json.dumps([words.visible(needle) for needle in grid.needles], ensure_ascii=False),
+        digits=digits,
+        counted=len(shares),
+        pieces=activity.pieces is not None,
+    )
+
+
+def head_figure(head: Head, n: int) -> Figure:
+    """A head's score with its interval."""
+    reason = "no sample counted" if head.score is None else None
+    estimate = {"value": head.score, "low": head.score_low, "high": head.score_high, "n": n, "reason": reason}
+    return words.figure(estimate, words.score)
+
+
+def rank_text(head: Head) -> str:
+    """As in "3 (2–5)"."""
+    if head.rank is None:
+        return words.MISSING
+    if head.rank_low is None or head.rank_high is None:
+        return str(head.rank)
+    return f"{head.rank} ({head.rank_low}–{head.rank_high})"
+
+
+def _in_words(shown: int, above: int, threshold: float) -> str:
+    heads = "head" if shown == 1 else "heads"
+    if above > shown:
+        return f"The {shown} strongest of the {above} heads above {threshold:g}, strongest first."
+    if above == shown:
+        return f"The {shown} {heads} above {threshold:g}, strongest first."
+    scoring = "head that scores" if shown == 1 else "heads that score"
+    return f"The {shown} strongest {scoring} at all, strongest first; {above or 'none'} above {threshold:g}."
+
+
+def _facts(layer: Json, head: int) -> tuple[str, ...]:
+    """What the architecture says of a head."""
+    facts = [f"sliding window of {layer['window']:,} tokens" if layer["window"] else "full attention"]
+    queries, keys = layer["query_heads"], layer["kv_heads"]
+    if keys and queries % keys == 0 and queries > keys:
+        size = queries // keys
+        first = head // size * size
+        facts.append(f"key/value head {head // size}, shared by query heads {first}–{first + size - 1}")
+    return tuple(facts)
+
+
+def _digits(largest: int) -> int:
+    """Digits of base 36 that a number needs."""
+    digits = 1
+    while len(_DIGITS) ** digits <= largest:
+        digits += 1
+    return digits
+
+
+def _codes(activity: Activity, columns: Sequence[int], digits: int) -> list[str]:
+    """`Panel.codes` of the heads at `columns`."""
+    alphabet = np.frombuffer(_DIGITS.encode(), dtype=np.uint8)
+    copied = activity.copied[:, columns].T.astype(np.int64)
+    powers = len(_DIGITS) ** np.arange(digits - 1, -1, -1)
+    spelt = alphabet[copied[:, :, None] // powers % len(_DIGITS)]
+    spelt[:, ~activity.counted] = ord("-")
+    return [row.tobytes().decode("ascii") for row in spelt]
+
+
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """The grid of depths (rows) × lengths (columns), and where the counted samples lie in it."""
+
+    lengths: tuple[int, ...]
+    depths: tuple[float, ...]
+    needles: tuple[str, ...]
+    known: frozenset[int]
+    """Cells that have a sample, counted or not."""
+    counted: tuple[SampleRow, ...] = field(repr=False)
+    places: tuple[int, ...] = field(repr=False)
+    """Place of each counted sample among all."""
+    cells: IntArray = field(repr=False)
+    """int32 [counted samples]: the cell of each, row by row."""
+
+    @classmethod
+    def of(cls, activity: Activity) -> _Grid:
+        samples = activity.samples
+        lengths = tuple(sorted({sample.length for sample in samples}))
+        depths = tuple(sorted({sample.depth for sample in samples}))
+        column = {length: place for place, length in enumerate(lengths)}
+        row = {depth: place for place, depth in enumerate(depths)}
+        cells = [row[sample.depth] * len(lengths) + column[sample.length] for sample in samples]
+        places = tuple(place for place, sample in enumerate(samples) if sample.success)
+        return cls(
+            lengths=lengths,
+            depths=depths,
+            needles=tuple(sorted({sample.needle_id for sample in samples})),
+            known=frozenset(cells),
+            counted=tuple(samples[place] for place in places),
+            places=places,
+            cells=np.array([cells[place] for place in places], dtype=np.int32),
+        )
+
+    def means(self, shares: FloatArray) -> FloatArray:
+        """float64 [counted samples, P] to float64 [cells, P]; NaN where no sample counts."""
+        cells = len(self.lengths) * len(self.depths)
+        belongs = np.zeros((cells, len(self.cells)))
+        belongs[self.cells, np.arange(len(self.cells))] = 1.0
+        counts = np.bincount(self.cells, minlength=cells).astype(np.float64)
+        counts[counts == 0] = np.nan
+        means: FloatArray = np.round((belongs @ shares) / counts[:, None], 9)
+        return means
+
+    def spots(self, means: FloatArray) -> Markup:
+        """Paths of the squares above zero, one a colour."""
+        by_level: dict[int, list[int]] = {}
+        for cell in np.flatnonzero(means > 0).tolist():
+            level = rate_level(float(means[cell]))
+            if level:
+                by_level.setdefault(level, []).append(cell)
+        return Markup("".join(self._path(f"v{level}", cells) for level, cells in sorted(by_level.items())))
+
+    def squares(self) -> Markup:
+        """Paths of the squares behind: where samples count, and where there are some and none counts."""
+        counted = set(self.cells.tolist())
+        return Markup(self._path("v0", sorted(counted)) + self._path("none", sorted(self.known - counted)))
+
+    def _path(self, name: str, cells: Sequence[int]) -> str:
+        """Squares a little smaller than their cell; neighbours in a row stay apart."""
+        if not cells:
+            return ""
+        wide = len(self.lengths)
+        squares = "".join(f"M{cell % wide} {cell // wide}h.92v.9h-.92z" for cell in cells)
+        return f'<path class="{name}" d="{squares}"/>'
+
+    def label(self, means: FloatArray) -> str:
+        """The grid in words: the means of its rows and of its columns."""
+        table = means.reshape(len(self.depths), len(self.lengths))
+        by_depth = ", ".join(f"{words.depth(d)} {_mean(row)}" for d, row in zip(self.depths, table, strict=True))
+        by_length = ", ".join(f"{length} {_mean(row)}" for length, row in zip(self.lengths, table.T, strict=True))
+        return f"Mean share of the answer copied. By depth: {by_depth}. By length: {by_length}."
+
+    def listed(self, samples: Sequence[SampleRow]) -> str:
+        """`HeadPage.samples`."""
+        needle = {name: place for place, name in enumerate(self.needles)}
+        column = {length: place for place, length in enumerate(self.lengths)}
+        row = {depth: place for place, depth in enumerate(self.depths)}
+        return ";".join(f"{needle[s.needle_id]},{column[s.length]},{row[s.depth]},{s.span}" for s in samples)
+
+
+def _mean(values: FloatArray) -> str:
+    known = values[~np.isnan(values)]
+    return f"{known.mean():.2f}" if len(known) else words.MISSING
+
+
+def _examples(activity: Activity, grid: _Grid, shares: FloatArray, head: int) -> Iterator[Example]:
+    """The sample in which a head copies most, for each of the needles of which it copies most; the first of equals."""
+    best: dict[str, int] = {}
+    for place in np.argsort(-shares, kind="stable").tolist():
+        if shares[place] == 0 or len(best) == EXAMPLES:
+            break
+        best.setdefault(grid.counted[place].needle_id, place)
+    for place in best.values():
+        yield _example(activity, grid.counted[place], grid.places[place], head)
+
+
+def _example(activity: Activity, sample: SampleRow, place: int, head: int) -> Example:
+    events = activity.of(place, head)
+    steps, offsets = set(events[:, 0].tolist()), set(events[:, 1].tolist())
+    pieces = activity.pieces_of(place)
+    if pieces is None:
+        answer, text = escape(shown(sample.answer)), escape(shortened(shown(sample.text), _LONGEST_TEXT))
+    else:
+        answer, text = marked(pieces.span, offsets), marked(pieces.generated, steps)
+    return Example(
+        needle=words.visible(sample.needle_id),
+        where=_cell(sample),
+        copied=f"{len(offsets)} of {sample.span} {'token' if sample.span == 1 else 'tokens'}",
+        answer=answer,
+        text=text,
+        strip=strip(sample.span, offsets) if pieces is None else None,
+    )
+
+
+def _where(sample: SampleRow) -> str:
+    return f"{words.visible(sample.needle_id)} at {_cell(sample)}"
+
+
+def _cell(sample: SampleRow) -> str:
+    return f"{sample.length:,} tokens, depth {words.depth(sample.depth)}"
+
+
+def _silent(grid: _Grid, shares: FloatArray, most: int = 2) -> str:
+    """In how many counted samples a head copies nothing, and the first few of them."""
+    silent = np.flatnonzero(shares == 0).tolist()
+    if not silent:
+        return "It copies in every counted sample."
+    listed = "; ".join(_where(grid.counted[place]) for place in silent[:most])
+    more = f"; and {len(silent) - most} more" if len(silent) > most else ""
+    return f"Silent in {len(silent)} of {len(shares)} counted samples: {listed}{more}."
