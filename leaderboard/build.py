@@ -17,11 +17,11 @@ from pathlib import Path
 
 from rh_bench.records import Json
 
-from . import model_page, overview, universality
+from . import feed, model_page, overview, universality
 from .cache import Cache, Made, code_digest
 from .cards import Card, make_card, order
 from .collect import Collection, Entry, Imported, LeftOut, Source, fingerprint, read_source, sources
-from .render import Document, Frame, Site, assets, replacing, write
+from .render import Document, Frame, Site, assets, checked_url, replacing, write
 
 RUN_PAGES: tuple[Callable[[Entry, Frame], Iterator[Document]], ...] = (model_page.documents,)
 """Modules that make the files of one run, from that run alone."""
@@ -73,10 +73,11 @@ def build_site(
         on_run: called with the number of folders done and of all.
 
     Raises:
-        InputError: `runs_root` or `experiments` is no folder, or `out` exists and is something other than a site.
+        InputError: `runs_root` or `experiments` is no folder, `out` exists and is something other than a site, or `url`
+            is no address of a folder on the web.
     """
     found = sources(runs_root, experiments)
-    frame = Frame(url if not url or url.endswith("/") else url + "/")
+    frame = Frame(checked_url(url))
     with replacing(out) as fresh:
         cache = Cache.read(out, code_digest(frame))
         marks = [fingerprint(source) for source in found]
@@ -90,24 +91,26 @@ def build_site(
             made[source.name] = one
             if on_run:
                 on_run(len(made), len(found))
-        pages = [name for one in made.values() for name in one.files]
         site = _site([made[source.name] for source in found], frame)
-        pages += [document[0] for document in _across(site) if write(fresh, document)]
+        pages = _finish(site, [name for one in made.values() for name in one.files], fresh)
         cache.write(fresh, {source.name: (mark, made[source.name]) for source, mark in zip(found, marks, strict=True)})
     return SiteReport(
-        tuple(site.cards), tuple(site.left_out), _html(out, pages), imported=len(site.imported), kept=kept_count
+        tuple(site.cards),
+        tuple(site.left_out),
+        tuple(out / page for page in pages),
+        imported=len(site.imported),
+        kept=kept_count,
     )
 
 
 def render(collection: Collection, out: Path, *, url: str = "") -> list[Path]:
     """Write the site of runs that are in memory already, and return its pages, sorted, `index.html` among them."""
-    frame = Frame(url)
+    frame = Frame(checked_url(url))
     with replacing(out) as fresh:
         found: list[Entry | Imported | LeftOut] = [*collection.entries, *collection.imported, *collection.left_out]
         made = [make_files(one, frame, fresh) for one in found]
-        pages = [name for one in made for name in one.files]
-        pages += [document[0] for document in _across(_site(made, frame)) if write(fresh, document)]
-    return list(_html(out, pages))
+        pages = _finish(_site(made, frame), [name for one in made for name in one.files], fresh)
+    return [out / page for page in pages]
 
 
 def make_files(one: Entry | Imported | LeftOut, frame: Frame, fresh: Path) -> Made:
@@ -156,12 +159,17 @@ def _site(made: Iterable[Made], frame: Frame) -> Site:
     )
 
 
-def _across(site: Site) -> Iterator[Document]:
-    """The files that belong to no single run."""
-    yield from assets()
-    for module in SITE_PAGES:
-        yield from module(site)
+def _finish(site: Site, names: Iterable[str], fresh: Path) -> list[str]:
+    """Write what belongs to no single run. Returns the paths of all pages, sorted.
 
-
-def _html(out: Path, names: Iterable[str]) -> tuple[Path, ...]:
-    return tuple(sorted(out / name for name in names if name.endswith(".html")))
+    Args:
+        names: paths of the files that there are already.
+    """
+    pages = {name for name in names if name.endswith(".html")}
+    for document in (*assets(), *(document for module in SITE_PAGES for document in module(site))):
+        write(fresh, document)
+        if document[0].endswith(".html"):
+            pages.add(document[0])
+    for document in feed.documents(site, pages):
+        write(fresh, document)
+    return sorted(pages)

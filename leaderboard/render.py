@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,9 @@ RATES = tuple((share / 4, rate_level(share / 4)) for share in range(5))
 """Shares shown in the key of the heads' grids, with their levels."""
 
 
+_URL = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._~-]+)*/")
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """What every page of a site has in common."""
@@ -49,6 +53,20 @@ class Frame:
         """The page at `path` below the site's root. Templates know `root`, the way from the page back to it."""
         found = environment().get_template(template)
         return found.render(root="../" * path.count("/"), path=path, url=self.url, **values)
+
+
+def checked_url(text: str) -> str:
+    """The address of a folder on the web, ending in a slash; empty if `text` is.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not text:
+        return ""
+    whole = text if text.endswith("/") else text + "/"
+    if not _URL.fullmatch(whole):
+        raise InputError("is no address of a site", where=repr(text), mend="write it as https://example.org/heads")
+    return whole
 
 
 @dataclass(frozen=True, slots=True)

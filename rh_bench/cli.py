@@ -6,6 +6,7 @@ interrupted. Results go to standard output, everything else to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -491,18 +492,24 @@ def audit(file: Path, format_name: str | None, as_json: bool) -> None:
 @app.command(
     cls=Verb,
     examples="""rh-bench leaderboard runs --out site
-                rh-bench leaderboard org/results --out site""",
+                rh-bench leaderboard runs --out site --serve
+                rh-bench leaderboard org/results --out site --url https://org-heads.static.hf.space""",
 )
 @click.argument("runs")
 @click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder of the site.")
 @click.option("--experiments", type=FOLDER, help="Folder of experiments. That of the results repository without it.")
 @click.option("--url", default="", help="Address where the site will lie: adds a sitemap and a feed of new runs.")
+@click.option("--serve", is_flag=True, help="Then show the site to this machine alone, until interrupted.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="For --serve. Any free one without it.")
 @json_option
-def leaderboard(runs: str, out_folder: Path, experiments: Path | None, url: str, as_json: bool) -> None:
+def leaderboard(
+    runs: str, out_folder: Path, experiments: Path | None, url: str, serve: bool, port: int, as_json: bool
+) -> None:
     """Render the valid runs of RUNS, a folder or a results repository, as a static site that opens without a server or
     a network.
 
-    Runs that have not changed since the last build of the site are not read again.
+    Runs that have not changed since the last build of the site are not read again. Without --url there is neither a
+    sitemap nor a feed, since both need whole addresses.
     """
     from leaderboard import build_site
 
@@ -512,15 +519,32 @@ def leaderboard(runs: str, out_folder: Path, experiments: Path | None, url: str,
     if as_json:
         left_out = [{"folder": item.folder, "reasons": list(item.reasons)} for item in report.left_out]
         print_json({"page": str(page), "runs": len(report.cards), "imported": report.imported, "left_out": left_out})
-        return
+    else:
+        _print_site(report, page)
+    if serve:
+        _serve(out_folder, port)
+
+
+def _print_site(report: Any, page: Path) -> None:
     console = out(soft_wrap=True)
     for item in report.left_out:
         more = f" (and {len(item.reasons) - 1} more)" if len(item.reasons) > 1 else ""
         console.print(f"[yellow]left out:[/] {escape(item.folder)}: {escape(item.reasons[0])}{more}")
-    console.print(f"{len(report.cards)} runs on {len(report.pages)} pages")
+    kept = f", {report.kept} unchanged" if report.kept else ""
+    console.print(f"{len(report.cards)} runs on {len(report.pages)} pages{kept}")
     if report.imported:
         console.print(f"{report.imported} imported from other projects: shown apart, not ranked with runs")
     console.print(f"[green]The site:[/] {escape(str(page.resolve()))}")
+
+
+def _serve(site: Path, port: int) -> None:
+    """Until Ctrl-C, which is how this is meant to end."""
+    from leaderboard.serve import address, make_server
+
+    with make_server(site, port) as server:
+        err().print(f"[green]Open:[/] {address(server)}  (Ctrl-C ends it)")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def _runs_folder(text: str) -> Path:
