@@ -15,6 +15,7 @@ from . import words
 from .badges import badge
 from .collect import Entry
 from .cross_card import CrossCard, make_cross
+from .experiment_card import scorecard_rows, thin_experiments
 
 SCORED_KINDS = ("full", "sliding")
 """Kinds of layers with softmax attention, whose heads have scores."""
@@ -66,8 +67,12 @@ class Card:
     badge: str
     """A key of `badges.ABOUT`."""
     rh_bench: str
+    scorecard: tuple[Json, ...]
+    """What is known of each claim, as `experiment_card.scorecard_rows` gives it."""
     experiments: tuple[Json, ...]
-    """Documents of the experiments on this very run."""
+    """Valid experiments on this very run, thinned by `experiment_card.thin_experiments`."""
+    doubtful: tuple[tuple[str, str], ...]
+    """Experiments that are not shown: folder, and why."""
     cross: CrossCard
     """The heads, for pages that compare them."""
 
@@ -87,7 +92,8 @@ class Card:
     def from_json(cls, document: Json) -> Card:
         """Of what `to_json` gave, after any way through JSON."""
         values: dict[str, Any] = {field.name: document[field.name] for field in fields(cls)}
-        values |= {name: tuple(values[name]) for name in ("facts", "experiments")}
+        values |= {name: tuple(values[name]) for name in ("facts", "scorecard", "experiments")}
+        values["doubtful"] = tuple((folder, why) for folder, why in values["doubtful"])
         return cls(**values | {"cross": CrossCard.from_json(document["cross"])})
 
 
@@ -128,7 +134,9 @@ def make_card(entry: Entry) -> Card:
         started=run["timings"]["started"],
         badge=badge(entry.verification).name,
         rh_bench=run["environment"]["rh_bench"],
-        experiments=entry.experiments,
+        scorecard=scorecard_rows(entry),
+        experiments=thin_experiments(entry),
+        doubtful=entry.doubtful,
         cross=make_cross(entry),
     )
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from rh_bench.errors import InputError
-from rh_bench.files import regular_file
+from rh_bench.experiments.artifact import experiment_folders, read_document, run_reference
 from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.records import Json
 from rh_bench.results import Layout, find_layout, read_verification, run_folders
-from rh_bench.schema import load_json
+from rh_bench.scorecard import read_about
 from rh_bench.validate import Problem, validate_path
 
 
@@ -49,7 +49,9 @@ class Entry:
     folder: Path | None = None
     """Where its tables lie, for pages that need more than the above; None for an entry that no folder holds."""
     experiments: tuple[Json, ...] = ()
-    """The `experiment.json` of each experiment on this run's very bytes, sorted by kind and id."""
+    """The `experiment.json` of each valid experiment about this run's very bytes, sorted by kind and id."""
+    doubtful: tuple[tuple[str, str], ...] = ()
+    """Experiments that seem to be about this run and are not shown: folder, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,8 @@ class Source:
 
     layout: Layout
     folder: Path
-    experiments: Path | None = None
-    """The folder of all experiments."""
+    experiments: tuple[Path, ...] = ()
+    """Folders of experiments that may be about this run."""
 
     @property
     def name(self) -> str:
@@ -110,7 +112,21 @@ def sources(runs_root: Path, experiments: Path | None = None) -> list[Source]:
         raise InputError("no such folder", where=experiments, mend="give what was --out of the experiments")
     if experiments is None and layout.runs != runs_root and (runs_root / "experiments").is_dir():
         experiments = runs_root / "experiments"
-    return [Source(layout, folder, experiments) for folder in run_folders(layout.runs)]
+    index = _experiments_by_model(experiments) if experiments else {}
+    return [Source(layout, folder, index.get(folder.parent.name, ())) for folder in run_folders(layout.runs)]
+
+
+def _experiments_by_model(experiments: Path) -> dict[str, tuple[Path, ...]]:
+    """Folders of finished experiments by the folder name of each model that they are about. A pair is about two."""
+    found: dict[str, list[Path]] = {}
+    for folder in experiment_folders(experiments):
+        slugs = {folder.parent.name}
+        if folder.name.startswith("intrinsic-"):
+            with contextlib.suppress(InputError):
+                slugs |= {run["slug"] for run in read_document(folder)["runs"]}
+        for slug in slugs:
+            found.setdefault(slug, []).append(folder)
+    return {slug: tuple(folders) for slug, folders in found.items()}
 
 
 def read_source(source: Source) -> Entry | Imported | LeftOut:
@@ -135,7 +151,9 @@ def fingerprint(source: Source) -> str:
     documents = [folder / "run.json", folder / "import.json"]
     if layout.verification is not None:
         documents.append(layout.verification / folder.parent.name / f"{folder.name}.json")
-    documents += _experiment_files(source)
+    for experiment in source.experiments:
+        documents.append(experiment / "experiment.json")
+        found += [[str(stat.st_size), stat.st_mtime_ns] for stat in map(Path.lstat, sorted(experiment.iterdir()))]
     found += [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in documents if path.is_file()]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
@@ -172,43 +190,33 @@ def _in_words(problems: list[Problem]) -> tuple[str, ...]:
 
 def _read_entry(source: Source) -> Entry:
     folder = source.folder
+    run = _read_json(folder / "run.json")
+    experiments, doubtful = _experiments(source, run)
     return Entry(
         slug=folder.parent.name,
         run_id=folder.name,
-        run=_read_json(folder / "run.json"),
+        run=run,
         summary=_read_json(folder / "summary.json"),
         heads=_read_heads(folder / "heads.parquet"),
         verification=read_verification(source.layout, folder),
         folder=folder,
-        experiments=tuple(_experiments(source)),
+        experiments=tuple(experiments),
+        doubtful=tuple(doubtful),
     )
 
 
-def _experiment_files(source: Source) -> list[Path]:
-    """The documents of the experiments on this folder's model, whatever run they are about."""
-    if source.experiments is None:
-        return []
-    return sorted((source.experiments / source.folder.parent.name).glob("[!.]*/experiment.json"))
-
-
-def _experiments(source: Source) -> Iterator[Json]:
-    """Those that name this run by the digest of its bytes. One that cannot be read says nothing about any run."""
-    files = _experiment_files(source)
-    if not files:
-        return
-    named = {
-        "slug": source.folder.parent.name,
-        "run_id": source.folder.name,
-        "run_sha256": hashlib.sha256((source.folder / "run.json").read_bytes()).hexdigest(),
-    }
-    for path in files:
-        try:
-            document = load_json(regular_file(path.parent, path.name))
-        except InputError:
-            continue
-        runs = document.get("runs") if isinstance(document, dict) else None
-        if isinstance(runs, list) and named in runs and document.get("schema") == "rh_bench/experiment":
-            yield document
+def _experiments(source: Source, run: Json) -> tuple[list[Json], list[tuple[str, str]]]:
+    """Valid experiments about this run, sorted by kind and id; and those that say nothing, with the reason."""
+    if not source.experiments:
+        return [], []
+    reference, kept, doubtful = run_reference(source.folder), [], []
+    for folder in source.experiments:
+        why, document = read_about(folder, reference, run["model"])
+        if document is not None:
+            kept.append(document)
+        elif why:
+            doubtful.append(("/".join(folder.parts[-2:]), why))
+    return sorted(kept, key=lambda one: (one["kind"], one["experiment_id"])), doubtful
 
 
 def _read_json(path: Path) -> Json:

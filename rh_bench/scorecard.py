@@ -214,7 +214,7 @@ def scorecard_of(folder: Path, experiments: Path | None = None) -> Scorecard:
     root = experiments or find_experiments(folder)
     reference, kept, left_out = run_reference(folder), [], []
     for one in experiment_folders(root) if root else ():
-        why, document = _reason_against(one, reference, run["model"])
+        why, document = read_about(one, reference, run["model"])
         if document is not None:
             kept.append(document)
         elif why:
@@ -223,8 +223,16 @@ def scorecard_of(folder: Path, experiments: Path | None = None) -> Scorecard:
     return Scorecard(run["model"]["id"], run["model"]["slug"], run["run_id"], rows, tuple(left_out))
 
 
-def _reason_against(folder: Path, reference: Json, model: Json) -> tuple[str | None, Json | None]:
-    """The document of a valid experiment on this run; or why not, where it seems to be on this model."""
+def read_about(folder: Path, reference: Json, model: Json) -> tuple[str | None, Json | None]:
+    """experiment.json of a valid experiment about a run's model; or why it says nothing, where it seems to be about it.
+
+    Args:
+        folder: of the experiment.
+        reference, model: as of :func:`about`.
+
+    Returns:
+        (reason, document); both are None for an experiment about something else.
+    """
     try:
         document = read_experiment_document(folder)
     except InputError as error:

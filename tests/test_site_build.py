@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fake_experiments import make_dynamic, make_intrinsic, make_relatives
 from fake_runs import make_run
 
 from leaderboard import Card, build_site, make_card
 from leaderboard.build import _WORTH_WORKERS
 from leaderboard.cache import CACHE
 from leaderboard.collect import collect, read_source, sources
-from rh_bench.files import sha256_file
 from rh_bench.results import verification_document, verification_path
-from rh_bench.schema import dump_json
+from rh_bench.schema import dump_json, load_json
 from rh_bench.verify import verify_run
 
 
@@ -133,19 +132,28 @@ def test_worker_processes_give_the_same_site(tmp_path: Path) -> None:
 
 
 def test_experiments_reach_the_card_of_the_run_whose_bytes_they_name(tmp_path: Path) -> None:
-    root, site = results(tmp_path, "acme/a", "acme/b"), tmp_path / "site"
+    root, site = tmp_path / "results", tmp_path / "site"
+    base, chat, stranger = make_relatives(root / "runs", n_samples=10)
     build_site(root, site)
-    first = sources(root)[0].folder
-    named = {"slug": "acme__a", "run_id": first.name, "run_sha256": sha256_file(first / "run.json")}
-    for number, runs in enumerate(([named], [named | {"run_sha256": "0" * 64}])):
-        folder = root / "experiments" / "acme__a" / f"dynamic-{number}"
-        folder.mkdir(parents=True)
-        document = {"schema": "rh_bench/experiment", "kind": "dynamic", "runs": runs, "number": number}
-        (folder / "experiment.json").write_bytes(dump_json(document))
-    (root / "experiments" / "acme__a" / "broken").mkdir()
-    (root / "experiments" / "acme__a" / "broken" / "experiment.json").write_text("{")
+    make_dynamic(root / "experiments", base, permutations=20)
+    make_intrinsic(root / "experiments", chat, base, permutations=20)
+    damaged = make_dynamic(root / "experiments", stranger, permutations=20)
+    (damaged / "note.txt").write_text("x")
     report = build_site(root, site)
-    assert report.kept == 1
-    assert [[one["number"] for one in card.experiments] for card in report.cards] == [[0], []]
-    entry = read_source(sources(root / "runs", root / "experiments")[0])
-    assert report.cards[0] == replace(make_card(entry), experiments=report.cards[0].experiments)  # type: ignore[arg-type]
+    assert report.kept == 0
+    found = {card.slug: [one["kind"] for one in card.experiments] for card in report.cards}
+    assert found == {"acme__base": ["dynamic", "intrinsic"], "acme__chat": ["intrinsic"], "other__stranger": []}
+    assert [card.doubtful for card in report.cards][:2] == [(), ()]
+    ((name, why),) = report.cards[2].doubtful
+    assert name.startswith("other__stranger/dynamic-") and "does not belong" in why
+    entry = read_source(sources(root)[0])
+    assert report.cards[0] == make_card(entry)  # type: ignore[arg-type]
+    assert Card.from_json(json.loads(json.dumps(report.cards[2].to_json()))) == report.cards[2]
+    (damaged / "note.txt").unlink()
+    again = build_site(root, site)
+    assert again.kept == 2 and [one["kind"] for one in again.cards[2].experiments] == ["dynamic"]
+    run = load_json(base / "run.json")
+    (base / "run.json").write_bytes(dump_json(run | {"timings": {**run["timings"], "seconds": 2.0}}))
+    first = build_site(root, site).cards[0]
+    assert first.experiments == ()
+    assert {why for _, why in first.doubtful} == {"was made from this run before its bytes changed"}

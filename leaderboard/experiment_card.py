@@ -1,0 +1,111 @@
+"""What the pages across runs need of the experiments on one run: verdicts, and the numbers of one chart each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from rh_bench.records import Json
+from rh_bench.scorecard import Row, scorecard
+
+from .collect import Entry
+
+MOST_STRIP = 24
+"""Heads in the strip of a run."""
+
+
+class Thin(Protocol):
+    """From a whole experiment.json to the few numbers that a chart needs."""
+
+    def __call__(self, document: Json) -> Json: ...
+
+
+def scorecard_rows(entry: Entry) -> tuple[Json, ...]:
+    """The scorecard of a run, a few words a row."""
+    return tuple(_thin_row(row) for row in scorecard(entry.run, entry.summary, entry.experiments))
+
+
+def _thin_row(row: Row) -> Json:
+    main = row.main
+    return {
+        "claim": row.claim,
+        "statement": row.statement,
+        "verdict": row.verdict,
+        "reason": row.reason,
+        "tests": len(row.evidence),
+        "effect": None if main is None else main.effect,
+        "p_value": None if main is None else main.p_value,
+        "n": None if main is None else main.n,
+        "source": None if main is None else main.source,
+    }
+
+
+def thin_experiments(entry: Entry) -> tuple[Json, ...]:
+    """Each experiment on a run, thinned for a chart of its kind; a kind without a chart has its name and id alone."""
+    return tuple(
+        {
+            "kind": document["kind"],
+            "experiment_id": document["experiment_id"],
+            "slug": document["model"]["slug"],
+            "chart": THIN[document["kind"]](document) if document["kind"] in THIN else {},
+        }
+        for document in entry.experiments
+    )
+
+
+def _dynamic(document: Json) -> Json:
+    """How often the strongest heads are active, over all contexts and at each depth."""
+    results = document["results"]
+    depths = next(row for row in results["factors"] if row["factor"] == "depth")
+    return {
+        "contexts": results["contexts"],
+        "retrieval_heads": results["retrieval_heads"],
+        "active_heads": results["active_heads"],
+        "always_on": None if results["always_on"]["heads"] is None else len(results["always_on"]["heads"]),
+        "factors": [
+            {name: row[name] for name in ("factor", "tested", "dependent", "reason", "confounded")}
+            for row in results["factors"]
+        ],
+        "strengths": results["strengths"],
+        "depths": depths["levels"],
+        "heads": [
+            {
+                "head": row["head"],
+                "score": row["score"],
+                "frequency": row["frequency"]["value"],
+                "by_depth": [
+                    rate["value"]
+                    for condition in row["conditions"]
+                    if condition["factor"] == "depth"
+                    for rate in condition["rates"]
+                ],
+            }
+            for row in results["described"][:MOST_STRIP]
+        ],
+    }
+
+
+def _intrinsic(document: Json) -> Json:
+    """Two models and how similar they are."""
+    settings, results = document["settings"], document["results"]
+    return {
+        "models": [{"id": model["id"], "slug": model["slug"]} for model in settings["models"]],
+        "runs": [{name: run[name] for name in ("slug", "run_id")} for run in document["runs"]],
+        "relation": settings["relation"],
+        "samples": results["samples"],
+        "retrieval_heads": results["retrieval_heads"],
+        "shared": results["shared_retrieval_heads"],
+        "measures": [
+            {
+                "measure": row["measure"],
+                "similarity": row["similarity"],
+                "at_random": row["at_random"]["mean"],
+                "p_value": row["at_random_within_layers"]["p_value"],
+            }
+            for row in results["measures"]
+        ],
+    }
+
+
+THIN: Mapping[str, Thin] = {"dynamic": _dynamic, "intrinsic": _intrinsic}
+"""By kind of experiment."""
