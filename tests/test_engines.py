@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import ARCHITECTURES, random_ids, tiny_model
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -117,6 +117,34 @@ def test_memory_too_small_for_any_piece_is_one_line(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(model, "forward", forward)
     with pytest.raises(InputError, match="too little memory"):
         list(engine.decode(make_prompts(seed=9)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU, whose memory runs out for real")
+def test_a_gpu_that_runs_out_of_memory_goes_on_in_smaller_pieces() -> None:
+    with torch.device("cuda"):
+        model = AutoModelForCausalLM.from_config(_wide(), dtype=torch.float32).eval()
+    layers, prompts = find_layers(model), make_prompts(seed=5, haystack_length=16_000)[-1:]
+    torch.cuda.reset_peak_memory_stats()
+    expected = decode_all(FastEngine(model, layers, NEVER, 4, chunk=8192), prompts)
+    peak, held = torch.cuda.max_memory_allocated(), torch.cuda.memory_allocated()
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(
+        (held + 0.6 * (peak - held)) / torch.cuda.get_device_properties(0).total_memory
+    )
+    try:
+        engine = FastEngine(model, layers, NEVER, 4, chunk=8192)
+        got = decode_all(engine, prompts)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert engine.chunk < 8192
+    for sample_id, one in expected.items():
+        assert got[sample_id].generated.tolist() == one.generated.tolist()
+
+
+def _wide() -> AutoConfig:
+    """Little to compute, and much memory for each token of a piece."""
+    options = {**ARCHITECTURES["llama"][1], "hidden_size": 512, "intermediate_size": 16_384, "num_hidden_layers": 2}
+    return AutoConfig.for_model("llama", **{**options, "max_position_embeddings": 32_768})
 
 
 @pytest.mark.parametrize("engine", ["fast", "reference"])

@@ -75,6 +75,11 @@ class FastEngine:
         self._logits_argument = logits_argument(model)
 
     @property
+    def chunk(self) -> int:
+        """Prompt tokens in one forward pass: what was given, halved each time the device ran out of memory."""
+        return self._chunk
+
+    @property
     def notes(self) -> tuple[str, ...]:
         if self._shares:
             return ()
