@@ -14,7 +14,18 @@ from rh_bench.records import Json
 DEFAULT_CONFIG = "samples"
 SPLIT = "test"
 
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+_SIZES = (
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"),
+    (10**9, "100M<n<1B"),
+    (10**10, "1B<n<10B"),
+    (10**11, "10B<n<100B"),
+    (10**12, "100B<n<1T"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +93,7 @@ def dataset_info(config: str, schema: pa.Schema, split: str, *, rows: int, memor
 
 def size_category(rows: int) -> str:
     """The Hub's word for a number of rows."""
-    return next((label for limit, label in _SIZES if rows < limit), "1M<n<10M" if rows < 10_000_000 else "n>10M")
+    return next((label for limit, label in _SIZES if rows < limit), "n>1T")
 
 
 def _page(manifest: Json, configs: Mapping[str, ConfigFile]) -> str:

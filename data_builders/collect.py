@@ -24,7 +24,7 @@ from rh_bench.records import Json
 from rh_bench.results import DATA, RUNS, VERIFICATION, Layout, find_layout, read_verification, run_folders
 from rh_bench.runs import RUN_FILES
 from rh_bench.schema import dump_json, load_json
-from rh_bench.tables import EVENTS, HEADS, SAMPLES, read_table
+from rh_bench.tables import EVENTS, GROUP_BYTES, HEADS, SAMPLES, read_table
 from rh_bench.validate import validate_path
 
 _IDENTITY = [pa.field("model_id", pa.string()), pa.field("run_id", pa.string())]
@@ -227,7 +227,7 @@ class _Writer:
 
     def write(self, table: pa.Table) -> None:
         self._waiting.append(table)
-        if sum(map(len, self._waiting)) >= _ROW_GROUP:
+        if sum(map(len, self._waiting)) >= _ROW_GROUP or sum(part.nbytes for part in self._waiting) >= GROUP_BYTES:
             self._flush()
 
     def _flush(self) -> None:

@@ -224,4 +224,4 @@ def write_errors(ref: RepoRef) -> Iterator[None]:
             ) from cause
         raise
     except ValueError as error:
-        raise InputError(str(error).splitlines()[0][:200], where=f"dataset {ref}") from error
+        raise InputError(str(error)[:300], where=f"dataset {ref}") from error

@@ -7,16 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import yaml
 
 from rh_bench.errors import InputError
-from rh_bench.files import regular_file
+from rh_bench.files import regular_file, shown
 from rh_bench.hub import dataset_commit, parse_repo
 from rh_bench.hub_write import Access, Changes, find_changes, name_commit, push
 from rh_bench.records import Json
 from rh_bench.results import DATA, RUNS, VERIFICATION
 from rh_bench.sets import MANIFEST, read_set
 
+LARGEST_GROUP = 300_000_000
+"""Uncompressed bytes of a row group that the Hub's viewer still reads."""
 NIAH_TASK = "niah"
 """Name of the one task of a set, to which `.eval_results` refer."""
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
@@ -77,6 +80,9 @@ def publish_folder(
     if tag is not None and not _TAG.fullmatch(tag):
         raise InputError("is no name for a tag", where=repr(tag), mend="use letters, digits, '.', '_' and '-'")
     what = _results(folder) if (folder / RUNS).is_dir() else _set(folder)
+    for path, content in what.files.items():
+        if isinstance(content, Path) and path.endswith(".parquet"):
+            _check_groups(content)
     if dry_run:
         changes = find_changes(ref, what.files, access)
         what.check(changes)
@@ -86,6 +92,18 @@ def publish_folder(
     if tag is not None:
         name_commit(ref, tag, commit, access)
     return Published(ref.repo_id, changes.sent, changes.removed, commit, tag, what.manifest_sha256)
+
+
+def _check_groups(path: Path) -> None:
+    """The Hub's viewer shows nothing of a file with a row group that is too large for it."""
+    footer = pq.read_metadata(path)
+    largest = max((footer.row_group(place).total_byte_size for place in range(footer.num_row_groups)), default=0)
+    if largest > LARGEST_GROUP:
+        raise InputError(
+            f"has a row group of {largest} bytes, and the Hub's viewer reads none above {LARGEST_GROUP}",
+            where=shown(path),
+            mend="build or collect it again with this version",
+        )
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ from rh_bench.records import EVENT_FIELDS, Sample, SampleResult
 MAX_ROWS = 50_000_000
 MAX_BYTES = 2 << 30
 """Uncompressed bytes that a table may claim in its footer."""
+GROUP_BYTES = 64 << 20
+"""Of a row group in memory, about. The Hub's viewer reads none above 300,000,000, and whoever streams a table reads a
+group at a time."""
+_GROUP_ROWS = 1 << 20
 
 
 def _column(name: str, kind: pa.DataType, nullable: bool = False) -> pa.Field:
@@ -74,7 +78,7 @@ def table_bytes(table: pa.Table) -> bytes:
         buffer,
         compression="zstd",
         compression_level=9,
-        row_group_size=1 << 20,
+        row_group_size=max(1, min(_GROUP_ROWS, GROUP_BYTES * len(table) // max(table.nbytes, 1))),
         store_schema=False,
     )
     return buffer.getvalue()

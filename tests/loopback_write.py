@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import yaml
 from loopback_hub import LFS_SUFFIXES, Blob, HubError, Kind, LoopbackHub, Pull, Repo, Tree
 from loopback_pulls import PULLS, open_pull
 
@@ -102,8 +103,31 @@ def _create(handler: Any) -> None:
     handler.send_json({"url": f"{handler.hub.url}/{kind}/{repo_id}", "name": repo_id})
 
 
+SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "1B<n<10B")
+
+
 def _validate_yaml(handler: Any) -> None:
-    handler.send_json({"errors": [], "warnings": []})
+    asked = json.loads(handler.body)
+    errors = [{"message": message} for message in card_errors(asked["content"])]
+    status = HTTPStatus.BAD_REQUEST if errors else HTTPStatus.OK
+    handler.send_json({"errors": errors, "warnings": []}, status=status)
+
+
+def card_errors(text: str) -> list[str]:
+    """What the Hub would have against a card's metadata, as far as it is documented."""
+    parts = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    if parts is None:
+        return []  # a card without metadata is taken
+    front = yaml.safe_load(parts[1])
+    if not isinstance(front, dict):
+        return ["metadata must be a mapping"]
+    errors = [f'"size_categories" has {size}' for size in front.get("size_categories", ()) if size not in SIZES]
+    names = [config.get("config_name") for config in front.get("configs", ())]
+    if len(set(names)) != len(names) or None in names:
+        errors.append('"configs" must have names, each once')
+    infos = front.get("dataset_info", [])
+    unknown = [info["config_name"] for info in infos if info.get("config_name") not in names]
+    return errors + [f'"dataset_info" has {name}, which is no config' for name in unknown]
 
 
 def _asks_for_pull(handler: Any) -> bool:

@@ -13,8 +13,9 @@ import yaml
 from fake_runs import make_run
 from hub_fixtures import RESULTS, hub, owner
 from loopback_hub import Blob
-from loopback_write import WritableHub
+from loopback_write import WritableHub, card_errors
 
+from data_builders.card import size_category
 from data_builders.collect import CONFIGS, collect_results
 from rh_bench.errors import InputError
 from rh_bench.hub import RepoRef, fetch_results
@@ -102,6 +103,44 @@ def test_the_card(runs: Path, tmp_path: Path) -> None:
     assert [info["config_name"] for info in front["dataset_info"]] == list(CONFIGS)
 
 
+@pytest.mark.parametrize(
+    ("rows", "size"),
+    [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (150_000_000, "100M<n<1B"), (10**12, "n>1T")],
+)
+def test_sizes_in_the_hubs_words(rows: int, size: str) -> None:
+    assert size_category(rows) == size
+
+
+def test_a_card_that_the_hub_refuses_is_one_line(hub: WritableHub, runs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "results"
+    collect_results(runs, out)
+    assert card_errors((out / "README.md").read_text()) == []
+    card = (out / "README.md").read_text().replace("- n<1K", "- n>10M")
+    assert "n>10M" in card
+    (out / "README.md").write_text(card)
+    with pytest.raises(InputError, match=r"Invalid metadata in README\.md\. - \"size_categories\" has n>10M"):
+        publish_folder(out, RESULTS, access=owner(hub))
+
+
+def test_row_groups_stay_below_what_the_viewer_reads(
+    hub: WritableHub, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_builders.collect.GROUP_BYTES", 4 << 10)
+    out = tmp_path / "results"
+    collect_results(runs, out)
+    sizes = [
+        footer.row_group(place).total_byte_size
+        for path in (out / "data").rglob("*.parquet")
+        for footer in [pq.read_metadata(path)]
+        for place in range(footer.num_row_groups)
+    ]
+    assert max(sizes) < 16 << 10 < sum(sizes), "a run at a time, whatever its size"
+    monkeypatch.setattr("rh_bench.publish.LARGEST_GROUP", max(sizes) - 1)
+    with pytest.raises(InputError, match="has a row group of"):
+        publish_folder(out, RESULTS, access=owner(hub))
+    assert hub.repos == {}
+
+
 def test_publishing_is_idempotent_and_loses_nothing(hub: WritableHub, runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
     collect_results(runs, out)
@@ -140,6 +179,15 @@ for config in ("heads", "models", "samples", "events"):
 import pandas as pd
 table = pd.read_parquet(f"hf://datasets/{repo}/data/models/models.parquet")
 print("pandas", len(table))
+import polars as pl
+import pyarrow.dataset
+from huggingface_hub import HfFileSystem
+models = f"hf://datasets/{repo}/data/models/models.parquet"
+assert pl.read_parquet(models, use_pyarrow=True).equals(pl.from_pandas(table))
+files = pyarrow.dataset.dataset(f"datasets/{repo}/data/heads", filesystem=HfFileSystem(), format="parquet")
+strong = pl.scan_pyarrow_dataset(files).filter(pl.col("score") > 0.1).select("model_id", "layer", "head").collect()
+assert 0 < len(strong) < files.count_rows()
+print("polars", files.count_rows())
 """
 
 
@@ -156,4 +204,8 @@ def test_load_dataset_plain_and_streaming(hub: WritableHub, runs: Path, tmp_path
     )
     assert done.returncode == 0, done.stderr
     lines = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
-    assert {name: int(count) for name, count in lines.items()} == {**report.rows, "pandas": 5}
+    assert {name: int(count) for name, count in lines.items()} == {
+        **report.rows,
+        "pandas": 5,
+        "polars": report.rows["heads"],
+    }

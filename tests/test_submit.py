@@ -104,6 +104,37 @@ def test_a_cut_upload_goes_on(results: WritableHub, run: Path) -> None:
     assert len(results.uploads) == len(set(results.uploads)) == 3, "no table is sent twice"
 
 
+@pytest.mark.parametrize("status", [503, 0])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "GET /api/whoami",
+        "GET .*/discussions",
+        "GET .*/commits/main",
+        "GET .*/tree/",
+        "POST .*/preupload/",
+        "POST .*/lfs/objects/batch",
+        "PUT /upload/",
+        "POST /verify/",
+    ],
+)
+def test_it_goes_on_wherever_it_was_cut(results: WritableHub, run: Path, where: str, status: int) -> None:
+    results.failures = [(where, status)]
+    assert submit_run(run, RESULTS, access=stranger(results)).pull_request == 1
+    assert results.failures == []
+    assert len(results.uploads) == len(set(results.uploads)) == 3, "no table is sent twice"
+    place = f"runs/{run.parent.name}/{run.name}"
+    assert pull_tree(results) == {"README.md", *(f"{place}/{name}" for name in SUBMITTED)}
+
+
+@pytest.mark.parametrize(("asked", "waited"), [(None, 1.0), (7, 7.0), (100_000, 300.0)])
+def test_the_hub_says_how_long_to_wait(results: WritableHub, run: Path, asked: int | None, waited: float) -> None:
+    waits: list[float] = []
+    results.failures, results.retry_after = [(r"POST .*/commit/", 429)], asked
+    submit_run(run, RESULTS, access=stranger(results, waits))
+    assert waits == [waited]
+
+
 def test_what_cannot_be_helped_is_said_at_once(results: WritableHub, run: Path) -> None:
     for token, words in (("hf_wrong", "does not know who you are"), (STRANGER, "does not let you")):
         waits: list[float] = []
