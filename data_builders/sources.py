@@ -160,10 +160,10 @@ def _clean(text: str, where: object) -> str:
 
 def _hub_texts(source: Source) -> tuple[Iterator[str], str]:
     """The text column, streamed, and the full commit that the revision names."""
-    from rh_bench.hub import dataset_commit, parse_repo
+    from rh_bench.hub import parse_repo, repo_commit
 
     ref = parse_repo(f"{source.repo}@{source.revision}")
-    commit = dataset_commit(ref)
+    commit = repo_commit(ref, "dataset")
     return _stream(source, commit), commit
 
 

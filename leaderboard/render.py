@@ -16,6 +16,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rh_bench.errors import InputError
+from rh_bench.results import SITE_MARK
 
 from .cards import Card
 from .charts import WHISKER_WIDTH
@@ -26,7 +27,7 @@ from .words import visible
 Document = tuple[str, str | bytes]
 """A file of the site: its path below the root with forward slashes, and what is in it."""
 
-GENERATOR = '<meta name="generator" content="rh_bench leaderboard">'
+GENERATOR = SITE_MARK
 """In the head of every page; the mark by which a later build knows that it may replace a folder."""
 
 NAV = (("Models", "index.html"), ("Universality", "universality.html"))

@@ -25,6 +25,7 @@ TYPES: Mapping[str, str] = {
     ".csv": "text/csv; charset=utf-8",
     ".txt": "text/plain; charset=utf-8",
     ".md": "text/markdown; charset=utf-8",
+    ".yaml": "application/yaml",
     "": "application/octet-stream",
 }
 """What each kind of file is called, whatever this machine's own tables say."""

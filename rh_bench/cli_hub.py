@@ -79,19 +79,21 @@ def _print_levels(verification: Any, indent: str = "") -> None:
     cls=Verb,
     examples="""rh-bench publish sets/quick --repo org/niah-quick --dry-run
                 rh-bench publish sets/quick --repo org/niah-quick --tag v1
-                rh-bench publish results --repo org/results""",
+                rh-bench publish results --repo org/results
+                rh-bench publish site --repo org/heads""",
 )
 @click.argument("folder", type=FOLDER)
-@click.option("--repo", required=True, help="The dataset repository, org/name; made if it is not there.")
+@click.option("--repo", required=True, help="The dataset (or, for a site, Space), org/name; made if it is not there.")
 @click.option("--tag", help="Name the published commit, as in v1. A tag is never moved.")
 @click.option("--private", is_flag=True, help="Make the repository private, if it is made.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 @json_option
 def publish(folder: Path, repo: str, tag: str | None, private: bool, dry_run: bool, as_json: bool) -> None:
-    """Publish a haystack set, or results that `rh-bench collect` gathered, as a dataset of the Hub.
+    """Publish a haystack set, or results that `rh-bench collect` gathered, as a dataset of the Hub; or a site that
+    `rh-bench leaderboard` made, as a static Space.
 
-    `load_dataset` reads both without rh_bench. The folder is checked first. Publishing again what is there already
-    changes nothing. Needs a token that may write: `hf auth login`, or HF_TOKEN.
+    `load_dataset` reads sets and results without rh_bench. The folder is checked first. Publishing again what is there
+    already changes nothing. Needs a token that may write: `hf auth login`, or HF_TOKEN.
     """
     from rh_bench.publish import publish_folder
 

@@ -20,7 +20,7 @@ from typing import Literal
 
 from rh_bench.errors import InputError
 
-Kind = Literal["model", "dataset"]
+Kind = Literal["model", "dataset", "space"]
 
 SET_FILES = ("manifest.json", "README.md", "*.parquet")
 
@@ -179,18 +179,19 @@ def _without_links(snapshot: Path, folder: Path) -> Path:
     return folder
 
 
-def dataset_commit(ref: RepoRef, *, endpoint: str | None = None, token: str | None = None) -> str:
-    """The 40-digit commit that a dataset's revision names now.
+def repo_commit(ref: RepoRef, kind: Kind, *, endpoint: str | None = None, token: str | None = None) -> str:
+    """The 40-digit commit that a repository's revision names now.
 
     Raises:
         InputError: the repository cannot be had.
     """
     from huggingface_hub import HfApi
 
-    with plain_errors(ref, "dataset"):
-        commit = HfApi(endpoint=endpoint, token=token).dataset_info(ref.repo_id, revision=ref.revision).sha
+    with plain_errors(ref, kind):
+        api = HfApi(endpoint=endpoint, token=token)
+        commit = api.repo_info(ref.repo_id, repo_type=kind, revision=ref.revision).sha
     if commit is None or not _COMMIT.fullmatch(commit):
-        raise InputError(f"the Hub named {commit!r} where a commit was expected", where=f"dataset {ref}")
+        raise InputError(f"the Hub named {commit!r} where a commit was expected", where=f"{kind} {ref}")
     return commit
 
 

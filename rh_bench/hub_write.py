@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from rh_bench.errors import InputError
-from rh_bench.hub import RepoRef, plain_errors
+from rh_bench.hub import Kind, RepoRef, plain_errors
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -50,8 +50,8 @@ class Access:
     sleep: Callable[[float], None] = time.sleep
 
 
-def find_changes(ref: RepoRef, files: Mapping[str, Path | bytes], access: Access) -> Changes:
-    """Which of `files`, by path, a dataset repository lacks or has otherwise, and what it has besides.
+def find_changes(ref: RepoRef, files: Mapping[str, Path | bytes], access: Access, kind: Kind = "dataset") -> Changes:
+    """Which of `files`, by path, a repository lacks or has otherwise, and what it has besides.
 
     Raises:
         InputError: the repository cannot be read.
@@ -59,12 +59,14 @@ def find_changes(ref: RepoRef, files: Mapping[str, Path | bytes], access: Access
     from huggingface_hub.errors import RepositoryNotFoundError
 
     api = api_of(access)
-    with plain_errors(ref, "dataset"):
+    with plain_errors(ref, kind):
         try:
-            parent = again(lambda: api.dataset_info(ref.repo_id).sha, access)
+            parent = again(lambda: api.repo_info(ref.repo_id, repo_type=kind).sha, access)
         except RepositoryNotFoundError:
             return Changes(None, tuple(files), ())
-    there = {path: file.hash for path, file in list_files(ref, parent or "main", access).items() if path not in KEPT}
+    there = {
+        path: file.hash for path, file in list_files(ref, parent or "main", access, kind).items() if path not in KEPT
+    }
     differing = tuple(name for name, content in files.items() if there.get(name) not in file_hashes(content))
     return Changes(parent, differing, tuple(sorted(set(there) - set(files))))
 
@@ -78,8 +80,8 @@ class RemoteFile:
     bytes: int
 
 
-def list_files(ref: RepoRef, revision: str, access: Access) -> dict[str, RemoteFile]:
-    """Every file of a dataset's commit, by path.
+def list_files(ref: RepoRef, revision: str, access: Access, kind: Kind = "dataset") -> dict[str, RemoteFile]:
+    """Every file of a repository's commit, by path.
 
     Raises:
         InputError: it cannot be read.
@@ -87,9 +89,9 @@ def list_files(ref: RepoRef, revision: str, access: Access) -> dict[str, RemoteF
     from huggingface_hub.hf_api import RepoFile
 
     api = api_of(access)
-    with plain_errors(ref, "dataset"):
+    with plain_errors(ref, kind):
         listed = again(
-            lambda: list(api.list_repo_tree(ref.repo_id, repo_type="dataset", recursive=True, revision=revision)),
+            lambda: list(api.list_repo_tree(ref.repo_id, repo_type=kind, recursive=True, revision=revision)),
             access,
         )
     return {
@@ -106,14 +108,16 @@ def push(
     *,
     private: bool,
     access: Access,
+    kind: Kind = "dataset",
     check: Callable[[Changes], None] = lambda changes: None,
 ) -> Changes:
-    """Make a dataset repository hold `files`, by path, and no others, in one commit. Idempotent.
+    """Make a repository hold `files`, by path, and no others, in one commit. Idempotent.
 
     If somebody commits in between, what is to change is looked up anew. Large files that were sent before a connection
     broke are not sent again.
 
     Args:
+        kind: "dataset", or "space" for a static one; made if it is not there.
         check: is shown what would change before anything is sent, and raises if it must not.
 
     Raises:
@@ -122,11 +126,14 @@ def push(
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 
     api = api_of(access)
-    with write_errors(ref), plain_errors(ref, "dataset"):
-        again(lambda: api.create_repo(ref.repo_id, repo_type="dataset", private=private, exist_ok=True), access)
+    sdk = "static" if kind == "space" else None
+    with write_errors(ref, kind), plain_errors(ref, kind):
+        again(
+            lambda: api.create_repo(ref.repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk), access
+        )
 
         def commit() -> Changes:
-            changes = find_changes(ref, files, access)
+            changes = find_changes(ref, files, access, kind)
             check(changes)
             if not changes.nothing:
                 operations: list[CommitOperationAdd | CommitOperationDelete | CommitOperationCopy] = [
@@ -137,7 +144,7 @@ def push(
                     ref.repo_id,
                     operations,
                     commit_message=message,
-                    repo_type="dataset",
+                    repo_type=kind,
                     parent_commit=changes.parent,
                 )
             return changes
@@ -149,23 +156,23 @@ def _sent(content: Path | bytes) -> str | bytes:
     return content if isinstance(content, bytes) else str(content)
 
 
-def name_commit(ref: RepoRef, tag: str, commit: str, access: Access) -> None:
-    """Give a commit of a dataset a tag, which is never moved.
+def name_commit(ref: RepoRef, tag: str, commit: str, access: Access, kind: Kind = "dataset") -> None:
+    """Give a commit of a repository a tag, which is never moved.
 
     Raises:
         InputError: the tag names another commit.
     """
     api = api_of(access)
-    with write_errors(ref), plain_errors(ref, "dataset"):
-        refs = again(lambda: api.list_repo_refs(ref.repo_id, repo_type="dataset"), access)
+    with write_errors(ref, kind), plain_errors(ref, kind):
+        refs = again(lambda: api.list_repo_refs(ref.repo_id, repo_type=kind), access)
         named = {one.name: one.target_commit for one in refs.tags}
         if tag in named:
             if named[tag] != commit:
                 raise InputError(
-                    f"the tag {tag!r} names {named[tag]} already", where=f"dataset {ref}", mend="choose another --tag"
+                    f"the tag {tag!r} names {named[tag]} already", where=f"{kind} {ref}", mend="choose another --tag"
                 )
             return
-        again(lambda: api.create_tag(ref.repo_id, tag=tag, revision=commit, repo_type="dataset"), access)
+        again(lambda: api.create_tag(ref.repo_id, tag=tag, revision=commit, repo_type=kind), access)
 
 
 def api_of(access: Access) -> HfApi:
@@ -208,7 +215,7 @@ def _asked_wait(headers: Mapping[str, str]) -> float:
 
 
 @contextmanager
-def write_errors(ref: RepoRef) -> Iterator[None]:
+def write_errors(ref: RepoRef, kind: Kind = "dataset") -> Iterator[None]:
     """What refusals mean to somebody who writes."""
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -219,9 +226,9 @@ def write_errors(ref: RepoRef) -> Iterator[None]:
         if isinstance(cause, HfHubHTTPError) and cause.response.status_code in (401, 403):
             raise InputError(
                 "the Hub does not let you write here",
-                where=f"dataset {ref}",
+                where=f"{kind} {ref}",
                 mend="log in with `hf auth login`, with a token that may write to it",
             ) from cause
         raise
     except ValueError as error:
-        raise InputError(str(error)[:300], where=f"dataset {ref}") from error
+        raise InputError(str(error)[:300], where=f"{kind} {ref}") from error

@@ -1,4 +1,5 @@
-"""Publishing a haystack set or results: checked, then made a dataset of the Hub, whole or not at all."""
+"""Publishing a haystack set, results or a site: checked, then made a dataset or a static Space of the Hub, whole or not
+at all."""
 
 from __future__ import annotations
 
@@ -12,16 +13,18 @@ import yaml
 
 from rh_bench.errors import InputError
 from rh_bench.files import regular_file, shown
-from rh_bench.hub import dataset_commit, parse_repo
+from rh_bench.hub import Kind, parse_repo, repo_commit
 from rh_bench.hub_write import Access, Changes, find_changes, name_commit, push
 from rh_bench.records import Json
-from rh_bench.results import DATA, RUNS, VERIFICATION
+from rh_bench.results import DATA, RUNS, SITE_MARK, VERIFICATION
 from rh_bench.sets import MANIFEST, read_set
 
 LARGEST_GROUP = 300_000_000
 """Uncompressed bytes of a row group that the Hub's viewer still reads."""
 NIAH_TASK = "niah"
 """Name of the one task of a set, to which `.eval_results` refer."""
+SITE_TYPES = (".css", ".csv", ".html", ".js", ".json", ".md", ".png", ".svg", ".tsv", ".txt", ".xml", ".yaml")
+"""Ends of the names of all files that a site is made of."""
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 
 
@@ -36,14 +39,16 @@ class Published:
     tag: str | None
     manifest_sha256: str | None
     """Of a set."""
+    kind: Kind = "dataset"
 
     @property
     def address(self) -> str:
-        return f"https://huggingface.co/datasets/{self.repo}"
+        return f"https://huggingface.co/{self.kind}s/{self.repo}"
 
     def to_json(self) -> Json:
         return {
             "repo": self.repo,
+            "kind": self.kind,
             "sent": list(self.sent),
             "removed": list(self.removed),
             "commit": self.commit,
@@ -61,17 +66,17 @@ def publish_folder(
     dry_run: bool = False,
     access: Access | None = None,
 ) -> Published:
-    """Publish a haystack set, or results that `rh-bench collect` gathered, whichever `folder` is.
+    """Publish a haystack set, results that `rh-bench collect` gathered, or a site, whichever `folder` is.
 
     Doing it again changes nothing.
 
     Args:
-        repo: the dataset repository, made if it is not there.
+        repo: the dataset repository, or the Space for a site; made if it is not there.
         tag: a name for the commit.
         dry_run: find out what would change, and change nothing.
 
     Raises:
-        InputError: the folder is neither, the repository cannot be written or holds runs that the folder lacks, or the
+        InputError: the folder is none of them, the repository cannot be written or holds what must not be lost, or the
             tag is taken.
     """
     access, ref = access or Access(), parse_repo(repo)
@@ -79,19 +84,19 @@ def publish_folder(
         raise InputError("is published on the main branch", where=repo, mend="leave out @" + ref.revision)
     if tag is not None and not _TAG.fullmatch(tag):
         raise InputError("is no name for a tag", where=repr(tag), mend="use letters, digits, '.', '_' and '-'")
-    what = _results(folder) if (folder / RUNS).is_dir() else _set(folder)
+    what = _content(folder)
     for path, content in what.files.items():
         if isinstance(content, Path) and path.endswith(".parquet"):
             _check_groups(content)
     if dry_run:
-        changes = find_changes(ref, what.files, access)
+        changes = find_changes(ref, what.files, access, what.kind)
         what.check(changes)
-        return Published(ref.repo_id, changes.sent, changes.removed, None, None, what.manifest_sha256)
-    changes = push(ref, what.files, what.message, private=private, access=access, check=what.check)
-    commit = dataset_commit(ref, endpoint=access.endpoint, token=access.token)
+        return Published(ref.repo_id, changes.sent, changes.removed, None, None, what.manifest_sha256, what.kind)
+    changes = push(ref, what.files, what.message, private=private, access=access, kind=what.kind, check=what.check)
+    commit = repo_commit(ref, what.kind, endpoint=access.endpoint, token=access.token)
     if tag is not None:
-        name_commit(ref, tag, commit, access)
-    return Published(ref.repo_id, changes.sent, changes.removed, commit, tag, what.manifest_sha256)
+        name_commit(ref, tag, commit, access, what.kind)
+    return Published(ref.repo_id, changes.sent, changes.removed, commit, tag, what.manifest_sha256, what.kind)
 
 
 def _check_groups(path: Path) -> None:
@@ -114,6 +119,13 @@ class _Content:
     message: str
     manifest_sha256: str | None
     check: Callable[[Changes], None]
+    kind: Kind = "dataset"
+
+
+def _content(folder: Path) -> _Content:
+    if (folder / RUNS).is_dir():
+        return _results(folder)
+    return _site(folder) if (folder / "index.html").is_file() else _set(folder)
 
 
 def _set(folder: Path) -> _Content:
@@ -156,4 +168,45 @@ def _keeps_runs(changes: Changes) -> None:
         raise InputError(
             f"the repository holds {lost[0]}, which is not here",
             mend="bring the folder up to date first: rh-bench collect REPO --out FOLDER",
+        )
+
+
+def _site(folder: Path) -> _Content:
+    """Every file of a site but those with a leading dot, and the card that makes a repository a static Space."""
+    paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file() or path.is_symlink())
+    names = [path.as_posix() for path in paths if not any(part.startswith(".") for part in path.parts)]
+    files: dict[str, Path | bytes] = {name: regular_file(folder, name) for name in names if name != "README.md"}
+    strange = next((name for name in names if not name.endswith(SITE_TYPES)), None)
+    if strange is not None or SITE_MARK not in (folder / "index.html").read_text(encoding="utf-8", errors="replace"):
+        what = f"holds {strange}, which is no part of a site" if strange else "holds a page that rh-bench did not make"
+        raise InputError(what, where=folder, mend="give what was --out of rh-bench leaderboard")
+    files["README.md"] = _space_card()
+    return _Content(files, f"Site of {len(names)} files", None, _keeps_programs, "space")
+
+
+def _space_card() -> bytes:
+    """By its head the Hub serves the files as they are."""
+    head = {
+        "title": "Retrieval heads",
+        "emoji": "🔎",
+        "colorFrom": "blue",
+        "colorTo": "green",
+        "sdk": "static",
+        "app_file": "index.html",
+        "pinned": False,
+        "short_description": "Which attention heads copy from far back",
+    }
+    text = yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=1000)
+    return (
+        f"---\n{text}---\n\nMade by `rh-bench leaderboard` and `rh-bench publish`; changed by nothing else.\n".encode()
+    )
+
+
+def _keeps_programs(changes: Changes) -> None:
+    """A Space that runs somebody's program is not replaced by a site."""
+    lost = [path for path in changes.removed if not path.endswith(SITE_TYPES)]
+    if lost:
+        raise InputError(
+            f"the Space holds {lost[0]}, which is no part of a site",
+            mend="name a new Space, or remove that file from it",
         )

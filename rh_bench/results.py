@@ -25,6 +25,8 @@ from rh_bench.schema import load_json, validate_document
 from rh_bench.verify import Verification
 
 RUNS, VERIFICATION, DATA = "runs", "verification", "data"
+SITE_MARK = '<meta name="generator" content="rh_bench leaderboard">'
+"""In the head of every page that is rendered from results: by it a folder is known as such a site."""
 _LONGEST_REASON = 2000
 
 

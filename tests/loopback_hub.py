@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
-Kind = Literal["models", "datasets"]
+Kind = Literal["models", "datasets", "spaces"]
 
 LFS_SUFFIXES = (".parquet", ".safetensors", ".bin", ".gguf")
 NO_PROXY = "127.0.0.1,localhost"
@@ -389,7 +389,7 @@ def _send_content(handler: _Handler, content: bytes, headers: dict[str, str]) ->
     handler.send(content[start : end + 1], status=HTTPStatus.PARTIAL_CONTENT, headers=headers)
 
 
-_API = r"/api/(?P<kind>models|datasets)/(?P<repo_id>[^/]+/[^/]+)"
+_API = r"/api/(?P<kind>models|datasets|spaces)/(?P<repo_id>[^/]+/[^/]+)"
 _READ = ("GET", "HEAD")
 
 ROUTES: list[tuple[tuple[str, ...], re.Pattern[str], Callable[..., None]]] = [
@@ -400,7 +400,9 @@ ROUTES: list[tuple[tuple[str, ...], re.Pattern[str], Callable[..., None]]] = [
     (("POST",), re.compile(_API + r"/paths-info/(?P<revision>[^/]+)"), _paths_info),
     (
         _READ,
-        re.compile(r"/(?:(?P<kind>datasets)/)?(?P<repo_id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)"),
+        re.compile(
+            r"/(?:(?P<kind>datasets|spaces)/)?(?P<repo_id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path>.+)"
+        ),
         _resolve,
     ),
     (_READ, re.compile(r"/lfs/(?P<sha256>[0-9a-f]{64})"), _lfs_content),

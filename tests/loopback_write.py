@@ -91,7 +91,10 @@ def _may_write(handler: Any) -> None:
 def _create(handler: Any) -> None:
     _may_write(handler)
     asked = json.loads(handler.body)
-    kind: Kind = "datasets" if asked.get("type") == "dataset" else "models"
+    kinds: dict[str | None, Kind] = {"dataset": "datasets", "space": "spaces"}
+    kind = kinds.get(asked.get("type"), "models")
+    if kind == "spaces" and asked.get("sdk") != "static":
+        raise HubError(HTTPStatus.BAD_REQUEST, None, "A Space needs an SDK, and this Hub knows the static one")
     owner = asked.get("organization")
     repo_id = f"{owner}/{asked['name']}" if owner else asked["name"]
     if (kind, repo_id) in handler.hub.repos:
@@ -227,12 +230,16 @@ def _tag(handler: Any, kind: Kind, repo_id: str, revision: str) -> None:
     handler.send_json({})
 
 
-_API = r"/api/(?P<kind>models|datasets)/(?P<repo_id>[^/]+/[^/]+)"
+_API = r"/api/(?P<kind>models|datasets|spaces)/(?P<repo_id>[^/]+/[^/]+)"
 WRITING: list[tuple[tuple[str, ...], re.Pattern[str], Callable[..., None]]] = [
     (("POST",), re.compile(r"/api/repos/create"), _create),
     (("POST",), re.compile(r"/api/validate-yaml"), _validate_yaml),
     (("POST",), re.compile(_API + r"/preupload/(?P<revision>[^/]+)"), _preupload),
-    (("POST",), re.compile(r"/(?:(?P<kind>datasets)/)?(?P<repo_id>[^/]+/[^/]+)\.git/info/lfs/objects/batch"), _batch),
+    (
+        ("POST",),
+        re.compile(r"/(?:(?P<kind>datasets|spaces)/)?(?P<repo_id>[^/]+/[^/]+)\.git/info/lfs/objects/batch"),
+        _batch,
+    ),
     (("PUT",), re.compile(r"/upload/(?P<sha256>[0-9a-f]{64})"), _upload),
     (("POST",), re.compile(r"/verify/(?P<sha256>[0-9a-f]{64})"), _verify),
     (("POST",), re.compile(_API + r"/commit/(?P<revision>[^/]+)"), _commit),

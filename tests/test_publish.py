@@ -11,12 +11,15 @@ from pathlib import Path
 import huggingface_hub
 import huggingface_hub.constants
 import pytest
+import yaml
+from fake_runs import make_run
 from loopback_hub import NO_PROXY, Blob
 from loopback_write import TOKEN, WritableHub
 from tiny import tiny_checkpoint
 
 from data_builders.build import Recipe, build_set
 from data_builders.sources import parse_source
+from leaderboard import build_site
 from rh_bench.cli import main
 from rh_bench.errors import InputError
 from rh_bench.grids import choose_grid
@@ -210,3 +213,65 @@ def test_the_command(
     assert TOKEN not in said.out + said.err
     assert main(["publish", str(made), "--repo", REPO]) == 0
     assert "nothing to send" in capsys.readouterr().out
+
+
+# A site, as a static Space
+
+SPACE = "org/heads"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("site")
+    make_run(root / "runs")
+    build_site(root / "runs", root / "site")
+    return root / "site"
+
+
+def test_a_site_is_published_as_a_static_space(hub: WritableHub, site: Path) -> None:
+    report = publish_folder(site, SPACE, access=access(hub))
+    assert report.address == f"https://huggingface.co/spaces/{SPACE}"
+    repo = hub.repo("spaces", SPACE)
+    tree = repo.commits[repo.branches["main"]]
+    files = {path.relative_to(site).as_posix(): path.read_bytes() for path in site.rglob("*") if path.is_file()}
+    assert files.pop(".build-cache.json")
+    assert {name: tree[name].content for name in files} == files
+    assert set(tree) - set(files) == {"README.md", ".gitattributes"}
+    _, head, _ = tree["README.md"].content.decode().split("---", 2)
+    card = yaml.safe_load(head)
+    assert (card["sdk"], card["app_file"]) == ("static", "index.html")
+    assert len(card["short_description"]) <= 60
+
+
+def test_a_site_is_brought_up_to_date(hub: WritableHub, site: Path, tmp_path: Path) -> None:
+    publish_folder(site, SPACE, access=access(hub))
+    again = publish_folder(site, SPACE, tag="v1", access=access(hub))
+    assert (again.sent, again.removed, again.tag) == ((), (), "v1")
+    (tmp_path / "runs").mkdir()
+    build_site(tmp_path / "runs", tmp_path / "site")
+    report = publish_folder(tmp_path / "site", SPACE, dry_run=True, access=access(hub))
+    assert "index.html" in report.sent and any(name.startswith("models/") for name in report.removed)
+
+
+def test_a_space_with_a_program_is_left_alone(hub: WritableHub, site: Path) -> None:
+    publish_folder(site, SPACE, access=access(hub))
+    repo = hub.repo("spaces", SPACE)
+    head = repo.commit({**repo.commits[repo.branches["main"]], "app.py": Blob(b"import gradio", lfs=False)})
+    with pytest.raises(InputError, match=r"holds app\.py"):
+        publish_folder(site, SPACE, access=access(hub))
+    assert repo.branches["main"] == head
+
+
+def test_pages_of_others_and_strange_files_are_not_published(hub: WritableHub, site: Path, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<p>my homepage</p>")
+    with pytest.raises(InputError, match="a page that rh-bench did not make"):
+        publish_folder(tmp_path, SPACE, access=access(hub))
+    (tmp_path / "index.html").write_bytes((site / "index.html").read_bytes())
+    (tmp_path / "run.sh").write_text("echo")
+    with pytest.raises(InputError, match=r"holds run\.sh"):
+        publish_folder(tmp_path, SPACE, access=access(hub))
+    (tmp_path / "run.sh").unlink()
+    (tmp_path / "key.txt").symlink_to("/etc/hostname")
+    with pytest.raises(InputError, match="symbolic link"):
+        publish_folder(tmp_path, SPACE, access=access(hub))
+    assert not hub.repos
