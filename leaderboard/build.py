@@ -17,17 +17,24 @@ from pathlib import Path
 
 from rh_bench.records import Json
 
-from . import feed, model_page, overview, universality
+from . import compare, feed, model_page, overview, universality
 from .cache import Cache, Made, code_digest
 from .cards import Card, make_card, order
 from .collect import Collection, Entry, Imported, LeftOut, Source, fingerprint, read_source, sources
 from .render import Document, Frame, Site, assets, checked_url, replacing, write
 
-RUN_PAGES: tuple[Callable[[Entry, Frame], Iterator[Document]], ...] = (model_page.documents,)
+RUN_PAGES: tuple[Callable[[Entry, Frame], Iterator[Document]], ...] = (
+    model_page.documents,
+    compare.run_documents,
+)
 """Modules that make the files of one run, from that run alone."""
 IMPORT_PAGES: tuple[Callable[[Imported, Frame], Iterator[Document]], ...] = ()
 """Modules that make the files of one import, from that import alone."""
-SITE_PAGES: tuple[Callable[[Site], Iterator[Document]], ...] = (overview.documents, universality.documents)
+SITE_PAGES: tuple[Callable[[Site], Iterator[Document]], ...] = (
+    overview.documents,
+    universality.documents,
+    compare.documents,
+)
 """Modules that make the pages across runs, from the cards."""
 
 _WORTH_WORKERS = 24

@@ -98,7 +98,19 @@ class Card:
 
 
 def make_card(entry: Entry) -> Card:
-    """The card of a valid run. The same run gives the same card."""
+    """The card of a valid run. The same run gives the same card.
+
+    The last one is kept, since several modules ask about one entry in turn.
+    """
+    if not _LAST or _LAST[0][0] is not entry:
+        _LAST[:] = [(entry, _make_card(entry))]
+    return _LAST[0][1]
+
+
+_LAST: list[tuple[Entry, Card]] = []
+
+
+def _make_card(entry: Entry) -> Card:
     run, summary = entry.run, entry.summary
     model, sparsity, always_on = run["model"], summary["sparsity"], summary["always_on"]
     return Card(

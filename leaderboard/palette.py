@@ -47,6 +47,34 @@ def scale_css() -> str:
     return "\n".join(lines) + "\n"
 
 
+DIFFERENCE_LEVELS = 8
+"""Levels of a difference in each direction; no difference has no level."""
+
+_UP_LIGHT, _UP_DARK = ("#fde3cf", "#f3a167", "#c7500b", "#7a2c00"), ("#43291a", "#8a4a20", "#dd7f3d", "#ffc79c")
+_DOWN_LIGHT, _DOWN_DARK = ("#d8e8f6", "#86b8e0", "#2b74b3", "#0b3a66"), ("#16293c", "#24507a", "#4f97d6", "#b4dcff")
+
+
+def difference_class(difference: float) -> str:
+    """Class of a difference of two scores, in [-1, 1]: orange where it is positive, blue where it is negative; on a
+    square root, as scores are, so that small ones can be seen. Empty for none."""
+    if difference == 0:
+        return ""
+    level = max(1, math.ceil(math.sqrt(min(abs(difference), 1.0)) * DIFFERENCE_LEVELS))
+    return f"{'up' if difference > 0 else 'down'}{level}"
+
+
+def difference_css() -> str:
+    """CSS of the classes `up1` to `up8` and `down1` to `down8`."""
+    lines = []
+    for name, light, dark in (("up", _UP_LIGHT, _UP_DARK), ("down", _DOWN_LIGHT, _DOWN_DARK)):
+        for level in range(1, DIFFERENCE_LEVELS + 1):
+            position = (level - 1) / (DIFFERENCE_LEVELS - 1)
+            lines.append(
+                f".{name}{level}{{--cell:light-dark({_hex(_at(light, position))},{_hex(_at(dark, position))})}}"
+            )
+    return "\n".join(lines) + "\n"
+
+
 def contrast(first: Rgb, second: Rgb) -> float:
     """WCAG 2 contrast ratio of two sRGB colours with channels in [0, 1]."""
     low, high = sorted((_luminance(first), _luminance(second)))

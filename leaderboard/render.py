@@ -21,7 +21,7 @@ from rh_bench.results import SITE_MARK
 from .cards import Card
 from .charts import WHISKER_WIDTH
 from .collect import Imported, LeftOut
-from .palette import LEVELS, rate_level, scale_css, score_level
+from .palette import LEVELS, difference_css, rate_level, scale_css, score_level
 from .words import visible
 
 Document = tuple[str, str | bytes]
@@ -30,7 +30,7 @@ Document = tuple[str, str | bytes]
 GENERATOR = SITE_MARK
 """In the head of every page; the mark by which a later build knows that it may replace a folder."""
 
-NAV = (("Models", "index.html"), ("Universality", "universality.html"))
+NAV = (("Models", "index.html"), ("Universality", "universality.html"), ("Compare", "compare.html"))
 """Name and path of every page that the head of each page leads to."""
 
 LEGEND = tuple((score, score_level(score)) for score in (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0))
@@ -96,9 +96,10 @@ def environment() -> Environment:
 
 
 def assets() -> Iterator[Document]:
-    """The files below `leaderboard/assets`, with the colours of the scale appended to the sheet that all pages have."""
+    """The files below `leaderboard/assets`, with colour scales appended to the sheets."""
+    generated = {"assets/site.css": scale_css(), "assets/cross.css": difference_css()}
     for path, content in _below(files("leaderboard") / "assets", "assets"):
-        yield path, content + scale_css().encode() if path == "assets/site.css" else content
+        yield path, content + generated.get(path, "").encode()
 
 
 def _below(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:

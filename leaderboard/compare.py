@@ -1,0 +1,363 @@
+"""compare.html: two to six models side by side, chosen in the address, and how two with the same heads differ.
+
+Each run leaves its head scores in a small script beside its page, which registers data and does nothing else; the page
+loads those of the runs chosen. A page opened from a file can load a script but not fetch a document.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from rh_bench.records import Json
+from rh_bench.similarity import Measure, above, expected_jaccard, jaccard, pairs, pearson, spearman, top_overlap
+from rh_bench.statistics import NANO, NanoArray
+
+from . import words
+from .badges import badge_of
+from .cards import Card, make_card
+from .collect import Entry
+from .definitions import COMPARISON, Definition
+from .palette import difference_class, score_level
+from .render import Document, Frame, Site
+from .universality_charts import Curves, Line, curves, line_path
+from .words import Figure
+
+MOST = 6
+TOP_K = 10
+CHANGES = 8
+"""Heads in the list of those that differ most."""
+CELL = 10
+"""Units of a cell of a map."""
+MARGIN = 24
+"""Units beside a map, for the numbers of layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class MapCell:
+    x: float
+    y: float
+    level: str
+    """A class of the sheet."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadMap:
+    """Layers × heads; cells at zero are left to the background."""
+
+    width: int
+    height: int
+    background: tuple[tuple[int, int], ...]
+    """y and width of the rows that have heads."""
+    cells: tuple[MapCell, ...]
+    ticks: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One model of the comparison."""
+
+    label: str
+    page: str
+    colour: str
+    figures: tuple[Figure, ...]
+    map: HeadMap | None
+
+
+@dataclass(frozen=True, slots=True)
+class Similarity:
+    """Two models with the same heads, by every measure, as texts."""
+
+    first: str
+    second: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A head and how its score differs, later minus earlier."""
+
+    head: str
+    base: str
+    variant: str
+    difference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    base: str
+    variant: str
+    map: HeadMap
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    choices: str
+    """Every run that can be chosen: lines of key, model, family, set, group, share and shape, parted by tabs."""
+    keys: str
+    sides: tuple[Side, ...]
+    labels: tuple[str, ...]
+    differs: tuple[str, ...]
+    curves: Curves | None
+    similarity: tuple[Similarity, ...]
+    difference: Difference | None
+    threshold: str
+    definitions: tuple[Definition, ...]
+    runs: int
+
+
+def run_documents(entry: Entry, frame: Frame) -> Iterator[Document]:
+    """The script with a run's head scores, for the pages that compare them."""
+    card = make_card(entry)
+    yield data_path(card), script(run_data(entry, card))
+
+
+def data_path(card: Card) -> str:
+    return card.page.removesuffix(".html") + ".heads.js"
+
+
+def script(data: Json) -> str:
+    """A script that hands over data: JSON in ASCII, in which `<` is escaped, as the argument of one call."""
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return f"rhRun({text.replace('<', chr(92) + 'u003c')});\n"
+
+
+def run_data(entry: Entry, card: Card) -> Json:
+    """What the script of the page needs of one run. Scores and their ends are nano units."""
+
+    def nano(values: Sequence[float | None]) -> list[int] | None:
+        return None if None in values else [round(value * NANO) for value in values if value is not None]
+
+    kinds = {str(layer["index"]): words.visible(layer["kind"]) for layer in entry.run["model"]["layers"]}
+    scored = {layer for layer, _ in card.cross.layers}
+    return {
+        "key": card.key,
+        "model": words.visible(card.model),
+        "run": card.run_id[:8],
+        "page": card.page,
+        "group": card.group,
+        "set": words.visible(card.set_name),
+        "facts": list(card.facts),
+        "threshold": round(card.threshold * NANO),
+        "grid": card.cross.grid,
+        "layers": [list(layer) for layer in card.cross.layers],
+        "depth": card.cross.depth,
+        "unscored": {index: kind for index, kind in kinds.items() if int(index) not in scored},
+        "scores": nano([head.score for head in entry.heads]),
+        "low": nano([head.score_low for head in entry.heads]),
+        "high": nano([head.score_high for head in entry.heads]),
+        "figures": [[figure.text, figure.interval, figure.reason] for _, figure in key_figures(card)],
+    }
+
+
+def documents(site: Site) -> Iterator[Document]:
+    """compare.html."""
+    yield "compare.html", site.frame.render("compare.html", "compare.html", view=comparison(site.cards))
+
+
+def comparison(cards: Sequence[Card]) -> Comparison:
+    """Everything the template needs: all runs to choose from, and two of them laid out for readers without script."""
+    chosen = first_two(cards)
+    return Comparison(
+        choices="\n".join("\t".join(_choice(card)) for card in cards),
+        keys=",".join(card.key for card in chosen),
+        sides=tuple(
+            Side(
+                name,
+                card.page,
+                f"f{place}",
+                tuple(figure for _, figure in key_figures(card)),
+                _score_map(card),
+            )
+            for place, (card, name) in enumerate(zip(chosen, names(chosen), strict=True))
+        ),
+        labels=tuple(label for label, _ in key_figures(chosen[0])) if chosen else (),
+        differs=differing(chosen),
+        curves=_curves(chosen),
+        similarity=tuple(_similarities(chosen)),
+        difference=_difference(chosen),
+        threshold=f"{chosen[0].threshold:g}" if chosen else "0.1",
+        definitions=COMPARISON,
+        runs=len(cards),
+    )
+
+
+def first_two(cards: Sequence[Card]) -> list[Card]:
+    """The first two runs with scores that may be compared and have the same heads; else the first that may be compared,
+    else the first."""
+
+    def found(key: str) -> list[Card] | None:
+        seen: dict[tuple[str, ...], Card] = {}
+        for card in cards:
+            own = (card.group,) if key == "group" else (card.group, card.cross.grid)
+            if card.cross.rows() is None:
+                continue
+            if own in seen and seen[own].model != card.model:
+                return [seen[own], card]
+            seen.setdefault(own, card)
+        return None
+
+    return found("grid") or found("group") or list(cards[:2])
+
+
+def _choice(card: Card) -> tuple[str, ...]:
+    share = words.figure(card.share, words.percent)
+    texts = (card.key, card.model, card.family, card.set_name, card.group, share.text, card.shape)
+    return tuple(words.visible(text) for text in texts)
+
+
+def key_figures(card: Card) -> list[tuple[str, Figure]]:
+    """The numbers of a run with their labels, in the order of the table."""
+
+    def plain(text: str) -> Figure:
+        return Figure(text, "", "", 0, "")
+
+    always = (
+        Figure(words.MISSING, "", card.always_on_reason, 0, "")
+        if card.always_on is None
+        else plain(f"{card.always_on}")
+    )
+    return [
+        (f"Share above {card.threshold:g}", words.figure(card.share, words.percent)),
+        ("Share above 0.5", words.figure(card.half, words.percent)),
+        ("Share at zero", words.figure(card.zero, words.percent)),
+        ("Gini coefficient", words.figure(card.gini, words.score)),
+        ("Effective heads", words.figure(card.effective, words.count)),
+        ("Always on", always),
+        ("NIAH success", words.figure(card.success, words.percent)),
+        ("Stability by needle", _without_interval(words.figure(card.stability, words.score))),
+        ("Samples that count", plain(f"{card.counted:,} of {card.samples:,}")),
+        ("Layers × heads", plain(card.shape)),
+        ("Parameters", plain(words.parameters(card.parameters))),
+        ("Set", plain(words.visible(card.set_name))),
+        ("Verified", plain(badge_of(card.badge).name)),
+    ]
+
+
+def _without_interval(figure: Figure) -> Figure:
+    """A value that has no interval by its nature carries no reason for that."""
+    return figure if not figure.sort_key else Figure(figure.text, "", "", figure.n, figure.sort_key)
+
+
+def names(cards: Sequence[Card]) -> list[str]:
+    """What the runs are called beside one another: the model, with the set where that occurs twice, and with the run
+    where both do."""
+    models, sets = Counter(card.model for card in cards), Counter((card.model, card.set_name) for card in cards)
+    found = []
+    for card in cards:
+        parts = [card.model]
+        if models[card.model] > 1:
+            parts.append(card.set_name)
+        if sets[card.model, card.set_name] > 1:
+            parts.append(card.run_id[:8])
+        found.append(words.visible(" · ".join(parts)))
+    return found
+
+
+def differing(cards: Sequence[Card]) -> tuple[str, ...]:
+    """For runs that must not be ranked together, what tells each from the others; nothing where all may be compared."""
+    if len({card.group for card in cards}) < 2:
+        return ()
+    shared = set.intersection(*(set(card.facts) for card in cards))
+    return tuple(
+        f"{name}: {', '.join(fact for fact in card.facts if fact not in shared) or 'the same otherwise'}"
+        for card, name in zip(cards, names(cards), strict=True)
+    )
+
+
+def _curves(cards: Sequence[Card]) -> Curves | None:
+    lines = [
+        Line(name, card.page, words.visible(card.family), f"f{place}", line_path(rows), "")
+        for place, (card, name) in enumerate(zip(cards, names(cards), strict=True))
+        if (rows := card.cross.rows()) is not None
+    ]
+    return curves(lines, cards[0].threshold) if lines else None
+
+
+# Maps
+
+
+def _score_map(card: Card) -> HeadMap | None:
+    rows = card.cross.rows()
+    if rows is None:
+        return None
+    return _map(card, ["" if not score else f"v{score_level(int(score) / NANO)}" for score in rows.tolist()])
+
+
+def _map(card: Card, levels: Sequence[str]) -> HeadMap:
+    """A cell for each head that has a level, one row a layer of the model, scored or not."""
+    cells, place = [], 0
+    widest = max((heads for _, heads in card.cross.layers), default=1)
+    for layer, heads in card.cross.layers:
+        for head, level in enumerate(levels[place : place + heads]):
+            if level:
+                cells.append(MapCell(MARGIN + head * CELL, layer * CELL, level))
+        place += heads
+    every = next(step for step in (1, 2, 4, 5, 10, 20, 50, 100) if card.cross.depth / step <= 12 or step == 100)
+    return HeadMap(
+        width=MARGIN + widest * CELL,
+        height=max(card.cross.depth, 1) * CELL,
+        background=tuple((layer * CELL, heads * CELL) for layer, heads in card.cross.layers),
+        cells=tuple(cells),
+        ticks=tuple((layer * CELL + CELL * 0.8, str(layer)) for layer in range(0, card.cross.depth, every)),
+    )
+
+
+# Two models with the same heads
+
+
+def _measures(threshold: float) -> tuple[Measure, ...]:
+    return pearson(), spearman(), jaccard(threshold), top_overlap(TOP_K)
+
+
+def _similarities(cards: Sequence[Card]) -> Iterator[Similarity]:
+    for (first, one), (second, other) in combinations(zip(cards, names(cards), strict=True), 2):
+        x, y = first.cross.rows(), second.cross.rows()
+        if x is not None and y is not None and len(x) > 1 and first.cross.grid == second.cross.grid:
+            texts = similarity_texts(x, y, first.threshold)
+            yield Similarity(one, other, texts)
+
+
+def similarity_texts(x: NanoArray, y: NanoArray, threshold: float) -> tuple[str, ...]:
+    """Every measure of two models, then what chance would give for each of the two overlaps."""
+    found = [float(pairs(measure, x[None], y[None])[0]) for measure in _measures(threshold)]
+    sizes = [int(above(rows, threshold).sum()) for rows in (x, y)]
+    chance = expected_jaccard(sizes[0], sizes[1], len(x))
+    texts = [words.MISSING if math.isnan(value) else f"{value:.3f}" for value in found]
+    return (*texts, words.MISSING if chance is None else f"{chance:.3f}", f"{TOP_K / len(x):.3f}")
+
+
+def _difference(cards: Sequence[Card]) -> Difference | None:
+    """Of the first two with the same heads: the second less the first."""
+    for (base, one), (variant, other) in combinations(zip(cards, names(cards), strict=True), 2):
+        x, y = base.cross.rows(), variant.cross.rows()
+        if x is not None and y is not None and base.cross.grid == variant.cross.grid:
+            apart = y - x
+            return Difference(
+                one,
+                other,
+                _map(base, [difference_class(value / NANO) for value in apart.tolist()]),
+                tuple(_changes(base, x, y)),
+            )
+    return None
+
+
+def _changes(card: Card, x: NanoArray, y: NanoArray) -> Iterator[Change]:
+    """The heads that differ most, of equal ones the first."""
+    heads = [(layer, head) for layer, count in card.cross.layers for head in range(count)]
+    apart = y - x
+    for place in np.argsort(-np.abs(apart), kind="stable")[:CHANGES].tolist():
+        if apart[place]:
+            yield Change(
+                f"({heads[place][0]}, {heads[place][1]})",
+                f"{x[place] / NANO:.3f}",
+                f"{y[place] / NANO:.3f}",
+                f"{'+' if apart[place] > 0 else '−'}{abs(int(apart[place])) / NANO:.3f}",
+            )
