@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,7 @@ def make_small_intrinsic(root: Path) -> Path:
     """With runs of its own, so small that thousands can be damaged."""
     base, chat, _ = make_relatives(root / "runs", layers=2, heads=4, n_samples=6)
     return make_intrinsic(root / "experiments", chat, base, permutations=20)
+
+
+SMALL: Mapping[str, Callable[[Path], Path]] = {"dynamic": make_small_dynamic, "intrinsic": make_small_intrinsic}
+"""An experiment of each kind that is small enough to be damaged thousands of times: from a folder to its folder."""

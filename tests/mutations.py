@@ -26,11 +26,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when the library is imported
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fake_experiments import SMALL
 from fake_runs import make_run
 
 from data_builders.build import Recipe, build_set
 from data_builders.sources import parse_source
 from rh_bench.errors import CheckFailed, InputError
+from rh_bench.experiments.artifact import experiment_id, read_experiment, recompute, validate_experiment
+from rh_bench.experiments.kinds import KINDS
 from rh_bench.files import sha256_file
 from rh_bench.grids import Grid
 from rh_bench.interchange.audit import audit_file
@@ -354,6 +357,34 @@ def read_an_import(folder: Path) -> bool:
     return sound
 
 
+def seal_experiment(chance: random.Random, folder: Path) -> Path:
+    """Hashes, counts, the id, and mostly results, too: all that follows from what was changed."""
+    try:
+        document = json.loads((folder / "experiment.json").read_bytes())
+        for name in document["files"]:
+            document["files"][name] = sha256_file(folder / name)
+            document["counts"][name.removesuffix(".parquet")] = pq.read_metadata(folder / name).num_rows
+        kind = KINDS[document["kind"]]
+        parts = (document[name] for name in ("model", "runs", "data", "settings"))
+        document["experiment_id"] = experiment_id(kind, *parts)
+        (folder / "experiment.json").write_bytes(dump_json(document))
+        folder = folder.rename(folder.parent / f"{kind.name}-{document['experiment_id']}")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError, OSError):
+        return folder  # too broken to be made to fit
+    with contextlib.suppress(InputError):
+        if chance.random() < 0.7:
+            recompute(folder)
+    return folder
+
+
+def read_an_experiment(folder: Path) -> bool:
+    sound = printable(validate_experiment(folder))
+    if sound:
+        read_experiment(folder)
+        assert recompute(folder) == [], "a sound experiment was rewritten"
+    return sound
+
+
 def unsealed(_chance: random.Random, folder: Path) -> Path:
     return folder
 
@@ -417,6 +448,12 @@ def make_subjects(work: Path) -> dict[str, Subject]:
         ),
         "duo": Subject(foreign / "duo", ("full_attention_heads.tsv", "config.json"), unsealed, reads_foreign(".", out)),
     }
+    for kind, make in SMALL.items():
+        made = make(work / kind)
+        files = ("experiment.json", *(f"{table}.parquet" for table in KINDS[kind].tables))
+        subjects[kind] = Subject(
+            made, files, seal_experiment, read_an_experiment, lambda name: name.endswith(".parquet")
+        )
     for kind, name in (("seed", "seed.json"), ("profile", "profile.json"), ("qrhead", "q.yaml")):
         subjects[kind] = Subject(foreign, (name,), unsealed, reads_foreign(name, out))
     return subjects

@@ -155,7 +155,7 @@ def recompute(folder: Path) -> list[str]:
     results, claims = KINDS[experiment.document["kind"]].derive(experiment.document, experiment.tables)
     counts = {name: len(table) for name, table in experiment.tables.items()}
     data = dump_json({**experiment.document, "counts": counts, "results": results, "claims": claims})
-    if (folder / DOCUMENT).read_bytes() == data:
+    if dump_json(experiment.document) == data:
         return []
     atomic_write(folder / DOCUMENT, data)
     return [DOCUMENT]
