@@ -81,10 +81,14 @@ class Activity:
 
     def of(self, sample: int, head: int) -> IntArray:
         """int32 [E, 2]: step and span offset of the events of one head in one sample."""
-        first = np.searchsorted(self.events[:, 0], sample)
-        last = np.searchsorted(self.events[:, 0], sample, side="right")
-        rows = self.events[first:last]
+        rows = self.events[self._starts[sample] : self._starts[sample + 1]]
         return rows[rows[:, 1] == head, 2:]
+
+    @cached_property
+    def _starts(self) -> npt.NDArray[np.int64]:
+        """int64 [samples + 1]: where the events of each sample begin."""
+        counts = np.bincount(self.events[:, 0], minlength=len(self.samples))
+        return np.concatenate([[0], np.cumsum(counts)])
 
 
 def activity_of(entry: Entry) -> Activity | None:

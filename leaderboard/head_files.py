@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from rh_bench.errors import InputError
 from rh_bench.interchange.formats import Written, write
+from rh_bench.interchange.records import HeadList
 from rh_bench.interchange.reports import kv_heads, list_of_heads
 from rh_bench.records import Json, Layer
 
@@ -76,7 +77,7 @@ def head_files(entry: Entry, activity: Activity | None, folder: str, href: str) 
         files.extend((f"{folder}/{prefix}{name}", data) for name, data in contents.items())
         return tuple(Link(f"{href}/{prefix}{name}", name, _size(len(data))) for name, data in contents.items())
 
-    offers = []
+    offers, heads = [], _head_list(entry)
     if entry.folder is not None:
         table = pq.read_table(entry.folder / "heads.parquet")
         about = "every column of heads.parquet"
@@ -87,7 +88,7 @@ def head_files(entry: Entry, activity: Activity | None, folder: str, href: str) 
     for format, project, about in _FORMATS:
         command = f"rh-bench export runs/{entry.slug}/{entry.run_id} --format {format} --out heads"
         try:
-            written = _written(entry, activity, format)
+            written = _written(entry, activity, format, heads)
         except InputError as error:
             offers.append(Offer(project, about, (), "", words.visible(error.problem), ""))
             continue
@@ -100,25 +101,32 @@ def head_files(entry: Entry, activity: Activity | None, folder: str, href: str) 
     return HeadFiles(tuple(files), tuple(offers))
 
 
-def _written(entry: Entry, activity: Activity | None, format: str) -> Written | None:
+def _head_list(entry: Entry) -> HeadList | None:
+    """The scores of all heads; None where no sample counted."""
+    means = [head.score for head in entry.heads if head.score is not None]
+    if not means:
+        return None
+    layers = [Layer(**layer) for layer in entry.run["model"]["layers"]]
+    threshold = entry.run["protocol"]["head_threshold"]
+    return list_of_heads(entry.run["model"]["id"], layers, means, threshold=threshold)
+
+
+def _written(entry: Entry, activity: Activity | None, format: str, heads: HeadList | None) -> Written | None:
     """The files of one format, the same that `rh-bench export` writes; None where they would be too large.
 
     Raises:
         InputError: the format cannot carry this run.
     """
-    scores = [head.score for head in entry.heads]
-    means = [score for score in scores if score is not None]
-    if not means or len(means) < len(scores):
+    if heads is None:
         raise InputError("no sample counts, so no head has a score", where=entry.run_id)
-    layers = [Layer(**layer) for layer in entry.run["model"]["layers"]]
-    instances = None
     if format == "seed":
         if activity is None or activity.shares.size > MOST_SCORES:
             return None
-        instances = tuple(map(tuple, np.round(activity.shares, 9).T.tolist()))
-    threshold = entry.run["protocol"]["head_threshold"]
-    heads = list_of_heads(entry.run["model"]["id"], layers, means, instances, threshold=threshold)
-    return write(heads, format, kv_heads=kv_heads(layers, entry.run_id) if format == "duo" else None)
+        heads = replace(heads, instances=tuple(map(tuple, np.round(activity.shares, 9).T.tolist())))
+    groups = None
+    if format == "duo":
+        groups = kv_heads([Layer(**layer) for layer in entry.run["model"]["layers"]], entry.run_id)
+    return write(heads, format, kv_heads=groups)
 
 
 def tsv(table: pa.Table) -> bytes:

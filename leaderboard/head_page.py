@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
 
 import numpy as np
+import numpy.typing as npt
 from markupsafe import Markup, escape
 
 from rh_bench.records import IntArray, Json
@@ -17,7 +20,7 @@ from .activity import Activity, SampleRow
 from .collect import Entry, Head
 from .copied import Strip, marked, shortened, shown, strip
 from .heat import anchor
-from .palette import rate_level
+from .palette import LEVELS
 from .words import Figure
 
 LEAST, MOST = 20, 64
@@ -110,6 +113,7 @@ def head_page(entry: Entry, activity: Activity, page: str, back: str) -> HeadPag
     columns = [places[head.layer, head.head] for head in chosen]
     shares = activity.shares[:, columns]
     means = grid.means(shares)
+    spots, labels = grid.spots(means), grid.labels(means)
     digits = _digits(max(sample.span for sample in activity.samples))
     codes = _codes(activity, columns, digits)
     above = sum((head.score or 0) > threshold for head in entry.heads)
@@ -126,8 +130,8 @@ def head_page(entry: Entry, activity: Activity, page: str, back: str) -> HeadPag
                 rank=rank_text(head),
                 active=words.percent(head.activation_frequency or 0.0),
                 facts=_facts(entry.run["model"]["layers"][head.layer], head.head),
-                spots=grid.spots(means[:, number]),
-                spots_label=grid.label(means[:, number]),
+                spots=spots[number],
+                spots_label=labels[number],
                 codes=codes[number],
                 examples=tuple(_examples(activity, grid, shares[:, number], columns[number])),
                 silent=_silent(grid, shares[:, number]),
@@ -245,34 +249,42 @@ class _Grid:
         means: FloatArray = np.round((belongs @ shares) / counts[:, None], 9)
         return means
 
-    def spots(self, means: FloatArray) -> Markup:
-        """Paths of the squares above zero, one a colour."""
-        by_level: dict[int, list[int]] = {}
-        for cell in np.flatnonzero(means > 0).tolist():
-            level = rate_level(float(means[cell]))
-            if level:
-                by_level.setdefault(level, []).append(cell)
-        return Markup("".join(self._path(f"v{level}", cells) for level, cells in sorted(by_level.items())))
+    def spots(self, means: FloatArray) -> list[Markup]:
+        """Paths of the squares above zero, one a colour, for each head of float64 [cells, P]."""
+        levels = np.ceil(np.nan_to_num(means.T) * LEVELS).astype(np.int64)
+        return [Markup("".join(self._paths(head))) for head in levels]
+
+    def _paths(self, levels: npt.NDArray[np.int64]) -> Iterator[str]:
+        order = np.argsort(levels, kind="stable")
+        for level, cells in groupby(order[np.count_nonzero(levels == 0) :].tolist(), key=levels.tolist().__getitem__):
+            yield self._path(f"v{level}", cells)
 
     def squares(self) -> Markup:
         """Paths of the squares behind: where samples count, and where there are some and none counts."""
         counted = set(self.cells.tolist())
-        return Markup(self._path("v0", sorted(counted)) + self._path("none", sorted(self.known - counted)))
+        empty = sorted(self.known - counted)
+        return Markup(self._path("v0", sorted(counted)) + (self._path("none", empty) if empty else ""))
 
-    def _path(self, name: str, cells: Sequence[int]) -> str:
-        """Squares a little smaller than their cell; neighbours in a row stay apart."""
-        if not cells:
-            return ""
-        wide = len(self.lengths)
-        squares = "".join(f"M{cell % wide} {cell // wide}h.92v.9h-.92z" for cell in cells)
-        return f'<path class="{name}" d="{squares}"/>'
+    def _path(self, name: str, cells: Iterable[int]) -> str:
+        """A short line a cell, which the style sheet makes as thick as a row."""
+        return f'<path class="{name}" d="{"".join(map(self._marks.__getitem__, cells))}"/>'
 
-    def label(self, means: FloatArray) -> str:
-        """The grid in words: the means of its rows and of its columns."""
-        table = means.reshape(len(self.depths), len(self.lengths))
-        by_depth = ", ".join(f"{words.depth(d)} {_mean(row)}" for d, row in zip(self.depths, table, strict=True))
-        by_length = ", ".join(f"{length} {_mean(row)}" for length, row in zip(self.lengths, table.T, strict=True))
-        return f"Mean share of the answer copied. By depth: {by_depth}. By length: {by_length}."
+    @cached_property
+    def _marks(self) -> list[str]:
+        return [f"M{column} {row}h.92" for row in range(len(self.depths)) for column in range(len(self.lengths))]
+
+    def labels(self, means: FloatArray) -> list[str]:
+        """The grid of each head in words: the means of its rows and of its columns."""
+        table = np.nan_to_num(means).T.reshape(-1, len(self.depths), len(self.lengths))
+        known = ~np.isnan(means[:, 0]).reshape(table.shape[1:])
+        depths = [words.depth(depth) for depth in self.depths]
+        lengths = [str(length) for length in self.lengths]
+        rows = _means(table.sum(axis=2), known.sum(axis=1))
+        columns = _means(table.sum(axis=1), known.sum(axis=0))
+        return [
+            f"Mean share of the answer copied. By depth: {_pairs(depths, row)}. By length: {_pairs(lengths, column)}."
+            for row, column in zip(rows, columns, strict=True)
+        ]
 
     def listed(self, samples: Sequence[SampleRow]) -> str:
         """`HeadPage.samples`."""
@@ -282,9 +294,17 @@ class _Grid:
         return ";".join(f"{needle[s.needle_id]},{column[s.length]},{row[s.depth]},{s.span}" for s in samples)
 
 
-def _mean(values: FloatArray) -> str:
-    known = values[~np.isnan(values)]
-    return f"{known.mean():.2f}" if len(known) else words.MISSING
+def _means(sums: FloatArray, counts: npt.NDArray[np.int64]) -> list[list[str]]:
+    """Of float64 [P, rows] and int64 [rows]; a dash where nothing is counted."""
+    means = sums / np.maximum(counts, 1)
+    return [
+        [f"{mean:.2f}" if count else words.MISSING for mean, count in zip(row, counts.tolist(), strict=True)]
+        for row in means.tolist()
+    ]
+
+
+def _pairs(names: Sequence[str], values: Sequence[str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
 
 
 def _examples(activity: Activity, grid: _Grid, shares: FloatArray, head: int) -> Iterator[Example]:

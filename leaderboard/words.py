@@ -90,6 +90,8 @@ def visible(text: str) -> str:
     Names come from whoever submits a run. A right-to-left override or a zero-width joiner in one would let it pass for
     another; escaping HTML does not help against that.
     """
+    if text.isprintable():  # as nearly all are: no character of the categories below
+        return text
     return "".join(f"⟨U+{ord(char):04X}⟩" if _invisible(char) else char for char in text)
 
 
