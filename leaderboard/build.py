@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rh_bench.records import Json
 
-from . import compare, feed, model_page, overview, universality
+from . import compare, feed, imported_page, model_page, overview, universality
 from .cache import Cache, Made, code_digest
 from .cards import Card, make_card, order
 from .collect import Collection, Entry, Imported, LeftOut, Source, fingerprint, read_source, sources
@@ -28,7 +28,7 @@ RUN_PAGES: tuple[Callable[[Entry, Frame], Iterator[Document]], ...] = (
     compare.run_documents,
 )
 """Modules that make the files of one run, from that run alone."""
-IMPORT_PAGES: tuple[Callable[[Imported, Frame], Iterator[Document]], ...] = ()
+IMPORT_PAGES: tuple[Callable[[Imported, Frame], Iterator[Document]], ...] = (imported_page.documents,)
 """Modules that make the files of one import, from that import alone."""
 SITE_PAGES: tuple[Callable[[Site], Iterator[Document]], ...] = (
     overview.documents,

@@ -88,7 +88,7 @@ def score_curve(heads: Sequence[Head], threshold: float, *, width: float = 520, 
         return _round(math.log10(rank) / decades * width)
 
     def y(value: float | None) -> float:
-        return _round(height - min((value or 0.0) / top, 1.0) * height)
+        return _round(height - min(max(value or 0.0, 0.0) / top, 1.0) * height)
 
     ranks = _thinned(len(scored))
     line = [(x(rank), y(scored[rank - 1].score)) for rank in ranks]

@@ -6,11 +6,13 @@ beyond its colour and two digits lies in one compact list a column of heads.parq
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from rh_bench.interchange.records import HeadList
 from rh_bench.records import Json
 from rh_bench.statistics import NANO
 
@@ -39,7 +41,12 @@ class HeatMap:
     numbers: Mapping[str, str]
     """Comma-separated numbers for the script, one list a measure, each with an entry a cell in the order of the cells,
     empty where there is none: `exact` in billionths, `score`, `low` and `high` in thousandths as printed, `rank`,
-    `rank-low` and `rank-high`, `active` in tenths of a percent as printed."""
+    `rank-low` and `rank-high`, `active` in tenths of a percent as printed; or `value` as a foreign file gives it."""
+    word: str = "Score"
+    """What the numbers are."""
+    verb: str = "score above"
+    missing: str = "No score: no sample counted"
+    """What a cell without a number says."""
 
     @property
     def above_share(self) -> str:
@@ -64,7 +71,7 @@ def heat_map(
         own = [by_place[index, head] for head in range(wide)]
         links = {head.head: f"{page}#{anchor(index, head.head)}" for head in own if (index, head.head) in linked}
         cells = "".join(_cell(head.score, threshold, links.get(head.head)) for head in own)
-        rows.append(_row(layer, cells, wide, columns))
+        rows.append(_row(index, cells, columns - wide, layer["window"], layer["kind"]))
     scores = [head.score for head in heads if head.score is not None]
     return HeatMap(
         body=Markup("\n".join(rows)),
@@ -87,19 +94,56 @@ def size_of(columns: int) -> str:
     return "large" if columns <= 16 else "medium" if columns <= 40 else "small"
 
 
-def _row(layer: Json, cells: str, wide: int, columns: int) -> str:
-    window = layer["window"]
+def list_map(heads: HeadList, threshold: float) -> HeatMap | None:
+    """The map of a foreign list; None where the file does not say how large the model is, so that it has no shape."""
+    if heads.layers is None or heads.heads_per_layer is None:
+        return None
+    values = dict(zip(heads.heads, heads.values or (1.0,) * len(heads.heads), strict=True))
+    grid = [(layer, head) for layer in range(heads.layers) for head in range(heads.heads_per_layer)]
+    known = [values.get(place) for place in grid]
+    # Rounded as all scores are, so that the page and its script agree on what lies above a threshold.
+    known = [None if value is None or math.isnan(value) else round(value, 9) for value in known]
+    wide = heads.heads_per_layer
+    rows = []
+    for layer in range(heads.layers):
+        own = known[layer * wide : (layer + 1) * wide]
+        rows.append(_row(layer, "".join(_cell(value, threshold, None) for value in own), 0, None, ""))
+    lists = {
+        "exact": ["" if value is None else str(round(value * NANO)) for value in known],
+        "value": ["" if value is None else f"{value:.4g}" for value in known],
+    }
+    return HeatMap(
+        body=Markup("\n".join(rows)),
+        columns=wide,
+        size=size_of(wide),
+        heads=len(grid),
+        above=sum(value is not None and value > threshold for value in known),
+        threshold=threshold,
+        scored=any(value is not None for value in known),
+        numbers={name: ",".join(column) for name, column in lists.items()},
+        word="Gate" if heads.measure == "gate" else "Score",
+        verb="have a gate above" if heads.measure == "gate" else "score above",
+        missing="No number in the file",
+    )
+
+
+def _row(index: int, cells: str, padding: int, window: int | None, kind: str) -> str:
+    """
+    Args:
+        cells: of the layer; none for a layer without heads.
+        padding: columns that other layers have and this one has not.
+    """
     title = f' title="Sliding window of {window} tokens"' if window else ""
     sliding = '<span class="hide"> sliding window</span><i class="sliding" aria-hidden="true"></i>' if window else ""
-    name = f'<span class="hide">Layer </span>{layer["index"]}{sliding}'
-    head = f'<tr><th scope="row" data-layer="{layer["index"]}"{title}>{name}</th>'
+    name = f'<span class="hide">Layer </span>{index}{sliding}'
+    head = f'<tr><th scope="row" data-layer="{index}"{title}>{name}</th>'
     if not cells:
-        kind = escape(words.visible(layer["kind"]))
-        span = max(columns, 1)
+        text = escape(words.visible(kind))
+        span = max(padding, 1)
         return (
-            f'{head}<td class="unscored" colspan="{span}">{kind}<span class="hide">: no heads to score</span></td></tr>'
+            f'{head}<td class="unscored" colspan="{span}">{text}<span class="hide">: no heads to score</span></td></tr>'
         )
-    return head + cells + '<td class="absent"></td>' * (columns - wide) + "</tr>"
+    return head + cells + '<td class="absent"></td>' * padding + "</tr>"
 
 
 def _cell(score: float | None, threshold: float, link: str | None) -> str:
@@ -109,7 +153,7 @@ def _cell(score: float | None, threshold: float, link: str | None) -> str:
     # Too near zero for two digits to say anything.
     quiet = " quiet" if score < 0.005 else ""
     above = " above" if score > threshold else ""
-    text = f"<span>{f'{score:.2f}'.removeprefix('0') if score > 0 else '0'}</span>"
+    text = f"<span>{f'{score:.2f}'.removeprefix('0') if level else '0'}</span>"
     if link:
         text = f'<a href="{link}">{text}</a>'
     return f'<td class="v{level}{above}{quiet}">{text}</td>'

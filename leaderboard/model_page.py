@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rh_bench.convergence import converge
 from rh_bench.records import Json
+from rh_bench.statistics import FloatArray
 
 from . import words
 from .activity import Activity, activity_of
@@ -152,7 +153,7 @@ def model_page(
     """
     run, summary = entry.run, entry.summary
     threshold = run["protocol"]["head_threshold"]
-    settling = _settling(activity, threshold) if activity else None
+    settled = settling(activity.shares, activity.heads, threshold) if activity else None
     linked = {(head.layer, head.head) for head in chosen_heads(entry.heads, threshold)} if heads_page else set()
     return ModelPage(
         page=page_path(entry),
@@ -166,8 +167,8 @@ def model_page(
         recall=words.figure(summary["success"]["mean_rouge1_recall"], words.score),
         curve=score_curve(entry.heads, threshold),
         profile=layer_profile(summary["universality"]["layers"]),
-        settling=settling,
-        unsettled="" if settling else _unsettled(activity, summary["n_counted"]),
+        settling=settled,
+        unsettled="" if settled else _unsettled(activity, summary["n_counted"]),
         threshold=f"{threshold:g}",
         counted=summary["n_counted"],
         samples=summary["n_samples"],
@@ -207,11 +208,17 @@ def head_list(heads: Sequence[Head], n: int, linked: Collection[tuple[int, int]]
     )
 
 
-def _settling(activity: Activity, threshold: float) -> Settling | None:
-    found = converge(activity.shares, threshold)
+def settling(shares: FloatArray, heads: Sequence[tuple[int, int]], threshold: float) -> Settling | None:
+    """How the numbers settle with the samples; None where there are too few.
+
+    Args:
+        shares: float64 [samples, heads]: score of each head on each sample.
+        heads: their names.
+    """
+    found = converge(shares, threshold)
     if found is None:
         return None
-    names = [f"{layer}.{head}" for layer, head in (activity.heads[place] for place in found.top)]
+    names = [f"{layer}.{head}" for layer, head in (heads[place] for place in found.top)]
     settled = found.settled()
     orders = "in nine of ten random orders"
     verdict = f"Only all samples together come within one percentage point of the final share {orders}."

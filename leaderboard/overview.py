@@ -12,6 +12,7 @@ from .cards import Card
 from .charts import Whisker, axis_top, whisker
 from .collect import Imported, LeftOut
 from .columns import COLUMNS, ORDER, Column, data
+from .imported_page import import_path
 from .render import NAV, Document, Site
 from .words import Figure
 
@@ -85,6 +86,7 @@ class Choice:
 class ImportedRow:
     """A head list of another project: what its file says, which nobody can compute again."""
 
+    page: str
     model: str
     format: str
     heads: str
@@ -242,6 +244,7 @@ def _imported(one: Imported) -> ImportedRow:
     document = one.document
     grid, counts = document["grid"], document["counts"]
     return ImportedRow(
+        page=import_path(one.folder),
         model=words.visible(document["model"]["id"] or document["model"]["slug"]),
         format=document["format"],
         heads=f"{counts['heads']:,} {document['unit'].replace('_', '/')} heads",

@@ -21,13 +21,14 @@ from browser import (
 )
 from fake_runs import make_run
 
-from leaderboard import Collection, Entry
+from leaderboard import Collection, Entry, build_site
 from leaderboard.activity import activity_of
 from leaderboard.build import render
 from leaderboard.cards import page_path
 from leaderboard.collect import collect
 from leaderboard.head_page import chosen_heads
 from leaderboard.model_page import LISTED
+from rh_bench.interchange.folder import import_file
 from rh_bench.tables import HEADS, read_table
 
 pytestmark = pytest.mark.browser
@@ -288,3 +289,26 @@ def test_hostile_name_is_text_on_the_page_of_heads(site: Path, watched: Watched,
     assert HOSTILE_SHOWN in page.title()
     assert page.locator(".back a").inner_text() == HOSTILE_SHOWN
     assert page.locator("script:not([src])").count() == 0
+
+
+# Imports
+
+
+def test_import_has_its_map_its_threshold_and_its_mark(tmp_path: Path, watched: Watched) -> None:
+    scores = {f"{layer}-{head}": [0.3 * head, 0.1 * layer, 0.0] for layer in range(4) for head in range(5)}
+    (tmp_path / "foreign.json").write_text(json.dumps(scores))
+    import_file(tmp_path / "foreign.json", tmp_path / "runs")
+    build_site(tmp_path / "runs", tmp_path / "site")
+    page = watched.open(tmp_path / "site" / "index.html")
+    page.locator("section.imported tbody a").click()
+    page.wait_for_url("**/models/**")
+    assert page.locator(".facts .badge.imported").is_visible()
+    cell(page, 3, 4).hover()
+    assert page.locator("#tip").inner_text().splitlines() == ["Layer 3, head 4", "Score 0.5"]
+    page.locator("#threshold").focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    above = sum((0.3 * head + 0.1 * layer) / 3 > 0.3 + 1e-9 for layer in range(4) for head in range(5))
+    assert page.locator("table.heat td.above").count() == above > 0
+    page.wait_for_url("**#t=0.3")
+    assert_accessible(page)

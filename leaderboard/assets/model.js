@@ -116,8 +116,8 @@
       const strong = document.createElement("strong");
       strong.textContent = above;
       const share = percent(Math.round((above / all) * 1000));
-      const rest = ` of ${all.toLocaleString("en")} heads (${share}) score above ${text}`;
-      document.getElementById("above").replaceChildren(strong, rest);
+      const said = document.getElementById("above");
+      said.replaceChildren(strong, ` of ${all.toLocaleString("en")} heads (${share}) ${said.dataset.verb} ${text}`);
       threshold.line(Number(text), above, all);
     },
     line(value, above, all) {

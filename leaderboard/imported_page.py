@@ -1,0 +1,215 @@
+"""The page of a head list that another project published: what its file says, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rh_bench.interchange.folder import read_import
+from rh_bench.interchange.records import HeadList
+from rh_bench.records import Json
+
+from . import words
+from .cards import safe_name
+from .charts import Curve, Profile, layer_profile, score_curve
+from .collect import Head, Imported
+from .heat import HeatMap, list_map
+from .model_page import LISTED, MOST_HEADS, Hero, Settling, settling
+from .render import Document, Frame
+from .words import Figure
+
+SCORE_THRESHOLD, GATE_THRESHOLD = 0.1, 0.5
+"""Where the marks begin: the paper's threshold; for learned gates, the middle of their range."""
+PROJECTS = {
+    "seed": "Retrieval_Head, the paper's released detections",
+    "duo": "DuoAttention",
+    "qrhead": "QRHead",
+    "profile": "retrieval-head-profile",
+}
+MEASURES = {
+    "score": "retrieval scores of query heads",
+    "gate": "learned gates of key/value heads",
+    "membership": "a list of heads without scores",
+}
+_LONGEST_VALUE = 300
+
+
+@dataclass(frozen=True, slots=True)
+class ListedHead:
+    name: str
+    order: int
+    value: str
+    value_sort: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedPage:
+    page: str
+    model: str
+    named_by: str
+    project: str
+    measure: str
+    heroes: tuple[Hero, ...]
+    findings: tuple[tuple[str, str], ...]
+    """(code, message) of what the auditor found."""
+    heat: HeatMap | None
+    listed: tuple[ListedHead, ...]
+    more: int
+    """Heads that are not listed."""
+    word: str
+    threshold: str
+    curve: Curve | None
+    profile: Profile | None
+    settling: Settling | None
+    source: tuple[tuple[str, str], ...]
+    said: tuple[tuple[str, str], ...]
+    """What else the file says."""
+
+
+def import_path(folder: str) -> str:
+    """Where an import's page goes below the site's root.
+
+    Args:
+        folder: `<model>/<import id>`, as of `Imported.folder`.
+    """
+    slug, _, name = folder.rpartition("/")
+    return f"models/{safe_name(slug)}/{safe_name(name)}.html"
+
+
+def documents(one: Imported, frame: Frame) -> Iterator[Document]:
+    """The page of one import."""
+    view = imported_page(one, None if one.path is None else read_import(one.path))
+    yield view.page, frame.render("imported.html", view.page, view=view)
+
+
+def imported_page(one: Imported, heads: HeadList | None) -> ImportedPage:
+    """What the page shows.
+
+    Args:
+        heads: the list itself; without it the page shows what the document says of it.
+    """
+    document = one.document
+    gate = document["measure"] == "gate"
+    threshold = GATE_THRESHOLD if gate else SCORE_THRESHOLD
+    rows = () if heads is None or heads.values is None else _as_heads(heads)
+    scored = document["measure"] == "score"
+    named = {"file": "named by the file", "importer": "named by whoever imported it", None: "not named by the file"}
+    return ImportedPage(
+        page=import_path(one.folder),
+        model=words.visible(document["model"]["id"] or document["model"]["slug"]),
+        named_by=named[document["model"]["named_by"]],
+        project=PROJECTS[document["format"]],
+        measure=MEASURES[document["measure"]],
+        heroes=_heroes(document),
+        findings=tuple((finding["code"], words.visible(finding["message"])) for finding in document["findings"]),
+        heat=None if heads is None else list_map(heads, threshold),
+        listed=() if heads is None else _listed(heads),
+        more=max(document["counts"]["heads"] - LISTED, 0),
+        word="Gate" if gate else "Score" if scored else "",
+        threshold=f"{threshold:g}",
+        curve=score_curve(rows, threshold) if scored and rows else None,
+        profile=layer_profile(_layers(heads, threshold)) if scored and heads and heads.layers else None,
+        settling=_settling(heads, threshold) if heads else None,
+        source=_source(document),
+        said=_said(document["extra"]),
+    )
+
+
+def _as_heads(heads: HeadList) -> tuple[Head, ...]:
+    """The values as the charts want them."""
+    values = heads.values or ()
+    return tuple(
+        Head(layer, head, None if math.isnan(value) else value, None, None, None, None, None, None)
+        for (layer, head), value in zip(heads.heads, values, strict=True)
+    )
+
+
+def _heroes(document: Json) -> tuple[Hero, ...]:
+    counts, sparsity = document["counts"], document["sparsity"]
+    unit = str(document["unit"]).replace("_", "/")
+
+    def number(value: int | None, reason: str) -> Figure:
+        text = words.MISSING if value is None else words.thousands(value)
+        return Figure(text, "", "" if value is not None else reason, 0, "")
+
+    return (
+        Hero("Heads", number(counts["heads"], ""), f"{unit} heads in the file"),
+        Hero("Above 0.1", words.figure(sparsity["share_above_0.1"], words.percent), "of these heads; no interval"),
+        Hero("Never retrieve", words.figure(sparsity["share_zero"], words.percent), "of these heads are at zero"),
+        Hero("Chosen", number(counts["selected"], "the file chooses none"), "heads that the file names as chosen"),
+        Hero("Samples", number(counts["samples"], "the file has no single samples"), "behind each score, unlabelled"),
+    )
+
+
+def _listed(heads: HeadList) -> tuple[ListedHead, ...]:
+    """The strongest heads, or for a list without numbers the first in its own order."""
+    if heads.values is None:
+        first = (heads.order or heads.heads)[:LISTED]
+        return tuple(_listed_head(place, "", "") for place in first)
+    numbered = [pair for pair in zip(heads.heads, heads.values, strict=True) if not math.isnan(pair[1])]
+    numbered.sort(key=lambda pair: (-pair[1], pair[0]))
+    return tuple(_listed_head(place, words.score(value), repr(value)) for place, value in numbered[:LISTED])
+
+
+def _listed_head(place: tuple[int, int], value: str, sort: str) -> ListedHead:
+    return ListedHead(f"{place[0]}.{place[1]}", place[0] * MOST_HEADS + place[1], value, sort)
+
+
+def _layers(heads: HeadList, threshold: float) -> list[Json]:
+    """Mean score and retrieval heads of each layer, as a run's summary has them."""
+    rows: list[Json] = []
+    for layer, own in enumerate(heads.matrix()):
+        known = own[~np.isnan(own)]
+        mean = round(float(known.mean()), 9) if len(known) else None
+        above = int((known > threshold).sum()) if len(known) else None
+        rows.append({"layer": layer, "heads": len(known), "retrieval_heads": above, "mean_score": mean})
+    return rows
+
+
+def _settling(heads: HeadList, threshold: float) -> Settling | None:
+    """Needs as many samples for every head: those of the same place in each row are taken to be the same sample."""
+    if heads.samples is None or heads.instances is None:
+        return None
+    return settling(np.array(heads.instances, dtype=np.float64).T, heads.heads, threshold)
+
+
+def _source(document: Json) -> tuple[tuple[str, str], ...]:
+    grid, source = document["grid"], document["source"]
+    shape = f"{grid['layers']} layers × {grid['heads_per_layer']} heads" if grid["layers"] else "not given by the file"
+    rows = (
+        ("File", source["name"]),
+        ("SHA-256", source["sha256"]),
+        ("Size", f"{source['bytes']:,} bytes"),
+        ("Format", document["format"]),
+        ("Heads are", f"{str(document['unit']).replace('_', '/')} heads"),
+        ("Grid", shape),
+        ("Import id", document["import_id"]),
+        ("Schema", f"{document['schema']} {document['schema_version']}"),
+    )
+    return tuple((label, words.visible(str(value))) for label, value in rows)
+
+
+def _said(extra: Json, most: int = 24) -> tuple[tuple[str, str], ...]:
+    """What else the file says, nested objects flat, long values cut."""
+
+    def flat(prefix: str, value: object) -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield from flat(f"{prefix}.{key}" if prefix else str(key), inner)
+        elif value is not None:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield words.visible(prefix), words.visible(_cut(text))
+
+    return tuple(_first(list(flat("", extra)), most))
+
+
+def _first(rows: Sequence[tuple[str, str]], most: int) -> Sequence[tuple[str, str]]:
+    return rows if len(rows) <= most else [*rows[:most], ("…", f"and {len(rows) - most} more")]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else text[:_LONGEST_VALUE] + "…"
