@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from rh_bench.records import Json
@@ -173,7 +173,7 @@ def _finish(site: Site, names: Iterable[str], fresh: Path) -> list[str]:
         names: paths of the files that there are already.
     """
     pages = {name for name in names if name.endswith(".html")}
-    for document in (*assets(), *(document for module in SITE_PAGES for document in module(site))):
+    for document in chain(assets(), *(module(site) for module in SITE_PAGES)):
         write(fresh, document)
         if document[0].endswith(".html"):
             pages.add(document[0])

@@ -27,8 +27,27 @@ def find_chromium() -> str | None:
     return os.environ.get("RH_BENCH_CHROMIUM") or shutil.which("chromium")
 
 
+def kinds(site: Path) -> dict[str, tuple[Path, str]]:
+    """One page of every kind that the site has: its file, and what its address says after the #.
+
+    Pages across runs go by the names of their files; of pages of single runs, the first stands for all.
+    """
+    found = {path.stem: (path, "") for path in sorted(site.glob("*.html"))}
+    found["overview"] = found.pop("index")
+    runs = sorted((site / "models").glob("*/*.html"))
+    if runs:
+        found["model"] = (runs[0], "")
+    if "compare" in found and len(runs) > 1:
+        keys = [path.relative_to(site / "models").with_suffix("").as_posix() for path in runs[:2]]
+        found["compare"] = (found["compare"][0], "runs=" + ",".join(keys))
+    for folder in ("models/*/*", "imports/*"):
+        for path in sorted(site.glob(f"{folder}/*.html")):
+            found.setdefault(path.stem, (path, ""))
+    return dict(sorted(found.items()))
+
+
 def take(site: Path, out: Path) -> list[Path]:
-    """Whole-page pictures of the overview and of the first model page, light and dark, on a desktop and a phone.
+    """Whole-page pictures of a page of every kind, light and dark, on a desktop and a phone.
 
     Raises:
         InputError: `site` is not a built site, or there is no Chromium.
@@ -40,9 +59,7 @@ def take(site: Path, out: Path) -> list[Path]:
     chromium = find_chromium()
     if chromium is None:
         raise InputError("no Chromium found", mend="install Debian's chromium or set RH_BENCH_CHROMIUM to its path")
-    pages = {"overview": site / "index.html"}
-    for model_page in sorted((site / "models").glob("*/*.html"))[:1]:
-        pages["model"] = model_page
+    pages = kinds(site)
     out.mkdir(parents=True, exist_ok=True)
     pictures = []
     with sync_playwright() as playwright:
@@ -50,8 +67,9 @@ def take(site: Path, out: Path) -> list[Path]:
         for screen, (width, height) in SCREENS.items():
             for theme in ("light", "dark"):
                 page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=2)
-                for name, path in pages.items():
-                    page.goto(f"{path.resolve().as_uri()}#theme={theme}")
+                for name, (path, state) in pages.items():
+                    page.goto("about:blank")
+                    page.goto(f"{path.resolve().as_uri()}#{'&'.join(filter(None, (state, f'theme={theme}')))}")
                     pictures.append(out / f"{name}-{screen}-{theme}.png")
                     page.screenshot(path=pictures[-1], full_page=True)
                 page.close()

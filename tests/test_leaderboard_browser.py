@@ -158,18 +158,21 @@ def test_everything_is_there_without_javascript(site: Path, browser: Any) -> Non
         assert page.locator("#tools").is_hidden() and page.locator("#theme").is_hidden()
 
 
-def test_screenshots_of_overview_and_model_page(tmp_path: Path, entry: Entry, browser: Any) -> None:
+def test_screenshots_of_every_kind_of_page(tmp_path: Path, entry: Entry, browser: Any) -> None:
     import subprocess
     import sys
 
-    render(Collection((entry,), ()), tmp_path / "site")
+    site = tmp_path / "site"
+    render(Collection((entry, renamed(entry, "acme/second")), ()), site)
     # A process of its own: Playwright's synchronous driver runs once in a process, and the fixture has it.
-    command = [sys.executable, "-m", "leaderboard.screenshots", str(tmp_path / "site"), str(tmp_path / "shots")]
+    command = [sys.executable, "-m", "leaderboard.screenshots", str(site), str(tmp_path / "shots")]
     subprocess.run(command, check=True, capture_output=True)
     names = {path.name for path in (tmp_path / "shots").iterdir()}
-    assert names == {
+    across = {"overview", *(path.stem for path in site.glob("*.html"))} - {"index"}
+    assert {"overview", "model"} < {name.partition("-")[0] for name in names}
+    assert names >= {
         f"{page}-{screen}-{theme}.png"
-        for page in ("overview", "model")
+        for page in (*across, "model")
         for screen in ("desktop", "phone")
         for theme in ("light", "dark")
     }
