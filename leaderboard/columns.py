@@ -68,7 +68,7 @@ COLUMNS = (
         "model",
         "Model",
         "The model, and the first digits of its revision",
-        156,
+        154,
         (
             Field("model", "string", lambda card: card.model),
             Field("revision", "string", lambda card: card.revision),
@@ -166,14 +166,14 @@ COLUMNS = (
         "Univer\u00adsality",
         "Whether it is the same heads everywhere: mean Spearman correlation of all heads' scores between two needles. "
         "1 if every needle ranks the heads alike, 0 if one says nothing about another",
-        70,
+        68,
         _estimate("universality", lambda card: card.stability),
     ),
     Column(
         "badge",
         "Verified",
         "How far a maintainer has verified the run",
-        90,
+        88,
         (Field("verified", "string", lambda card: card.badge),),
         numeric=False,
     ),
@@ -194,7 +194,7 @@ COLUMNS = (
         "date",
         "Date",
         "Day on which the measurement began",
-        78,
+        84,
         (
             Field("started", "string", lambda card: card.started),
             Field("rh_bench", "string", lambda card: card.rh_bench),
