@@ -20,7 +20,8 @@ SKETCH = 64
 _FEWEST_EVENTS = 10
 """In a sample that says something: an answer without events can be the same for many models."""
 _FEWEST_SHARED = 3
-_WEIGHTS = (".safetensors", ".gguf")
+WEIGHTS = (".safetensors", ".gguf")
+"""How the names of files with weights end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def fingerprint(document: Json, results: Iterable[SampleResult]) -> Fingerprint:
     results = sorted(results, key=lambda result: result.sample.sample_id)
     hashes = {_sample_hash(result) for result in results if len(result.events) >= _FEWEST_EVENTS}
     seconds = [result.seconds for result in results]
-    files = sorted(file["sha256"] for file in document["model"]["files"] if file["path"].endswith(_WEIGHTS))
+    files = sorted(file["sha256"] for file in document["model"]["files"] if file["path"].endswith(WEIGHTS))
     return Fingerprint(
         weights=_digest(files),
         samples=tuple(sorted(hashes)[:SKETCH]),

@@ -14,13 +14,14 @@ from rh_bench.errors import InputError
 from rh_bench.evaluate import Request, choose_samples, find_set
 from rh_bench.events import copy_events
 from rh_bench.files import sha256_file
+from rh_bench.fingerprint import WEIGHTS
 from rh_bench.prompts import PromptBuilder
 from rh_bench.records import Layer, Prompt, Sample, SampleResult
 from rh_bench.runs import Run
 from rh_bench.sets import HaystackSet
 
 if TYPE_CHECKING:
-    from rh_bench.models import LoadedModel
+    from rh_bench.models import LoadedModel, ModelSource
 
 TOLERANCE = {"float32": (0.9, 0.95), "bfloat16": (0.75, 0.8), "float16": (0.75, 0.8)}
 """By type of the run: least share of answers that must be equal, and least share of events (in both of those in either)
@@ -34,7 +35,7 @@ def prompt_problems(run: Run, haystack: str | None, model: str | None) -> list[s
 
     haystacks, wrong = _set_of(run, haystack)
     source = resolve_model(model or _hub_model(run))
-    wrong += _model_problems(run, source.revision, read_config(source))
+    wrong += _model_problems(run, source, read_config(source))
     if wrong:
         return wrong
     tokenizer, _ = load_tokenizer(model or _hub_model(run))
@@ -67,7 +68,7 @@ def rerun(
     longest = max(result.sample.length for result in chosen) + limit
     loaded = load_model(model or _hub_model(run), dtype=dtype, device=device, positions=longest)
     haystacks, wrong = _set_of(run, haystack)
-    wrong += _model_problems(run, loaded.source.revision, loaded.model.config)
+    wrong += _model_problems(run, loaded.source, loaded.model.config)
     wrong += _layer_problems(run.layers, loaded)
     if wrong:
         return False, wrong
@@ -134,10 +135,13 @@ def _hub_model(run: Run) -> str:
     return f"{run.document['model']['id']}@{run.document['model']['revision']}"
 
 
-def _model_problems(run: Run, revision: str, config: Any) -> list[str]:
-    """The revision, and what the model's configuration says of its layers and heads."""
-    if revision != run.document["model"]["revision"]:
+def _model_problems(run: Run, source: ModelSource, config: Any) -> list[str]:
+    """The revision, the weights' hashes, and what the model's configuration says of its layers and heads."""
+    if source.revision != run.document["model"]["revision"]:
         return ["this is another model than the run's: its revision differs"]
+    claimed = [file["sha256"] for file in run.document["model"]["files"] if file["path"].endswith(WEIGHTS)]
+    if sorted(claimed) != sorted(digest for name, digest, _ in source.files if name.endswith(WEIGHTS)):
+        return ["the weights that run.json names are not those of the model: their SHA-256 differ"]
     from rh_bench.memory import model_shape
 
     shape, text = model_shape(config, 0), config.get_text_config(decoder=True)

@@ -32,6 +32,8 @@ KINDS = {
 """Document kinds and the newest schema version of each that this package reads."""
 MAX_JSON_BYTES = 64 << 20
 _MAX_DEPTH = 64
+_MAX_PARTS = 2_000_000
+"""Strings, lists and objects of a document: a few bytes of text each, and a hundred and more in memory."""
 _MAX_INTEGER = 2**63
 _MAX_ERRORS = 200
 _MAX_MESSAGE = 240
@@ -49,8 +51,8 @@ def load_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES, constant: Callable
         constant: what becomes of NaN and Infinity, which are refused without it.
 
     Raises:
-        InputError: it cannot be read, is not UTF-8, larger than `max_bytes`, nested deeper than 64, has a key twice,
-            NaN, Infinity, or a number or character out of range.
+        InputError: it cannot be read, is not UTF-8, larger than `max_bytes`, nested deeper than 64, of more than
+            2,000,000 strings, lists and objects, has a key twice, NaN, Infinity, or a number or character out of range.
     """
     try:
         if not path.is_file():
@@ -199,9 +201,11 @@ def _one_line(message: str) -> str:
 
 
 def _check_depth(text: str) -> None:
-    """Nesting, before the parser recurses into it."""
+    """Nesting, before the parser recurses into it, and how many objects it will make."""
     depth = 0
-    for token in _STRUCTURE.finditer(text):
+    for number, token in enumerate(_STRUCTURE.finditer(text)):
+        if number > _MAX_PARTS:
+            raise ValueError(f"more than {_MAX_PARTS} strings, lists and objects")
         char = text[token.start()]
         if char in "[{":
             depth += 1

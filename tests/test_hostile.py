@@ -31,7 +31,7 @@ from rh_bench.errors import InputError
 from rh_bench.files import sha256_file
 from rh_bench.footer import column_values
 from rh_bench.interchange.folder import check_import, import_file
-from rh_bench.interchange.formats import plain_yaml
+from rh_bench.interchange.formats import MOST_JSON, plain_yaml
 from rh_bench.runs import RUN_FILES, compute_run_id
 from rh_bench.schema import dump_json
 from rh_bench.tables import EVENTS, SAMPLES
@@ -39,7 +39,10 @@ from rh_bench.validate import Problem, validate_path
 from rh_bench.verify import verify_run
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = re.compile(r"<script(?! src=)|\son[a-z]+=\"|\sstyle=|javascript:", re.IGNORECASE)
+SCRIPT = re.compile(
+    r"<script(?!( defer)? src=| type=\"application/json\" id=\"overview-data\">)|\son[a-z]+=\"|\sstyle=|javascript:",
+    re.IGNORECASE,
+)
 
 
 @pytest.fixture
@@ -189,6 +192,45 @@ def test_hostile_json_is_refused_by_name(run: Path, name: str, raw: str, words: 
     if name == "summary.json":
         seal(run)
     assert re.search(words, said(run)), said(run)
+
+
+LARGEST = MOST_JSON - 64
+IMPORTING = """
+import resource, sys
+from pathlib import Path
+from rh_bench.errors import InputError
+from rh_bench.interchange.folder import import_file
+try:
+    print(import_file(Path(sys.argv[1]), Path(sys.argv[2])).name)
+except InputError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("item", "words"),
+    [
+        ("1.5", None),
+        ("[]", "more than 2000000 strings"),
+        ('"ab"', "more than 2000000 strings"),
+    ],
+)
+def test_json_that_grows_in_memory_is_refused_or_fits(tmp_path: Path, item: str, words: str | None) -> None:
+    """As large as a foreign file may be, of one list of the smallest items."""
+    text = '{"0-0":[' + f"{item}," * (LARGEST // (len(item) + 1) - 1) + f"{item}]}}"
+    (tmp_path / "x.json").write_text(text)
+    # Through a shell: a process takes over the peak memory of the one that it was forked from.
+    command = ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c", IMPORTING]
+    done = subprocess.run([*command, tmp_path / "x.json", tmp_path / "out"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-500:]
+    said, peak = done.stdout.splitlines()
+    assert words in said if words else re.fullmatch("[0-9a-f]{16}", said)
+    assert int(peak) < 1 << 20, "KiB"
+    (tmp_path / "x.json").write_text(text + " " * 100)
+    with pytest.raises(InputError, match="is larger than"):
+        import_file(tmp_path / "x.json", tmp_path / "out")
 
 
 @pytest.mark.parametrize("text", ["[" * 60_000, "- " * 60_000, "{a: " * 60_000, "k: 1\n" * 60_000])

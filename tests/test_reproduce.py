@@ -21,6 +21,7 @@ from rh_bench.grids import choose_grid
 from rh_bench.reproduce import choose
 from rh_bench.rouge import rouge1_recall
 from rh_bench.runs import compute_run_id, read_run, write_run
+from rh_bench.schema import dump_json
 from rh_bench.verify import Evidence, Verification, verify_run
 
 GRID = choose_grid("quick", "300,400", "0,50,100")
@@ -82,6 +83,16 @@ def test_another_model_is_caught(measured: dict[str, Path], tmp_path: Path) -> N
     assert "another model" in report.levels[1].reasons[0]
 
 
+def test_other_weights_than_the_models_are_caught(forged: dict[str, Path]) -> None:
+    document = json.loads((forged["run"] / "run.json").read_text())
+    weights = next(file for file in document["model"]["files"] if file["path"].endswith(".safetensors"))
+    weights["sha256"] = "e" * 64
+    (forged["run"] / "run.json").write_bytes(dump_json(document))
+    report = verified(forged)
+    assert reached(report) == [True, False, None]
+    assert "the weights that run.json names are not those of the model" in report.levels[1].reasons[0]
+
+
 def test_a_dropped_sample_is_caught(forged: dict[str, Path]) -> None:
     run = read_run(forged["run"])
     write_run(forged["run"], run.document, run.layers, run.results[1:])
@@ -116,13 +127,15 @@ def test_made_up_events_are_caught_by_measuring_again(forged: dict[str, Path]) -
 
 
 def test_a_run_replayed_under_another_models_name_is_caught(forged: dict[str, Path], tmp_path: Path) -> None:
-    """Name, revision, id, folders and hashes are all the other model's: only its answers are not."""
+    """Name, revision, weights, id, folders and hashes are all the other model's: only its answers are not."""
     from rh_bench.models import resolve_model
 
     other = tiny_checkpoint(tmp_path / "other", seed=1)
     run = read_run(forged["run"])
     document = run.document
-    document["model"] |= {"id": "other", "slug": "other", "revision": resolve_model(str(other)).revision}
+    source = resolve_model(str(other))
+    files = [{"path": name, "sha256": digest, "bytes": size} for name, digest, size in source.files]
+    document["model"] |= {"id": "other", "slug": "other", "revision": source.revision, "files": files}
     document["run_id"] = compute_run_id(
         model_revision=document["model"]["revision"],
         manifest_sha256=document["haystack"]["manifest_sha256"],

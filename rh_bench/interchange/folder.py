@@ -16,6 +16,7 @@ import pyarrow as pa
 import rh_bench.interchange.audit as auditing
 from rh_bench.errors import InputError
 from rh_bench.files import atomic_write, regular_file, sha256_file, shown
+from rh_bench.interchange.formats import MOST_JSON
 from rh_bench.interchange.records import LARGEST_SCORE, HeadList
 from rh_bench.records import Json
 from rh_bench.runs import model_slug
@@ -169,7 +170,7 @@ def read_import(folder: Path) -> HeadList:
     if problems:
         first = problems[0]
         raise InputError(first.message, where=f"{shown(folder / first.file)}{first.pointer and '#' + first.pointer}")
-    document = load_json(folder / DOCUMENT)
+    document = load_json(folder / DOCUMENT, max_bytes=MOST_JSON)
     rows = read_table(folder / "heads.parquet", HEADS).to_pylist()
     heads = tuple((row["layer"], row["head"]) for row in rows)
     placed = sorted((row["place"], (row["layer"], row["head"])) for row in rows if row["place"] is not None)
@@ -210,7 +211,7 @@ def check_import(folder: Path) -> list[Problem]:
 
 def _problems(folder: Path) -> Iterator[Problem]:
     try:
-        document = load_json(regular_file(folder, DOCUMENT))
+        document = load_json(regular_file(folder, DOCUMENT), max_bytes=MOST_JSON)
     except InputError as error:
         yield Problem(DOCUMENT, "", error.problem)
         return

@@ -28,6 +28,8 @@ from rh_bench.statistics import FloatArray
 _HEAD = re.compile(r"(\d{1,4})-(\d{1,4})")
 _MOST_HEADS = 1 << 17
 _MOST_TEXT = 4 << 20
+MOST_JSON = 32 << 20
+"""Bytes: ten times what the paper's largest released file has, and nothing in it takes a gibibyte of memory."""
 _MOST_YAML = 256 << 10
 """Characters. Reading YAML takes seconds a megabyte, and time that grows with the square of its nesting."""
 _MOST_YAML_DEPTH = 16
@@ -59,7 +61,7 @@ def read_seed(path: Path) -> HeadList:
     Raises:
         InputError: it is not of this format.
     """
-    document = load_json(path)
+    document = load_json(path, max_bytes=MOST_JSON)
     if not isinstance(document, dict) or not document:
         raise InputError("must be an object of heads", where=path)
     rows: dict[tuple[int, int], tuple[float, ...]] = {}
@@ -119,7 +121,7 @@ def read_duo(path: Path) -> HeadList:
     if not all(math.isfinite(gate) for row in gates for gate in row):
         raise InputError("has NaN or Infinity", where=table)
     beside = table.parent / "config.json"
-    config = load_json(beside) if beside.is_file() else {}
+    config = load_json(beside, max_bytes=MOST_JSON) if beside.is_file() else {}
     if not isinstance(config, dict):
         raise InputError("must be an object", where=beside)
     model = config.get("model_name")
@@ -224,7 +226,7 @@ def read_profile(path: Path) -> HeadList:
         InputError: it is not of this format, or its grid and its scores differ.
     """
     constants: list[str] = []
-    document = load_json(path, constant=constants.append)  # which gives None
+    document = load_json(path, max_bytes=MOST_JSON, constant=constants.append)  # which gives None
     fields = ("n_layers", "n_heads", "argmax_heads", "argmax_scores")
     missing = [name for name in fields if not isinstance(document, dict) or name not in document]
     if missing:
@@ -309,7 +311,7 @@ def guess_format(path: Path) -> str:
     if path.suffix in (".yaml", ".yml"):
         return "qrhead"
     if path.suffix == ".json":
-        document = load_json(path, constant=lambda text: None)
+        document = load_json(path, max_bytes=MOST_JSON, constant=lambda text: None)
         if isinstance(document, dict):
             return "profile" if isinstance(document.get("argmax_scores"), list) else "seed"
     raise InputError("this is no format that is known", where=path, mend="give --format " + ", ".join(READERS))
