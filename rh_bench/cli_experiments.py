@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from rh_bench.cli_parts import FOLDER, Verb, json_option, out, print_json
+from rh_bench.cli_parts import FOLDER, Verb, err, json_option, out, print_json
 
 VERDICTS = {
     "holds": "[green]holds[/]",
@@ -48,6 +48,96 @@ def _effect(row: dict[str, Any]) -> str:
 experiments_option = click.option(
     "--out", "out_folder", type=FOLDER, required=True, help="Folder of experiments, beside the one of runs."
 )
+
+
+@click.command(
+    cls=Verb,
+    examples="""rh-bench detect org/model --haystack sets/quick --out experiments --limit 60
+                rh-bench detect org/model --haystack org/set --out experiments --detectors attention-mass,induction""",
+)
+@click.argument("model")
+@click.option("--haystack", required=True, help="The set: a folder, or REPO[@REVISION].")
+@experiments_option
+@click.option("--detectors", "detectors_text", help="copy, attention-mass, induction. All of them without it.")
+@click.option("--lengths", help="Context lengths in tokens instead of the set's samples, as in 512,1024.")
+@click.option("--depths", help="Depths in percent instead of the set's samples, as in 0,50,100.")
+@click.option("--needles", help="Needles of the set to use, as in id-1,id-2.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 …")
+@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16, float16.")
+@click.option("--template", default="auto", show_default=True, help="auto, plain, chat.")
+@click.option("--limit", type=int, help="Measure this many samples, spread evenly over the grid.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the random tokens.")
+@click.option("--trust-remote-code", is_flag=True, help="Run Python code that the model's repository ships.")
+@json_option
+def detect(
+    model: str,
+    haystack: str,
+    out_folder: Path,
+    detectors_text: str | None,
+    lengths: str | None,
+    depths: str | None,
+    needles: str | None,
+    seed: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Score the heads of MODEL by several detectors of retrieval heads, on the same samples, and compare them.
+
+    copy is what `rh-bench evaluate` measures; attention-mass is how much the question attends to the needle; induction
+    takes random tokens. Interrupt it at any time: the same command goes on where it stopped.
+    """
+    from rh_bench.evaluate import Request, refuse_light_install
+    from rh_bench.grids import parse_depths, parse_lengths
+    from rh_bench.progress import evaluate_progress
+
+    refuse_light_install("detect")
+    from rh_bench.experiments.detect_run import detect as measure
+
+    request = Request(
+        model,
+        haystack,
+        out_folder,
+        lengths=parse_lengths(lengths) if lengths is not None else None,
+        depths=parse_depths(depths) if depths is not None else None,
+        needles=_names(needles),
+        **options,
+    )
+    with evaluate_progress(err()) as progress:
+        outcome = measure(request, _names(detectors_text), seed=seed, on_step=progress.step, on_stage=progress.stage)
+    if not as_json:
+        _show_detectors(outcome.document)
+    say_experiment(outcome.folder, outcome.document, written=outcome.measured > 0, as_json=as_json)
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(part.strip() for part in text.split(","))
+
+
+def _show_detectors(document: dict[str, Any]) -> None:
+    from rh_bench.experiments.detectors import agreement_rows, detector_rows, head_rows
+
+    console = out()
+    table = Table(title="Detectors")
+    for name in ("detector", "names", "of", "samples", "strongest"):
+        table.add_column(
+            name, justify="left" if name in ("detector", "strongest") else "right", no_wrap=name != "strongest"
+        )
+    for row in detector_rows(document["results"]):
+        named = "–" if row["named"] is None else str(row["named"])
+        table.add_row(row["name"], named, str(row["heads"]), str(row["n"]), row["reason"] or " ".join(row["strongest"]))
+    console.print(table)
+    table = Table(title="Agreement of two scores")
+    for name in ("scores", "Spearman", "95% interval", "chance, same layers", "p", "shared of the top"):
+        table.add_column(name, justify="left" if name == "scores" else "right", no_wrap=name == "scores")
+    for row in agreement_rows(document["results"]):
+        table.add_row(row["pair"], row["value"], row["interval"], row["chance"], row["p"], row["shared"])
+    console.print(table)
+    both = document["results"]["named_by_all"]
+    if both["count"]["value"] is not None:
+        chance = "" if both["null"] is None else f", {both['null']['layer']['mean']:.1f} by chance in the same layers"
+        console.print(f"Heads that all detectors name: {both['count']['value']:.0f}{chance}")
+    for row in head_rows(document["results"], most=10):
+        console.print(f"  {row['head']}: named by {', '.join(row['named_by'])}")
 
 
 @click.command(
@@ -199,4 +289,4 @@ def _cells(main: Any) -> tuple[str, str, str, str]:
     return effect, p, str(main.n), escape(main.source)
 
 
-EXPERIMENT_COMMANDS: Sequence[click.Command] = (dynamic, compare, scorecard)
+EXPERIMENT_COMMANDS: Sequence[click.Command] = (detect, dynamic, compare, scorecard)

@@ -66,7 +66,8 @@ class Step:
     total: float
     samples_done: int
     samples: int
-    succeeded: int
+    succeeded: int | None
+    """None where success is not what is measured."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def evaluate(request: Request, on_step: OnStep | None = None, on_stage: OnStage 
     Raises:
         InputError: the model, the set, an option or the output folder is wrong; nothing is half written.
     """
-    _refuse_light_install()
+    refuse_light_install("evaluate")
     say = on_stage or (lambda words: None)
     say("Reading the haystack set")
     haystacks, location, commit = find_set(request.haystack)
@@ -370,11 +371,16 @@ def _make_folder(folder: Path) -> None:
         raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
 
 
-def _refuse_light_install() -> None:
+def refuse_light_install(command: str) -> None:
+    """Refuse to measure where only what reads runs is installed.
+
+    Raises:
+        InputError: torch or transformers is missing.
+    """
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if missing:
         raise InputError(
-            f"evaluate needs {' and '.join(missing)}, which this installation lacks",
+            f"{command} needs {' and '.join(missing)}, which this installation lacks",
             mend="run: pip install 'rh-bench[evaluate]'",
         )
 

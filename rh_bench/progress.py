@@ -42,7 +42,8 @@ class EvaluateProgress:
 
     def step(self, step: Step) -> None:
         """A sample is done."""
-        rate = f"success {step.succeeded / step.samples_done:.0%}" if step.samples_done else ""
+        known = step.samples_done and step.succeeded is not None
+        rate = f"success {(step.succeeded or 0) / step.samples_done:.0%}" if known else ""
         note = f"{step.samples_done}/{step.samples} samples  {rate}"
         if self._samples is None:
             if self._stage is not None:

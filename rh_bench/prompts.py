@@ -180,6 +180,10 @@ class PromptBuilder:
             sha256=prompt_sha256(ids),
         )
 
+    def suffix_length(self, sample: Sample) -> int:
+        """Tokens after the haystack: instruction, question, and what the template adds."""
+        return len(self._frame(self._needles[sample.needle_id].question).suffix)
+
     def text(self, generated: list[int] | IntArray) -> str:
         """Generated ids as text, special tokens left out."""
         return str(self._tokenizer.decode([int(i) for i in generated], skip_special_tokens=True))
@@ -310,6 +314,7 @@ def control_tokens(tokenizer: Any) -> dict[int, str]:
 
 
 def uses_bos(tokenizer: Any) -> bool:
+    """Whether the tokenizer begins a sequence with its token for that."""
     bos = tokenizer.bos_token_id
     ids = tokenizer("x", add_special_tokens=True)["input_ids"]
     return bos is not None and bool(ids) and ids[0] == bos

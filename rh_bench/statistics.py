@@ -403,7 +403,7 @@ def spearman(rows: NanoArray) -> FloatArray:
     Raises:
         ValueError: a row is constant, which leaves its correlations undefined.
     """
-    ranks = np.stack([_centred_ranks(row) for row in rows]).astype(np.float64)
+    ranks = np.stack([centred_ranks(row) for row in rows]).astype(np.float64)
     # Integers below 2**53 for up to 2**17 columns, so exact in whatever order BLAS adds them.
     products = ranks @ ranks.T
     squares = np.diagonal(products)
@@ -413,7 +413,7 @@ def spearman(rows: NanoArray) -> FloatArray:
     return correlations
 
 
-def _centred_ranks(scores: NanoArray) -> NanoArray:
+def centred_ranks(scores: NanoArray) -> NanoArray:
     """Twice the average rank less its mean: integers [H] that add up to 0."""
     _, group, counts = np.unique(scores, return_inverse=True, return_counts=True)
     doubled = 2 * np.cumsum(counts) - counts + 1

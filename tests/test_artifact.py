@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from fake_runs import make_run
 
+from rh_bench import schema
 from rh_bench.checks import check_folder
 from rh_bench.cli import main
 from rh_bench.errors import InputError
@@ -57,8 +58,20 @@ COIN = Kind("detectors", 1, {"tosses": COINS}, derive, check)
 
 
 @pytest.fixture(autouse=True)
-def coin(monkeypatch: pytest.MonkeyPatch) -> None:
+def coin(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The kind, and schemas that know it: those of the package, with settings and results of any form."""
+    folder = tmp_path_factory.mktemp("schemas")
+    for name in schema.KINDS:
+        document = json.loads(schema.schema_text(name))
+        for part in ("settings", "results"):
+            if f"{COIN.name}_{part}" in document.get("$defs", {}):
+                document["$defs"][f"{COIN.name}_{part}"] = {"type": "object"}
+        (folder / f"{name}.v{schema.KINDS[name][0]}.schema.json").write_text(json.dumps(document))
     monkeypatch.setattr(artifact, "KINDS", {COIN.name: COIN})
+    monkeypatch.setattr(schema, "_folder", lambda: folder)
+    schema._validator.cache_clear()
+    yield
+    schema._validator.cache_clear()
 
 
 def tosses(*heads: bool) -> dict[str, pa.Table]:

@@ -19,6 +19,7 @@ VERBS = (
     "collect",
     "compare",
     "demo",
+    "detect",
     "dynamic",
     "evaluate",
     "export",

@@ -19,6 +19,8 @@ ENGINE_SIDE = (
     "rh_bench.ablation",
     "rh_bench.capture",
     "rh_bench.compiled",
+    "rh_bench.detectors",
+    "rh_bench.experiments.detect_run",
     "rh_bench.fused",
     "rh_bench.interventions",
     "rh_bench.mass",

@@ -1,0 +1,294 @@
+"""Measure detectors on a haystack set: set and model in, an experiment out. Goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from rh_bench.detectors import choose_detectors
+from rh_bench.detectors.base import Detector, Measured, Subject, describe
+from rh_bench.engines.base import stop_rule
+from rh_bench.engines.fast import FastEngine
+from rh_bench.environment import describe_environment
+from rh_bench.errors import InputError
+from rh_bench.evaluate import (
+    BOOTSTRAP,
+    SUCCESS_THRESHOLD,
+    OnStage,
+    OnStep,
+    Request,
+    Step,
+    choose_samples,
+    find_set,
+    refuse_beyond_window,
+)
+from rh_bench.experiments.artifact import DOCUMENT, read_document, write_experiment
+from rh_bench.experiments.detectors import KIND, SAMPLES, SCORES
+from rh_bench.experiments.document import experiment_folder, new_document
+from rh_bench.experiments.kind import Tables
+from rh_bench.files import shown
+from rh_bench.journal import NAME as JOURNAL
+from rh_bench.journal import Lines, open_lines
+from rh_bench.models import LoadedModel, load_model
+from rh_bench.prompts import PromptBuilder
+from rh_bench.records import IntArray, Json, Prompt, Sample, head_grid
+from rh_bench.rouge import rouge1_recall
+from rh_bench.sets import HaystackSet
+from rh_bench.statistics import NANO
+
+TOP = (5, 10, 20, 50)
+PERMUTATIONS = 1000
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A finished experiment, and how it came to be."""
+
+    folder: Path
+    document: Json
+    resumed: int
+    """Measurements (one a detector and sample) that an earlier, interrupted sitting had made."""
+    measured: int
+    """Measurements that this one made: 0 where the experiment was already there."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A line of the journal: what one detector found on one sample."""
+
+    detector: str
+    sample_id: str
+    values: IntArray
+    """int32 [S, H], in units of 1e-9."""
+    generated: tuple[int, ...] | None
+    seconds: float
+
+
+def detect(
+    request: Request,
+    detectors: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+    on_stage: OnStage | None = None,
+) -> Detection:
+    """Measure detectors on the same samples and write the experiment.
+
+    Args:
+        request: model, set and samples; `out` is the folder of experiments.
+        detectors: names of detectors; all of them without any.
+        seed: of what detectors draw at random.
+        on_step: called when the measuring begins and after every measurement.
+        on_stage: called with a few words when something begins that takes seconds.
+
+    Raises:
+        InputError: the model, the set, an option or the output folder is wrong; nothing is half written.
+    """
+    chosen = choose_detectors(detectors)
+    say = on_stage or (lambda words: None)
+    say("Reading the haystack set")
+    haystacks, location, commit = find_set(request.haystack)
+    samples, grid = choose_samples(haystacks, request)
+    say("Loading the model")
+    loaded = load_model(
+        request.model,
+        dtype=request.dtype,
+        device=request.device,
+        trust_remote_code=request.trust_remote_code,
+        positions=max(sample.length for sample in samples) + request.max_new_tokens,
+        on_plan=lambda memory: say(f"Loading the model ({memory})"),
+    )
+    refuse_beyond_window(samples, loaded.window, request.max_new_tokens, loaded.source.id)
+    say("Assembling the prompts")
+    detecting = _Detecting(request, haystacks, samples, loaded, chosen, seed)
+    document = detecting.document(grid, location, commit)
+    folder = experiment_folder(request.out, document)
+    if (folder / DOCUMENT).is_file():
+        return Detection(folder, read_document(folder), resumed=0, measured=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror or error})", where=shown(folder)) from None
+    with open_lines(folder, detecting.identity(document), _now(), detecting.parse) as journal:
+        entries, resumed = detecting.measure(journal, on_step)
+        say("Comparing")
+        seconds = round(sum(entry.seconds for entry in entries), 3)
+        document["timings"] = {"started": journal.started, "finished": _now(), "seconds": seconds}
+        document = write_experiment(folder, document, detecting.tables(entries))
+        (folder / JOURNAL).unlink(missing_ok=True)
+    return Detection(folder, document, resumed, len(entries) - resumed)
+
+
+class _Detecting:
+    """Detectors, one model and one list of samples: the prompts, and what comes out of them."""
+
+    def __init__(
+        self,
+        request: Request,
+        haystacks: HaystackSet,
+        samples: Sequence[Sample],
+        loaded: LoadedModel,
+        detectors: Sequence[Detector],
+        seed: int,
+    ) -> None:
+        needles = {sample.needle_id for sample in samples}
+        used = {key: needle for key, needle in haystacks.needles_by_id.items() if key in needles}
+        texts = {needle.haystack_id: haystacks.texts[needle.haystack_id] for needle in used.values()}
+        builder = PromptBuilder(loaded.tokenizer, texts, used, request.template)
+        stop = stop_rule(loaded.model, loaded.tokenizer, builder.text if builder.stops_at_newline else None)
+        self._request, self._set, self._loaded, self._detectors = request, haystacks, loaded, tuple(detectors)
+        self._subject = Subject(loaded, builder, stop, request.max_new_tokens, seed)
+        self._prompts = [builder.build(sample) for sample in samples]
+        self._heads = len(head_grid(loaded.layers))
+
+    def document(self, grid: Json, location: str, commit: str | None) -> Json:
+        """experiment.json as far as it is known before measuring."""
+        subject, loaded = self._subject, self._loaded
+        engine = FastEngine(loaded.model, loaded.layers, subject.stop, subject.max_new_tokens)
+        settings = {
+            "detectors": [describe(detector) for detector in self._detectors],
+            "seed": subject.seed,
+            "template": subject.builder.template_name,
+            "max_new_tokens": subject.max_new_tokens,
+            "stop": subject.stop.names,
+            "success_threshold": SUCCESS_THRESHOLD,
+            "dtype": loaded.dtype,
+            "grid": grid,
+            "top": list(TOP),
+            "permutations": PERMUTATIONS,
+            "permutation_seed": 0,
+            "bootstrap": dict(BOOTSTRAP),
+        }
+        data = {
+            "source": location,
+            "revision": commit,
+            "sha256": self._set.manifest_sha256,
+            "prompts": None,
+            "prompts_sha256": None,
+        }
+        return new_document(
+            KIND,
+            model=loaded.describe(),
+            runs=[],
+            data=data,
+            settings=settings,
+            engine={"name": engine.name, "version": engine.version, "notes": list(engine.notes)},
+            environment=describe_environment(loaded.device, loaded.device_name),
+        )
+
+    def identity(self, document: Json) -> Json:
+        """What must be equal for measurements of two sittings to belong to one experiment."""
+        environment = document["environment"]
+        prompts = hashlib.sha256("".join(prompt.sha256 for prompt in self._prompts).encode()).hexdigest()
+        names = ("rh_bench", "torch", "transformers", "device", "device_name", "threads")
+        return {
+            "experiment_id": document["experiment_id"],
+            "prompts": prompts,
+            **{name: environment[name] for name in names},
+        }
+
+    def measure(self, journal: Lines[_Entry], on_step: OnStep | None) -> tuple[list[_Entry], int]:
+        """Every measurement, in the order of detectors and samples, and how many of them the journal had."""
+        found = {(entry.detector, entry.sample_id): entry for entry in journal.entries}
+        resumed = len(found)
+        progress = _Progress(self._prompts, len(self._detectors), on_step)
+        progress.report(found)
+        for detector in self._detectors:
+            done = {name: entry.generated or () for (who, name), entry in found.items() if who == detector.name}
+            for measured in detector.measure(self._subject, self._prompts, done):
+                entry = self._entry(detector, measured)
+                journal.write(_line(entry))
+                found[entry.detector, entry.sample_id] = entry
+                progress.report(found)
+        order = [(d.name, prompt.sample.sample_id) for d in self._detectors for prompt in self._prompts]
+        return [found[key] for key in order], resumed
+
+    def _entry(self, detector: Detector, measured: Measured) -> _Entry:
+        # A share may pass 1 by what float32 rounds.
+        values = np.rint(np.clip(measured.scores, -1.0, 1.0) * NANO).astype(np.int32)
+        generated = None if measured.generated is None else tuple(int(token) for token in measured.generated)
+        return _Entry(detector.name, measured.sample_id, values, generated, round(measured.seconds, 6))
+
+    def parse(self, line: Json) -> _Entry | None:
+        """A journal's line, if it is of this experiment."""
+        try:
+            values = np.asarray(line["values"], dtype=np.int32)
+            generated = None if line["generated"] is None else tuple(int(token) for token in line["generated"])
+            entry = _Entry(str(line["detector"]), str(line["sample_id"]), values, generated, float(line["seconds"]))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
+        scores = next((len(d.scores) for d in self._detectors if d.name == entry.detector), None)
+        known = any(prompt.sample.sample_id == entry.sample_id for prompt in self._prompts)
+        return entry if known and values.shape == (scores, self._heads) else None
+
+    def tables(self, entries: Sequence[_Entry]) -> Tables:
+        """The experiment's tables."""
+        answers = {entry.sample_id: entry.generated for entry in entries if entry.generated is not None}
+        samples = [self._sample_row(prompt, answers.get(prompt.sample.sample_id)) for prompt in self._prompts]
+        by_detector = {detector.name: detector.scores for detector in self._detectors}
+        rows = [
+            {
+                "detector": name,
+                "score": score,
+                "sample_id": entry.sample_id,
+                "values": entry.values[place],
+                "seconds": entry.seconds,
+            }
+            for name, scores in by_detector.items()
+            for place, score in enumerate(scores)
+            for entry in entries
+            if entry.detector == name
+        ]
+        return {
+            "samples": pa.Table.from_pylist(samples, schema=SAMPLES),
+            "scores": pa.Table.from_pylist(rows, schema=SCORES),
+        }
+
+    def _sample_row(self, prompt: Prompt, generated: Sequence[int] | None) -> Json:
+        sample, recall = prompt.sample, None
+        if generated is not None:
+            recall = rouge1_recall(prompt.answer, self._subject.builder.text(list(generated)))
+        return {
+            "sample_id": sample.sample_id,
+            "needle_id": sample.needle_id,
+            "haystack_id": sample.haystack_id,
+            "length": sample.length,
+            "depth": sample.depth,
+            "prompt_sha256": prompt.sha256,
+            "rouge1_recall": recall,
+            "success": None if recall is None else recall > SUCCESS_THRESHOLD,
+        }
+
+
+class _Progress:
+    """A sample's work is its length; it is measured once by every detector."""
+
+    def __init__(self, prompts: Sequence[Prompt], detectors: int, on_step: OnStep | None) -> None:
+        self._costs = {prompt.sample.sample_id: len(prompt.ids) for prompt in prompts}
+        self._total, self._count = sum(self._costs.values()) * detectors, len(prompts) * detectors
+        self._on_step = on_step
+
+    def report(self, found: dict[tuple[str, str], _Entry]) -> None:
+        if self._on_step is not None:
+            done = sum(self._costs[name] for _, name in found)
+            self._on_step(Step(done, self._total, len(found), self._count, None))
+
+
+def _line(entry: _Entry) -> Json:
+    return {
+        "detector": entry.detector,
+        "sample_id": entry.sample_id,
+        "values": entry.values.tolist(),
+        "generated": None if entry.generated is None else list(entry.generated),
+        "seconds": entry.seconds,
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
