@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rh_bench.records import Json
 
-from . import compare, feed, imported_page, model_page, overview, universality
+from . import about, compare, embed, feed, imported_page, model_page, overview, universality
 from .cache import Cache, Made, code_digest
 from .cards import Card, make_card, order
 from .collect import Collection, Entry, Imported, LeftOut, Source, fingerprint, read_source, sources
@@ -26,6 +26,7 @@ from .render import Document, Frame, Site, assets, checked_url, replacing, write
 RUN_PAGES: tuple[Callable[[Entry, Frame], Iterator[Document]], ...] = (
     model_page.documents,
     compare.run_documents,
+    embed.documents,
 )
 """Modules that make the files of one run, from that run alone."""
 IMPORT_PAGES: tuple[Callable[[Imported, Frame], Iterator[Document]], ...] = (imported_page.documents,)
@@ -34,6 +35,7 @@ SITE_PAGES: tuple[Callable[[Site], Iterator[Document]], ...] = (
     overview.documents,
     universality.documents,
     compare.documents,
+    about.documents,
 )
 """Modules that make the pages across runs, from the cards."""
 

@@ -46,6 +46,8 @@ class Card:
     window: int
     set_name: str
     manifest_sha256: str
+    haystack: Json
+    """What run.json says of the set."""
     protocol: Json
     group: str
     """Equal for runs whose numbers may be compared: the same set, byte for byte, and the same protocol."""
@@ -129,6 +131,7 @@ def _make_card(entry: Entry) -> Card:
         window=model["window"],
         set_name=run["haystack"]["name"],
         manifest_sha256=run["haystack"]["manifest_sha256"],
+        haystack=run["haystack"],
         protocol=run["protocol"],
         group=_group(run),
         facts=protocol_facts(run),

@@ -109,5 +109,41 @@ SETS = Definition(
     "agreement",
 )
 
+ACTIVATION = Definition(
+    "activation",
+    "Activation frequency",
+    "Of the samples that count, the share in which a head has at least one copy event. A head with one in each of "
+    "them, of ten at least, is always on.",
+    "counted samples with a copy event / counted samples",
+    "rh_bench/scoring.py",
+    "activation_frequency",
+)
+GINI = Definition(
+    "gini",
+    "Gini coefficient",
+    "How unequally the scores are spread over the heads: 0 when all score alike, nearly 1 when one has everything.",
+    "Σᵢ (2i − H − 1) xᵢ / (H Σx), x ascending",
+    "rh_bench/statistics.py",
+    "gini",
+)
+EFFECTIVE = Definition(
+    "effective",
+    "Effective heads",
+    "How many equally strong heads would be as concentrated: the exponential of the entropy of the scores' shares.",
+    "exp(−Σ p ln p), p = x / Σx",
+    "rh_bench/statistics.py",
+    "effective_number",
+)
+INTERVAL = Definition(
+    "interval",
+    "Intervals",
+    "Samples that count are drawn again, with replacement, within equal needle, length and depth, and everything is "
+    "computed anew: the middle 95% of 1,000 replicates. Success rates of few samples have Wilson intervals.",
+    "25th and 975th of 1,000 sorted replicates",
+    "rh_bench/statistics.py",
+    "bootstrap_means",
+)
+
+MEASUREMENT = (SCORE, ACTIVATION, GINI, EFFECTIVE, INTERVAL)
 UNIVERSALITY = (SCORE, CURVE, SHARE, DEPTH, SPEARMAN, PEARSON, JACCARD, TOP, ROBUSTNESS, SETS)
 COMPARISON = (PEARSON, SPEARMAN, JACCARD, TOP)

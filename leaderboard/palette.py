@@ -75,6 +75,13 @@ def difference_css() -> str:
     return "\n".join(lines) + "\n"
 
 
+def preview_colours() -> list[tuple[int, int, int]]:
+    """Paper, then the levels from zero on, of dark pages: red, green, blue from 0 to 255."""
+    ramp = [_at(_DARK, (level - 1) / (LEVELS - 1)) for level in range(1, LEVELS + 1)]
+    colours = [_rgb("#0f1317"), _rgb("#1d242b"), *ramp]
+    return [(round(red * 255), round(green * 255), round(blue * 255)) for red, green, blue in colours]
+
+
 def contrast(first: Rgb, second: Rgb) -> float:
     """WCAG 2 contrast ratio of two sRGB colours with channels in [0, 1]."""
     low, high = sorted((_luminance(first), _luminance(second)))

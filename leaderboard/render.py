@@ -30,7 +30,14 @@ Document = tuple[str, str | bytes]
 GENERATOR = SITE_MARK
 """In the head of every page; the mark by which a later build knows that it may replace a folder."""
 
-NAV = (("Models", "index.html"), ("Universality", "universality.html"), ("Compare", "compare.html"))
+NAV = (
+    ("Models", "index.html"),
+    ("Universality", "universality.html"),
+    ("Compare", "compare.html"),
+    ("Method", "method.html"),
+    ("Data", "data.html"),
+    ("About", "about.html"),
+)
 """Name and path of every page that the head of each page leads to."""
 
 LEGEND = tuple((score, score_level(score)) for score in (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0))

@@ -1,0 +1,99 @@
+"""method.html, data.html and about.html: what is measured and how far it goes, what to load, how to cite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, metadata
+
+from rh_bench import __version__
+
+from . import words
+from .badges import ABOUT, ORDER
+from .cards import Card
+from .definitions import DEPTH, MEASUREMENT, ROBUSTNESS, SHARE, SPEARMAN, Definition
+from .render import Document, Site
+
+LIMITS = (
+    "A score says what a head does while a model retrieves. It does not say how able the model is, and a higher share "
+    "of retrieval heads is not better.",
+    "Scores are means over the samples that the model answers. A model that answers few has wide intervals, and one "
+    "that answers none has no scores.",
+    "Intervals tell how far other samples of the same needles and haystacks might move a number, not other needles.",
+    "Synthetic haystacks are plain sentences. Success on them is not comparable with success on essays, nor are runs "
+    "of different sets or protocols with each other; this site never ranks them together.",
+    "A copy event is where attention and output agree. Only an experiment that removes heads shows that they cause the "
+    "answer.",
+    "Layers without softmax attention have no heads to score. They are listed, and not counted as zero.",
+)
+LICENCES = (
+    ("The code", "Apache-2.0"),
+    ("The results", "CC0-1.0: do with them what you like; citing helps others to find them"),
+    ("Sets with the embedded prose", "CC0-1.0"),
+    ("Other sets", "the licence of their text, in the manifest of each"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SetView:
+    """One haystack set that runs of the site were measured on."""
+
+    name: str
+    digest: str
+    source: str
+    licence: str
+    repo: str
+    """On the Hub; empty for a set that somebody had on disk."""
+    revision: str
+    runs: int
+
+
+def documents(site: Site) -> Iterator[Document]:
+    """The three pages."""
+    frame = site.frame
+    levels = tuple((name, ABOUT[name]) for name in reversed(ORDER))
+    definitions: tuple[Definition, ...] = (*MEASUREMENT, SHARE, DEPTH, ROBUSTNESS, SPEARMAN)
+    yield (
+        "method.html",
+        frame.render("method.html", "method.html", definitions=definitions, levels=levels, limits=LIMITS),
+    )
+    sets = set_views(site.cards)
+    yield "data.html", frame.render("data.html", "data.html", sets=sets, runs=len(site.cards), licences=LICENCES)
+    values = {"version": __version__, "repository": repository(), "licences": LICENCES}
+    yield "about.html", frame.render("about.html", "about.html", **values)
+
+
+def set_views(cards: Sequence[Card]) -> tuple[SetView, ...]:
+    """The sets, those with the most runs first."""
+    found: dict[str, list[Card]] = {}
+    for card in cards:
+        found.setdefault(card.manifest_sha256, []).append(card)
+    views = [_set_view(members) for members in found.values()]
+    return tuple(sorted(views, key=lambda view: (-view.runs, view.name, view.digest)))
+
+
+def _set_view(cards: Sequence[Card]) -> SetView:
+    """The same bytes may have been measured from a folder by one and from the Hub by another: the Hub is named."""
+    haystack = next((card.haystack for card in cards if card.haystack["revision"] is not None), cards[0].haystack)
+    on_hub = haystack["revision"] is not None
+    source = haystack["source"]
+    return SetView(
+        name=words.visible(haystack["name"]),
+        digest=haystack["manifest_sha256"],
+        source=words.visible(str(source.get("kind") or "")),
+        licence=words.visible(str(source.get("licence") or "unknown")),
+        repo=words.visible(haystack["location"]) if on_hub else "",
+        revision=words.visible(haystack["revision"]) if on_hub else "",
+        runs=len(cards),
+    )
+
+
+def repository() -> str:
+    """Address of the code, as the package names it; empty where it names none."""
+    try:
+        urls = metadata("rh-bench").get_all("Project-URL") or []
+    except PackageNotFoundError:
+        return ""
+    named = dict(url.split(", ", 1) for url in urls if ", " in url)
+    found = next((named[label] for label in ("Repository", "Source", "Homepage") if label in named), "")
+    return found if found.startswith("https://") else ""
