@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import rh_bench
+from rh_bench.cli_answers import ANSWER_COMMANDS
 from rh_bench.cli_experiments import EXPERIMENT_COMMANDS
 from rh_bench.cli_hub import HUB_COMMANDS
 from rh_bench.cli_parts import FOLDER, Verb, err, json_option, out, print_json
@@ -556,5 +557,5 @@ def _runs_folder(text: str) -> Path:
     return fetch_results(parse_repo(text))[0]
 
 
-for command in (*HUB_COMMANDS, *EXPERIMENT_COMMANDS):
+for command in (*HUB_COMMANDS, *EXPERIMENT_COMMANDS, *ANSWER_COMMANDS):
     app.add_command(command)

@@ -21,14 +21,16 @@ ENGINE_SIDE = (
     "rh_bench.compiled",
     "rh_bench.detectors",
     "rh_bench.experiments.detect_run",
+    "rh_bench.experiments.generate",
+    "rh_bench.experiments.qa_run",
     "rh_bench.fused",
     "rh_bench.interventions",
     "rh_bench.mass",
     "rh_bench.memory",
 )
 HUB = ("rh_bench.hub", "rh_bench.hub_write", "rh_bench.hub_pulls")
-ENTRIES = ("rh_bench.cli", "rh_bench.cli_hub", "rh_bench.cli_experiments", "rh_bench.demo")
-TERMINAL = (*ENTRIES[:3], "rh_bench.cli_parts", "rh_bench.show", "rh_bench.progress")
+ENTRIES = ("rh_bench.cli", "rh_bench.cli_hub", "rh_bench.cli_experiments", "rh_bench.cli_answers", "rh_bench.demo")
+TERMINAL = (*ENTRIES[:4], "rh_bench.cli_parts", "rh_bench.show", "rh_bench.progress")
 AFTER_THE_ENGINES = tuple(
     f"rh_bench.{name}"
     for name in (

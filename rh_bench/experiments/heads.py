@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from rh_bench.errors import InputError
 from rh_bench.records import Layer, head_grid
+from rh_bench.schema import load_json
 from rh_bench.statistics import NANO, FloatArray, competition_ranks
+from rh_bench.tables import HEADS, read_table
 
 Head = tuple[int, int]
 """(layer, query head)."""
@@ -79,6 +82,17 @@ def rank_heads(layers: Sequence[Layer], scores: FloatArray | None) -> Ranking:
     nano = np.rint(np.asarray(scores, dtype=np.float64) * NANO).astype(np.int64)
     order = np.argsort(competition_ranks(nano[None])[0], kind="stable")
     return Ranking(tuple(grid[i] for i in order), tuple(float(scores[i]) for i in order))
+
+
+def run_ranking(run: Path) -> Ranking:
+    """The heads of a finished run by rule `paper`.
+
+    Raises:
+        InputError: its files are damaged, or no sample counted.
+    """
+    layers = [Layer(**layer) for layer in load_json(run / "run.json")["model"]["layers"]]
+    scores = read_table(run / "heads.parquet", HEADS).column("score")
+    return rank_heads(layers, None if scores.null_count else np.asarray(scores.to_numpy(), dtype=np.float64))
 
 
 def draw_random_heads(

@@ -1,0 +1,403 @@
+"""Ask a model a task's questions with heads removed: what runs `chain_of_thought` and `extractive_qa`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from rh_bench.ablation import PHASES, Phase
+from rh_bench.environment import describe_environment
+from rh_bench.errors import InputError
+from rh_bench.evaluate import Step
+from rh_bench.experiments.answers import RULES_VERSION
+from rh_bench.experiments.artifact import DOCUMENT, read_document, write_experiment
+from rh_bench.experiments.document import experiment_folder, new_document, run_reference
+from rh_bench.experiments.generate import Generator, rows_that_fit
+from rh_bench.experiments.heads import Head, Ranking, draw_random_heads, run_ranking
+from rh_bench.experiments.kind import Tables
+from rh_bench.experiments.qa import (
+    CHAIN_OF_THOUGHT,
+    EXTRACTIVE_QA,
+    ITEMS,
+    MATCHED,
+    NONE,
+    RANDOM,
+    RESPONSES,
+    TOP,
+    grade,
+)
+from rh_bench.experiments.task_prompts import COT, DIRECT, AnswerPrompts, load_prompts
+from rh_bench.experiments.tasks import Question, TaskData, choose_questions
+from rh_bench.journal import NAME as JOURNAL
+from rh_bench.journal import Lines, open_lines
+from rh_bench.models import LoadedModel, load_model
+from rh_bench.prompts import prompt_sha256
+from rh_bench.records import IntArray, Json, head_grid
+from rh_bench.runs import Run, read_run
+
+ENGINE = {"name": "generate", "version": 1}
+BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to ask, as the command line takes it."""
+
+    model: str
+    """Hub id with optional ``@revision``, local folder, or ``gguf:<file>``."""
+    run: Path
+    """The run of this model that the heads come from."""
+    out: Path
+    """Folder of experiments."""
+    limit: int | None = None
+    """Questions, at even distances in the data; all without it."""
+    shots: int | None = None
+    """All that the prompts have, without it."""
+    modes: tuple[str, ...] | None = None
+    top: int | None = None
+    """Heads to remove; as many as the run has retrieval heads, without it."""
+    draws: int = 3
+    """Random draws, as many uniform ones as matched by layer."""
+    seed: int = 0
+    """Of the first draw; each next one has the next seed."""
+    phase: Phase = "both"
+    max_new_tokens: int | None = None
+    """In every mode, instead of what the prompts say."""
+    batch: int | None = None
+    """Rows; what fits in memory, without it."""
+    device: str = "auto"
+    dtype: str = "auto"
+    template: str = "auto"
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished experiment, and how it came to be."""
+
+    folder: Path
+    document: Json
+    resumed: int
+    """Responses of an earlier, interrupted sitting."""
+    made: int
+    """Responses of this one: 0 where the experiment was already there."""
+
+
+OnStep = Callable[[Step], None]
+OnStage = Callable[[str], None]
+
+
+def ask(request: Request, data: TaskData, on_step: OnStep | None = None, on_stage: OnStage | None = None) -> Outcome:
+    """Ask the questions of a task under every condition and write the experiment.
+
+    Args:
+        data: the task's questions.
+        on_step: called when the asking begins and after every batch.
+        on_stage: called with a few words when something begins that takes seconds.
+
+    Raises:
+        InputError: the model, the run, the questions, an option or the output folder is wrong; nothing says "finished".
+    """
+    say = on_stage or (lambda words: None)
+    if request.phase not in PHASES:
+        raise InputError(f"unknown phase {request.phase!r}", where="--phase", mend=f"use {', '.join(PHASES)}")
+    say("Reading the run")
+    run = read_run(request.run)
+    ranking = run_ranking(request.run)
+    questions = choose_questions(data.questions, request.limit)
+    conditions = choose_conditions(run, ranking, request)
+    say("Loading the model")
+    loaded = load_model(
+        request.model, dtype=request.dtype, device=request.device, trust_remote_code=request.trust_remote_code
+    )
+    _refuse_other_model(run, loaded)
+    say("Assembling the prompts")
+    asking = _Asking(request, data, questions, conditions, ranking, loaded)
+    document = asking.document()
+    folder = experiment_folder(request.out, document)
+    if (folder / DOCUMENT).is_file():
+        return Outcome(folder, read_document(folder), 0, 0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
+    with open_lines(folder, asking.identity(document), _now(), _parse) as journal:
+        answers, resumed = asking.answer(journal, on_step)
+        say("Computing the results")
+        seconds = round(sum(answer.seconds for answer in answers.values()), 3)
+        document["timings"] = {"started": journal.started, "finished": _now(), "seconds": seconds}
+        document = write_experiment(folder, document, asking.tables(answers))
+        (folder / JOURNAL).unlink(missing_ok=True)
+    return Outcome(folder, document, resumed, len(answers) - resumed)
+
+
+# --- conditions ---
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Heads that are removed, and how they were chosen."""
+
+    name: str
+    kind: str
+    heads: tuple[Head, ...]
+    seed: int | None = None
+    moved: int = 0
+
+    def describe(self) -> Json:
+        """One of the `conditions` of the settings."""
+        heads = [list(head) for head in self.heads]
+        return {"name": self.name, "kind": self.kind, "heads": heads, "seed": self.seed, "moved": self.moved}
+
+
+def choose_conditions(run: Run, ranking: Ranking, request: Request) -> tuple[Condition, ...]:
+    """Nothing removed, the strongest heads, and random draws of as many.
+
+    Raises:
+        InputError: there are not as many heads, or no retrieval heads and no number was given.
+    """
+    k = len(ranking.retrieval) if request.top is None else request.top
+    if k < 1 or request.draws < 1:
+        if request.top is None and request.draws >= 1:
+            raise InputError("no head of this run is a retrieval head", where=request.run, mend="give --top K")
+        raise InputError("must be at least 1", where="--top" if k < 1 else "--draws")
+    top, grid = ranking.top(k), head_grid(run.layers)
+    conditions = [Condition(NONE, NONE, ()), Condition(TOP, TOP, top)]
+    for kind, matched in ((RANDOM, False), (MATCHED, True)):
+        for seed in range(request.seed, request.seed + request.draws):
+            draw = draw_random_heads(grid, ranking.retrieval, top, seed, matched=matched)
+            conditions.append(Condition(f"{kind}-{seed}", kind, draw.heads, seed, draw.moved))
+    return tuple(conditions)
+
+
+def _refuse_other_model(run: Run, loaded: LoadedModel) -> None:
+    measured = run.document["model"]
+    if measured["revision"] != loaded.source.revision:
+        raise InputError(
+            f"its revision is {loaded.source.revision}, the run is of {measured['id']} {measured['revision']}",
+            where=loaded.source.id,
+            mend="give the run of this very model",
+        )
+
+
+# --- asking ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One prompt under one condition."""
+
+    key: str
+    condition: Condition
+    mode: str
+    question: Question
+    ids: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    key: str
+    ids: tuple[int, ...]
+    finished: bool
+    seconds: float
+
+    def line(self) -> Json:
+        return {"key": self.key, "ids": list(self.ids), "finished": self.finished, "seconds": self.seconds}
+
+
+def _parse(line: Json) -> _Answer | None:
+    try:
+        ids = tuple(int(token) for token in line["ids"])
+        return _Answer(str(line["key"]), ids, bool(line["finished"]), float(line["seconds"]))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+class _Asking:
+    """One model and one list of questions: the prompts, the batches, and what comes out of them."""
+
+    def __init__(
+        self,
+        request: Request,
+        data: TaskData,
+        questions: Sequence[Question],
+        conditions: Sequence[Condition],
+        ranking: Ranking,
+        loaded: LoadedModel,
+    ) -> None:
+        self._request, self._data, self._loaded, self._ranking = request, data, loaded, ranking
+        self._questions, self._conditions = questions, conditions
+        self._prompts = load_prompts(data.task)
+        self._modes = _modes(self._prompts.modes, request.modes)
+        shots = len(self._prompts.shots) if request.shots is None else request.shots
+        self._builder = AnswerPrompts(loaded.tokenizer, self._prompts, request.template, shots)
+        self._ids = {(m, q.item_id): self._builder.build(m, q) for m in self._modes for q in questions}
+        self._limits = {
+            mode: request.max_new_tokens or self._prompts.modes[mode].max_new_tokens for mode in self._modes
+        }
+        self._refuse_beyond_window()
+        self._generator = Generator(loaded, self._prompts.stop, request.phase)
+        self._rows = request.batch or rows_that_fit(loaded, self._positions)
+
+    @property
+    def _positions(self) -> int:
+        return max(len(ids) + self._limits[mode] for (mode, _), ids in self._ids.items())
+
+    def document(self) -> Json:
+        """experiment.json as far as it is known before anything is asked."""
+        request, data, loaded = self._request, self._data, self._loaded
+        settings: Json = {
+            "task": data.task,
+            "modes": list(self._modes),
+            "questions": len(self._questions),
+            "limit": request.limit,
+            "left_out": data.source["left_out"],
+            "shots": self._builder.shots,
+            "template": self._builder.template_name,
+            "stop": list(self._prompts.stop),
+            "max_new_tokens": dict(self._limits),
+            "dtype": loaded.dtype,
+            "how": "zero",
+            "phase": request.phase,
+            "top": len(self._conditions[1].heads),
+            "retrieval_heads": [list(head) for head in self._ranking.retrieval],
+            "conditions": [condition.describe() for condition in self._conditions],
+            "rules_version": RULES_VERSION,
+            "bootstrap": dict(BOOTSTRAP),
+        }
+        source = data.source
+        return new_document(
+            EXTRACTIVE_QA if data.task == "extractive" else CHAIN_OF_THOUGHT,
+            model=loaded.describe(),
+            runs=[run_reference(request.run)],
+            settings=settings,
+            data={
+                "source": source["name"],
+                "revision": source["revision"],
+                "sha256": source["sha256"],
+                "prompts": self._prompts.file,
+                "prompts_sha256": self._prompts.sha256,
+            },
+            engine={**ENGINE, "notes": [f"batches of up to {self._rows} rows"]},
+            environment=describe_environment(loaded.device, loaded.device_name),
+        )
+
+    def identity(self, document: Json) -> Json:
+        """What must be equal for responses of two sittings to belong to one experiment."""
+        environment = document["environment"]
+        names = ("rh_bench", "torch", "transformers", "device", "device_name", "threads")
+        return {
+            "experiment_id": document["experiment_id"],
+            "batch": self._rows,
+            **{name: environment[name] for name in names},
+        }
+
+    def answer(self, journal: Lines[_Answer], on_step: OnStep | None) -> tuple[dict[str, _Answer], int]:
+        """Every job's answer by its key, and how many of them the journal had."""
+        batches = list(self._batches())
+        known = {answer.key: answer for answer in journal.entries}
+        # A batch is the unit: rows of half a batch might differ in their last bits from those of a whole one.
+        done = {j.key: known[j.key] for batch in batches if all(j.key in known for j in batch) for j in batch}
+        resumed, total = len(done), sum(map(len, batches))
+        right = sum(self._right(job, done[job.key]) for batch in batches for job in batch if job.key in done)
+        for batch in [None, *(batch for batch in batches if batch[0].key not in done)]:
+            if batch is not None:
+                for job, answer in zip(batch, self._answer(batch), strict=True):
+                    journal.write(answer.line())
+                    done[job.key] = answer
+                    right += self._right(job, answer)
+            if on_step is not None:
+                on_step(Step(float(len(done)), float(total), len(done), total, right))
+        return done, resumed
+
+    def tables(self, answers: dict[str, _Answer]) -> Tables:
+        """The tables of the experiment, in the order of its settings."""
+        items = [
+            {
+                "item_id": question.item_id,
+                "question_sha256": question.sha256,
+                "group": question.group,
+                "choices": len(question.choices),
+                "answers": list(question.answers),
+            }
+            for question in self._questions
+        ]
+        responses = [self._row(job, answers[job.key]) for job in self._jobs()]
+        return {
+            "items": pa.Table.from_pylist(items, schema=ITEMS),
+            "responses": pa.Table.from_pylist(responses, schema=RESPONSES),
+        }
+
+    def _jobs(self) -> Iterator[_Job]:
+        for condition in self._conditions:
+            for mode in self._modes:
+                for question in self._questions:
+                    key = f"{condition.name}/{mode}/{question.item_id}"
+                    yield _Job(key, condition, mode, question, self._ids[mode, question.item_id])
+
+    def _batches(self) -> Iterator[list[_Job]]:
+        """Jobs of one mode, the longest prompts first, all conditions of a question side by side."""
+        place = {question.item_id: number for number, question in enumerate(self._questions)}
+        for mode in self._modes:
+            jobs = [job for job in self._jobs() if job.mode == mode]
+            jobs.sort(key=lambda job: (-len(job.ids), place[job.question.item_id]))
+            for first in range(0, len(jobs), self._rows):
+                yield jobs[first : first + self._rows]
+
+    def _answer(self, batch: Sequence[_Job]) -> list[_Answer]:
+        begun = time.perf_counter()
+        limit = self._limits[batch[0].mode]
+        found = self._generator.run([job.ids for job in batch], [job.condition.heads for job in batch], limit)
+        seconds = round((time.perf_counter() - begun) / len(batch), 6)
+        return [_Answer(job.key, one.ids, one.finished, seconds) for job, one in zip(batch, found, strict=True)]
+
+    def _right(self, job: _Job, answer: _Answer) -> bool:
+        return bool(self._row(job, answer)["correct"])
+
+    def _row(self, job: _Job, answer: _Answer) -> Json:
+        text = self._builder.text(answer.ids)
+        graded = grade(self._data.task, text, job.question.answers, len(job.question.choices))
+        return {
+            "condition": job.condition.name,
+            "mode": job.mode,
+            "item_id": job.question.item_id,
+            "prompt_sha256": prompt_sha256(job.ids),
+            "prompt_tokens": len(job.ids),
+            "tokens": len(answer.ids),
+            "finished": answer.finished,
+            "text": text,
+            "answer": graded.answer,
+            "correct": graded.correct,
+            "f1": graded.f1,
+        }
+
+    def _refuse_beyond_window(self) -> None:
+        window = self._loaded.window
+        for (mode, item), ids in self._ids.items():
+            if window is not None and len(ids) + self._limits[mode] > window:
+                raise InputError(
+                    f"its {len(ids)} tokens with {self._limits[mode]} new ones are beyond the window of {window}",
+                    where=item,
+                    mend="give fewer --shots",
+                )
+
+
+def _modes(known: Mapping[str, object], wanted: tuple[str, ...] | None) -> tuple[str, ...]:
+    """Modes to ask in, direct answers first.
+
+    Raises:
+        InputError: the task's prompts have no such mode.
+    """
+    for mode in wanted or ():
+        if mode not in known:
+            raise InputError(f"unknown mode {mode!r}", where="--modes", mend=f"use {', '.join(known)}")
+    return tuple(mode for mode in (DIRECT, COT) if mode in (wanted or known))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
