@@ -53,9 +53,9 @@ def load_task(task: str, text: str) -> TaskData:
 
 
 def _from_hub(task: str, repo: str, revision: str, config: str | None, split: str) -> TaskData:
-    from rh_bench.hub import dataset_commit, parse_repo
+    from rh_bench.hub import parse_repo, repo_commit
 
-    commit = dataset_commit(parse_repo(f"{repo}@{revision}"))
+    commit = repo_commit(parse_repo(f"{repo}@{revision}"), "dataset")
     rows = list(_rows(task, repo, commit, config, split))
     hashes = "".join(question.sha256 for _, question in rows if question is not None)
     name = f"{repo}#{config or 'default'}/{split}"

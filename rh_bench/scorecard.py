@@ -15,6 +15,7 @@ from rh_bench.experiments.artifact import experiment_folders, run_reference, val
 from rh_bench.experiments.artifact import read_document as read_experiment_document
 from rh_bench.experiments.dynamic import STATEMENT as DYNAMIC
 from rh_bench.experiments.kind import Verdict
+from rh_bench.experiments.qa import STATEMENTS as REASONING
 from rh_bench.files import shown
 from rh_bench.records import Json
 from rh_bench.results import RUNS
@@ -46,7 +47,7 @@ CLAIMS: Mapping[str, tuple[str, str]] = {
         "rh-bench ablate",
     ),
     "reasoning": (
-        "Chain-of-thought reasoning needs retrieval heads more than answering at once does.",
+        REASONING["reasoning"],
         "rh-bench reason",
     ),
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fake_answers import make_answers
 from fake_runs import make_document, make_layers, make_run
 
 from rh_bench.experiments import dynamic, intrinsic
@@ -65,5 +66,17 @@ def make_small_intrinsic(root: Path) -> Path:
     return make_intrinsic(root / "experiments", chat, base, permutations=20)
 
 
-SMALL: Mapping[str, Callable[[Path], Path]] = {"dynamic": make_small_dynamic, "intrinsic": make_small_intrinsic}
+def make_small_answers(task: str) -> Callable[[Path], Path]:
+    """Of question answering, with responses that are right now and then."""
+    return lambda root: make_answers(
+        root, task, 4, lambda kind, mode, i: f"The answer is {i}." if i % 2 else "no", draws=1
+    )
+
+
+SMALL: Mapping[str, Callable[[Path], Path]] = {
+    "dynamic": make_small_dynamic,
+    "intrinsic": make_small_intrinsic,
+    "chain_of_thought": make_small_answers("gsm8k"),
+    "extractive_qa": make_small_answers("extractive"),
+}
 """An experiment of each kind that is small enough to be damaged thousands of times: from a folder to its folder."""

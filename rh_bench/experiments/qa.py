@@ -26,6 +26,8 @@ from rh_bench.experiments.answers import (
 )
 from rh_bench.experiments.heads import Head
 from rh_bench.experiments.kind import Kind, Tables, Verdict, claim, column
+from rh_bench.experiments.tasks import MAX_ID
+from rh_bench.files import shown
 from rh_bench.paired import difference_of_means, sign_flip_test
 from rh_bench.records import Json, Layer, head_grid
 from rh_bench.rows import MOST
@@ -56,6 +58,8 @@ mmlu it is what guessing gives."""
 MARGIN = 0.05
 """A loss that is at most this much larger than that of random heads, at the upper end of its interval, is none."""
 LEVEL = 0.05
+_MOST_CELLS = 1 << 24
+"""Questions × replicates: what computing the results again holds in memory at a time."""
 _LONGEST = 20_000
 """Characters of a response."""
 
@@ -225,7 +229,7 @@ def _chain_of_thought(scores: _Scores) -> Json:
 
 # --- claims ---
 
-_STATEMENTS = {
+STATEMENTS = {
     "reasoning": "With chain of thought a model answers worse without its strongest retrieval heads, and worse than"
     " without as many other heads.",
     "reasoning_more_than_direct": "A model loses more by the removal of its strongest retrieval heads when it reasons"
@@ -259,7 +263,7 @@ def _loss_claim(name: str, mode: str, settings: Json, results: Json, items: pa.T
     n = results["questions"]
     return claim(
         name,
-        _STATEMENTS[name],
+        STATEMENTS[name],
         verdict,
         test=words,
         n=n,
@@ -318,7 +322,7 @@ def _more_claim(settings: Json, results: Json, items: pa.Table) -> Json:
     name = "reasoning_more_than_direct"
     return claim(
         name,
-        _STATEMENTS[name],
+        STATEMENTS[name],
         verdict,
         test=words,
         n=results["questions"],
@@ -385,6 +389,12 @@ def _settings_problems(kind: str, settings: Json, grid: frozenset[Head]) -> Iter
     modes, known = settings["modes"], ["direct"] if kind == "extractive_qa" else ["direct", "cot"]
     if modes not in (known, known[-1:]):
         yield "/modes", f"must be {' and '.join(known)}, or {known[-1]} alone"
+    replicates = settings["bootstrap"]["replicates"]
+    if replicates * settings["questions"] > _MOST_CELLS:
+        yield (
+            "/bootstrap/replicates",
+            f"is {replicates}: at most {_MOST_CELLS // settings['questions']} can be verified",
+        )
     if set(settings["max_new_tokens"]) != set(modes):
         yield "/max_new_tokens", "must name every mode and no other"
     conditions = settings["conditions"]
@@ -422,8 +432,8 @@ def _item_problems(settings: Json, items: pa.Table) -> Iterator[tuple[str, str]]
         yield "", f"has {len(items)} questions, the settings say {settings['questions']}"
     seen: set[str] = set()
     for place, row in enumerate(items.to_pylist()):
-        if row["item_id"] in seen or not 0 < len(row["item_id"]) <= 128:
-            yield f"/{place}/item_id", "must be unique and of at most 128 characters"
+        if row["item_id"] in seen or not 0 < len(row["item_id"]) <= MAX_ID or not row["item_id"].isprintable():
+            yield f"/{place}/item_id", f"must be unique, printable and of at most {MAX_ID} characters"
         seen.add(row["item_id"])
         if not _SHA256.fullmatch(row["question_sha256"]):
             yield f"/{place}/question_sha256", "is no SHA-256"
@@ -472,7 +482,7 @@ def _row_problems(settings: Json, mode: str, item: Json, row: Json) -> Iterator[
     graded = grade(settings["task"], row["text"], item["answers"], item["choices"])
     for name, found in (("answer", graded.answer), ("correct", graded.correct), ("f1", graded.f1)):
         if row[name] != found:
-            yield name, f"is {str(row[name])[:60]!r}, the text gives {str(found)[:60]!r}"
+            yield name, shown(f"is {str(row[name])[:60]!r}, the text gives {str(found)[:60]!r}")
 
 
 CHAIN_OF_THOUGHT = Kind("chain_of_thought", 1, {"items": ITEMS, "responses": RESPONSES}, derive, check, 1_000_000)
