@@ -3,13 +3,15 @@
     python -m benchmarks.verification --out benchmarks/results/verification.json
 
 The run is schema-true: 600 samples of a model of 1,024 heads, some 150,000 events. It is verified in a process of its
-own, so that peak memory is that of verifying. It exits with status 1 if that takes 10 seconds or a gibibyte.
+own, so that peak memory is that of verifying; and by the command, which starts a process for it, with everything that
+starting takes. It exits with status 1 if either takes 10 seconds or a gibibyte.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -53,17 +55,32 @@ def in_a_process_of_its_own(folder: Path) -> Json:
     return found
 
 
+def by_the_command(folder: Path) -> Json:
+    """`rh-bench verify` from start to end. Peak memory is that of the largest of its processes."""
+    command = [sys.executable, "-m", "rh_bench", "verify", str(folder)]
+    started = time.perf_counter()
+    subprocess.run(["sh", "-c", '"$@"; exit $?', "sh", *command], stdout=subprocess.DEVNULL, check=True)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return {"seconds": round(seconds, 2), "peak_bytes": peak}
+
+
 def show(report: Json, console: Console) -> None:
     table = Table(title="Verifying one run, its model not at hand")
+    table.add_column("how")
     for name in ("samples", "heads", "events", "run MiB", "seconds", "peak MiB"):
         table.add_column(name, justify="right")
     found = report["verified"]
     table.add_row(
+        "verify_run",
         *(f"{found[name]:,}" for name in ("samples", "heads", "events")),
         f"{found['bytes'] / 2**20:.1f}",
         f"{found['seconds']:.2f}",
         f"{found['peak_bytes'] / 2**20:,.0f}",
     )
+    command = report["command"]
+    seconds, peak = f"{command['seconds']:.2f}", f"{command['peak_bytes'] / 2**20:,.0f}"
+    table.add_row("rh-bench verify", "", "", "", "", seconds, peak)
     console.print(table)
 
 
@@ -75,14 +92,23 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(arguments.measure)))
         return
+    os.environ["HF_HUB_OFFLINE"] = "1"  # the model is made up
     with tempfile.TemporaryDirectory() as made:
-        found = in_a_process_of_its_own(make_large_run(Path(made), seed=0))
+        folder = make_large_run(Path(made), seed=0)
+        command = by_the_command(folder)
+        found = in_a_process_of_its_own(folder)
     environment = describe_environment("cpu", "CPU")
-    report: Json = {"benchmark": "verification", "verified": found, "cores": usable_cores(), "environment": environment}
+    report: Json = {
+        "benchmark": "verification",
+        "verified": found,
+        "command": command,
+        "cores": usable_cores(),
+        "environment": environment,
+    }
     show(report, Console(width=110))
     if arguments.out:
         atomic_write(arguments.out, dump_json(report))
-    if found["seconds"] >= MOST_SECONDS or found["peak_bytes"] >= MOST_BYTES:
+    if any(one["seconds"] >= MOST_SECONDS or one["peak_bytes"] >= MOST_BYTES for one in (found, command)):
         sys.exit("slower or larger than it may be")
 
 

@@ -125,22 +125,30 @@ def publish(folder: Path, repo: str, tag: str | None, private: bool, dry_run: bo
 def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
     """Submit RUN by a pull request, or bring your own open one for it up to date.
 
-    The run is validated first. Needs a token that may open pull requests: `hf auth login`, or HF_TOKEN.
+    The run is validated first, and what is to be sent is shown. Needs a token that may open pull requests: `hf auth
+    login`, or HF_TOKEN.
     """
     from rh_bench.submit import submit_run
 
-    report = submit_run(run, repo, dry_run=dry_run)
     if as_json:
-        print_json(report.to_json())
+        print_json(submit_run(run, repo, dry_run=dry_run).to_json())
         return
     console = out(soft_wrap=True)
-    for warning in report.warnings:
-        console.print(f"[yellow]note:[/] {escape(warning)}")
-    for path, size in report.files:
-        console.print(f"{'would send' if dry_run else 'sent'}: {escape(path)} ({size:,} bytes)")
+
+    def announce(plan: Any) -> None:
+        for warning in plan.warnings:
+            console.print(f"[yellow]note:[/] {escape(warning)}")
+        for path, size in plan.files:
+            console.print(f"{'would send' if dry_run else 'to send'}: {escape(path)} ({size:,} bytes)")
+
+    report = submit_run(run, repo, dry_run=dry_run, announce=announce)
     if report.address:
         did = "up to date" if not report.files else "updated" if report.updates else "opened"
         console.print(f"[green]Pull request {did}:[/] {escape(report.address)}")
+    elif report.files:
+        console.print(f"nothing was sent: without --dry-run it is a pull request of {escape(report.repo)}")
+    else:
+        console.print("nothing to send: the repository holds this run already")
 
 
 @click.command(
@@ -202,17 +210,17 @@ def review(
     for one in review_pulls(repo, ways, only=pull):
         found.append(one)
         if not as_json:
-            _print_found(one)
+            _print_found(one, ways)
     if as_json:
         print_json([one.to_json() for one in found])
     elif not found:
         out().print("no open pull requests")
-    failed = [one for one in found if one.failed]
+    failed = [one for one in found if one.failed or (merge and not (one.merged or one.held))]
     if failed:
-        raise CheckFailed(f"{len(failed)} of {len(found)} pull requests not verified")
+        raise CheckFailed(f"{len(failed)} of {len(found)} pull requests {'not taken in' if merge else 'not verified'}")
 
 
-def _print_found(found: Any) -> None:
+def _print_found(found: Any, ways: Any) -> None:
     console = out(soft_wrap=True)
     run = f", run {found.run}" if found.run else ""
     console.print(f"[bold]#{found.pull.num}[/] {escape(found.pull.title)} by {escape(found.pull.author)}{escape(run)}")
@@ -223,6 +231,8 @@ def _print_found(found: Any) -> None:
         console.print(f"  commented: {escape(found.page)}")
     if found.held:
         console.print("  the repository holds this run already")
+    elif ways.merge and not found.merged:
+        console.print(f"  [red]changes are needed:[/] level {ways.require} is required, and no level may fail")
     if found.merged:
         console.print(f"  [green]taken in[/] by commit {found.commit}")
 
@@ -254,7 +264,7 @@ def collect(source: str, out_folder: Path, as_json: bool) -> None:
         console.print(f"[yellow]left out:[/] {escape(name)}: {escape(reason)}")
     for config, rows in report.rows.items():
         console.print(f"{config}: {rows:,} rows")
-    console.print(f"[green]Results:[/] {escape(str(out_folder))}, {report.runs} runs, {report.new} of them new")
+    console.print(f"[green]Results:[/] {escape(str(out_folder))}, runs: {report.runs}, new: {report.new}")
 
 
 HUB_COMMANDS: Sequence[click.Command] = (collect, publish, review, submit, verify)

@@ -14,7 +14,7 @@ import yaml
 from rh_bench.errors import InputError
 from rh_bench.files import regular_file, shown
 from rh_bench.hub import Kind, parse_repo, repo_commit
-from rh_bench.hub_write import Access, Changes, find_changes, name_commit, push
+from rh_bench.hub_write import Access, Changes, api_of, find_changes, name_commit, push
 from rh_bench.records import Json
 from rh_bench.results import DATA, RUNS, SITE_MARK, VERIFICATION
 from rh_bench.sets import MANIFEST, read_set
@@ -40,15 +40,18 @@ class Published:
     manifest_sha256: str | None
     """Of a set."""
     kind: Kind = "dataset"
+    hub: str = "https://huggingface.co"
+    """Address of the Hub that was asked."""
 
     @property
     def address(self) -> str:
-        return f"https://huggingface.co/{self.kind}s/{self.repo}"
+        return f"{self.hub}/{self.kind}s/{self.repo}"
 
     def to_json(self) -> Json:
         return {
             "repo": self.repo,
             "kind": self.kind,
+            "address": self.address,
             "sent": list(self.sent),
             "removed": list(self.removed),
             "commit": self.commit,
@@ -88,15 +91,16 @@ def publish_folder(
     for path, content in what.files.items():
         if isinstance(content, Path) and path.endswith(".parquet"):
             _check_groups(content)
+    hub = str(api_of(access).endpoint)
     if dry_run:
         changes = find_changes(ref, what.files, access, what.kind)
         what.check(changes)
-        return Published(ref.repo_id, changes.sent, changes.removed, None, None, what.manifest_sha256, what.kind)
+        return Published(ref.repo_id, changes.sent, changes.removed, None, None, what.manifest_sha256, what.kind, hub)
     changes = push(ref, what.files, what.message, private=private, access=access, kind=what.kind, check=what.check)
     commit = repo_commit(ref, what.kind, endpoint=access.endpoint, token=access.token)
     if tag is not None:
         name_commit(ref, tag, commit, access, what.kind)
-    return Published(ref.repo_id, changes.sent, changes.removed, commit, tag, what.manifest_sha256, what.kind)
+    return Published(ref.repo_id, changes.sent, changes.removed, commit, tag, what.manifest_sha256, what.kind, hub)
 
 
 def _check_groups(path: Path) -> None:

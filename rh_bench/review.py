@@ -278,9 +278,13 @@ def _file_problems(place: str, changed: Difference, main: Mapping[str, RemoteFil
             yield f"its samples.parquet is byte for byte that of {path.rpartition('/')[0]}: a copy of another run"
 
 
+def _aim(ways: Ways) -> str:
+    return ways.require if ways.merge else "no"
+
+
 def _marker(found: Found, ways: Ways) -> str:
     """Stands in a comment, unseen: what was reviewed, and whether it was to be merged."""
-    return f"<!-- rh_bench review {found.head} rerun={ways.rerun} merge={ways.merge} -->"
+    return f"<!-- rh_bench review {found.head} rerun={ways.rerun} merge={_aim(ways)} -->"
 
 
 def _say(ref: RepoRef, found: Found, ways: Ways, name: str, access: Access) -> bool:

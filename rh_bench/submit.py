@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,12 +61,20 @@ def run_title(slug: str, run_id: str) -> str:
     return f"Run {slug}/{run_id}"
 
 
-def submit_run(folder: Path, repo: str, *, dry_run: bool = False, access: Access | None = None) -> Submission:
+def submit_run(
+    folder: Path,
+    repo: str,
+    *,
+    dry_run: bool = False,
+    announce: Callable[[Submission], None] = lambda plan: None,
+    access: Access | None = None,
+) -> Submission:
     """Open a pull request with a run, or bring one's own open one up to date. Doing it again changes nothing.
 
     Args:
         folder: `<slug>/<run_id>`, as `rh-bench evaluate` wrote it.
         dry_run: find out what would be sent, and send nothing.
+        announce: is shown what is to be sent, before anything is.
 
     Raises:
         CheckFailed: the run is not valid.
@@ -82,7 +91,7 @@ def submit_run(folder: Path, repo: str, *, dry_run: bool = False, access: Access
     known = [path for path in ours if path in there]
     lacking = [path for path in ours if path not in there or there[path].hash not in file_hashes(ours[path])]
     if not lacking:
-        return Submission(ref.repo_id, place, (), None, False, None, None, ("the repository holds this run already",))
+        return Submission(ref.repo_id, place, (), None, False, None, None, ())
     if known:
         raise InputError(
             f"the repository holds this run already, with another {lacking[0].rpartition('/')[2]}",
@@ -90,8 +99,10 @@ def submit_run(folder: Path, repo: str, *, dry_run: bool = False, access: Access
             mend="the same inputs give the same run: ask the maintainers which is right",
         )
     sent = tuple((path, sizes[path.rpartition("/")[2]]) for path in lacking)
+    plan = Submission(ref.repo_id, place, sent, None, False, None, None, warnings)
+    announce(plan)
     if dry_run:
-        return Submission(ref.repo_id, place, sent, None, False, None, None, warnings)
+        return plan
     name = user_name(access)
 
     def send() -> Submission:

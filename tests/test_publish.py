@@ -230,7 +230,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_site_is_published_as_a_static_space(hub: WritableHub, site: Path) -> None:
     report = publish_folder(site, SPACE, access=access(hub))
-    assert report.address == f"https://huggingface.co/spaces/{SPACE}"
+    assert report.address == f"{hub.url}/spaces/{SPACE}"
     repo = hub.repo("spaces", SPACE)
     tree = repo.commits[repo.branches["main"]]
     files = {path.relative_to(site).as_posix(): path.read_bytes() for path in site.rglob("*") if path.is_file()}

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from fake_runs import make_run, run_id_of
-from hub_fixtures import RESULTS, empty_results, hub, owner, stranger
+from hub_fixtures import RESULTS, command, empty_results, hub, owner, stranger
 from huggingface_hub import HfApi
 from loopback_hub import Blob
 from loopback_pulls import open_pull
@@ -327,6 +327,21 @@ def test_one_pull_request_by_its_number(results: WritableHub, submitted: Path) -
     assert evidence_is_missing(found)[0] is True and said(results) == []
     with pytest.raises(InputError, match="no open pull request 7"):
         verify_pull(RepoRef(RESULTS), 7, Evidence(), owner(results))
+
+
+@pytest.mark.slow
+def test_the_command(results: WritableHub, submitted: Path, tmp_path: Path) -> None:
+    def say(*arguments: str) -> tuple[int, str, str]:
+        return command(results, tmp_path / "home", "review", RESULTS, *arguments, token=TOKEN)
+
+    status, said, errors = say("--merge")
+    assert status == 1 and "changes are needed: level recomputed is required" in said
+    assert errors.strip() == "rh-bench: 1 of 1 pull requests not taken in"
+    status, said, errors = say("--merge", "--require", "valid")
+    assert status == 0, errors
+    repo = results.repo("datasets", RESULTS)
+    assert f"taken in by commit {repo.branches['main']}" in said
+    assert say()[:2] == (0, "no open pull requests\n")
 
 
 def test_names_of_pull_requests() -> None:

@@ -14,7 +14,7 @@ from loopback_write import STRANGER, WritableHub
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.hub_write import Access
 from rh_bench.schema import dump_json
-from rh_bench.submit import SUBMITTED, submit_run
+from rh_bench.submit import SUBMITTED, Submission, submit_run
 
 __all__ = ["hub"]
 
@@ -86,6 +86,18 @@ def test_dry_run_sends_nothing(results: WritableHub, run: Path) -> None:
     report = submit_run(run, RESULTS, dry_run=True, access=Access(results.url, STRANGER))
     assert len(report.files) == 5 and report.pull_request is None
     assert {request.method for request in results.requests} <= {"GET", "HEAD"}
+
+
+def test_what_is_to_be_sent_is_shown_before(results: WritableHub, run: Path) -> None:
+    shown = []
+
+    def announce(plan: Submission) -> None:
+        assert {request.method for request in results.requests} <= {"GET", "HEAD"}, "nothing is sent yet"
+        shown.append(plan)
+
+    report = submit_run(run, RESULTS, announce=announce, access=stranger(results))
+    assert [plan.files for plan in shown] == [report.files]
+    assert shown[0].pull_request is None and report.pull_request == 1
 
 
 @pytest.mark.parametrize("status", [409, 412, 429, 500, 503, 0, 1])
