@@ -24,7 +24,7 @@ from rh_bench.records import Json
 from rh_bench.results import DATA, RUNS, VERIFICATION, Layout, find_layout, read_verification, run_folders
 from rh_bench.runs import RUN_FILES
 from rh_bench.schema import dump_json, load_json
-from rh_bench.tables import EVENTS, GROUP_BYTES, HEADS, SAMPLES, read_table
+from rh_bench.tables import EVENTS, GROUP_BYTES, HEADS, OPTIONAL, SAMPLES, read_table
 from rh_bench.validate import validate_path
 
 _IDENTITY = [pa.field("model_id", pa.string()), pa.field("run_id", pa.string())]
@@ -170,7 +170,7 @@ def _write_bucket(
         models.write(pa.Table.from_pylist([_model_row(folder, run, layout)], schema=MODELS))
         rows["models"] += 1
         for name, (file, schema) in _SOURCES.items():
-            table = read_table(folder / file, schema)
+            table = read_table(folder / file, schema, OPTIONAL.get(file)).select(schema.names)
             columns = [pa.repeat(pa.scalar(text), len(table)) for text in identity.values()]
             whole = pa.Table.from_arrays([*columns, *table.columns], schema=CONFIGS[name])
             writers[name].write(whole)

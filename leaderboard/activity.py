@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rh_bench.events import head_places
 from rh_bench.records import IntArray, Json, Layer, head_grid
 from rh_bench.statistics import FloatArray
+from rh_bench.tables import SPELLING
 
 from .collect import Entry
 
@@ -60,8 +63,8 @@ class Activity:
     """uint16 [samples, heads]: distinct answer tokens that the head copied."""
     events: IntArray = field(repr=False)
     """int32 [E, 4]: sample, head (places in the two tuples above), step, span offset; sorted by sample, then step."""
-    pieces: Mapping[str, Pieces] | None = field(default=None, repr=False)
-    """By sample id; None for a run that does not say what its tokens spell."""
+    spelling: pa.Table | None = field(default=None, repr=False)
+    """`tables.SPELLING` of the samples; None for a run that does not say what its tokens spell."""
 
     @cached_property
     def counted(self) -> npt.NDArray[np.bool_]:
@@ -77,7 +80,10 @@ class Activity:
 
     def pieces_of(self, sample: int) -> Pieces | None:
         """What the tokens of a sample spell, by its place."""
-        return None if self.pieces is None else self.pieces.get(self.samples[sample].sample_id)
+        if self.spelling is None:
+            return None
+        row = {name: self.spelling.column(name)[sample].as_py() for name in SPELLING.names}
+        return Pieces(_cut(row["span_text"], row["span_ends"]), _cut(self.samples[sample].text, row["generated_ends"]))
 
     def of(self, sample: int, head: int) -> IntArray:
         """int32 [E, 2]: step and span offset of the events of one head in one sample."""
@@ -111,25 +117,36 @@ def read_activity(folder: Path, layers: Sequence[Json]) -> Activity | None:
     """
     shape = [Layer(**layer) for layer in layers]
     heads = tuple(head_grid(shape))
-    rows, order = _samples(folder / "samples.parquet")
+    rows, order, spelling = _samples(folder / "samples.parquet")
     if len(rows) * max(len(heads), 1) > MOST_CELLS:
         return None
     events = _events(folder / "events.parquet", rows, order, shape)
-    return Activity(tuple(rows), heads, _distinct(events, rows, len(heads)), events)
+    return Activity(tuple(rows), heads, _distinct(events, rows, len(heads)), events, spelling)
 
 
-def _samples(path: Path) -> tuple[list[SampleRow], dict[str, int]]:
-    """The rows in order, and the place of each sample id among them."""
+def _cut(text: str, ends: Sequence[int]) -> tuple[str, ...]:
+    """A text in parts that end at `ends`."""
+    return tuple(text[first:last] for first, last in pairwise([0, *ends]))
+
+
+def _samples(path: Path) -> tuple[list[SampleRow], dict[str, int], pa.Table | None]:
+    """The rows in order, the place of each sample id among them, and what they spell."""
     names = ("sample_id", "needle_id", "length", "depth", "success", "answer", "text")
-    table = pq.read_table(path, columns=[*names, "span_ids", "generated_ids"])
+    with pq.ParquetFile(path) as file:
+        spelt = [name for name in SPELLING.names if name in file.schema_arrow.names]
+        table = file.read([*names, "span_ids", "generated_ids", *spelt])
     columns = {name: table.column(name).to_pylist() for name in names}
     columns |= {
         "span": pc.list_value_length(table.column("span_ids")).to_pylist(),
         "steps": pc.list_value_length(table.column("generated_ids")).to_pylist(),
     }
     rows = [SampleRow(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
-    rows.sort(key=lambda row: (row.needle_id, row.length, row.depth, row.sample_id))
-    return rows, {row.sample_id: place for place, row in enumerate(rows)}
+    order = sorted(
+        range(len(rows)), key=lambda i: (rows[i].needle_id, rows[i].length, rows[i].depth, rows[i].sample_id)
+    )
+    rows = [rows[place] for place in order]
+    spelling = table.select(spelt).take(pa.array(order, type=pa.int64())).combine_chunks() if spelt else None
+    return rows, {row.sample_id: place for place, row in enumerate(rows)}, spelling
 
 
 def _events(path: Path, rows: Sequence[SampleRow], order: dict[str, int], layers: Sequence[Layer]) -> IntArray:

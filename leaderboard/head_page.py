@@ -146,7 +146,7 @@ def head_page(entry: Entry, activity: Activity, page: str, back: str) -> HeadPag
         needles_json=json.dumps([words.visible(needle) for needle in grid.needles], ensure_ascii=False),
         digits=digits,
         counted=len(shares),
-        pieces=activity.pieces is not None,
+        pieces=activity.spelling is not None,
     )
 
 

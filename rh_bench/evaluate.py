@@ -182,7 +182,7 @@ class _Measurement:
         manifest = self._set.manifest
         return {
             "schema": "rh_bench/run",
-            "schema_version": "1.1",
+            "schema_version": "1.2",
             "run_id": compute_run_id(
                 model_revision=model["revision"],
                 manifest_sha256=self._set.manifest_sha256,
@@ -252,6 +252,7 @@ class _Measurement:
             success=recall > SUCCESS_THRESHOLD,
             seconds=entry.seconds,
             events=entry.events,
+            spelling=self._builder.spelling(prompt.sample.needle_id, entry.generated),
         )
 
 

@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
 from rh_bench.errors import InputError
-from rh_bench.records import IntArray, Needle, Prompt, Sample
+from rh_bench.records import IntArray, Needle, Prompt, Sample, Spelling
 
 PROMPT_PREFIX = "This is a very long story book: <book>"
 PROMPT_SUFFIX = "\n</book>.\nBased on the content of the book, Question: {question}\nAnswer:"
@@ -150,7 +151,7 @@ class PromptBuilder:
         needle = self._needles[sample.needle_id]
         frame = self._frame(needle.question)
         haystack, points = self._haystack_tokens(sample.haystack_id)
-        needle_tokens, (answer_first, answer_last) = self._needle_tokens(sample.needle_id)
+        needle_tokens, (answer_first, answer_last), _ = self._needle_tokens(sample.needle_id)
         room = sample.length - len(frame.prefix) - len(frame.suffix) - len(needle_tokens)
         if room < 0:
             raise InputError(
@@ -188,6 +189,19 @@ class PromptBuilder:
         """Generated ids as text, special tokens left out."""
         return str(self._tokenizer.decode([int(i) for i in generated], skip_special_tokens=True))
 
+    def spelling(self, needle_id: str, generated: Sequence[int]) -> Spelling:
+        """What the tokens of a needle's answer and those of a response spell.
+
+        Args:
+            generated: the response, stop token left out.
+        """
+        _, _, (span_text, span_ends) = self._needle_tokens(needle_id)
+        whole = self.text(list(generated))
+        # What a text has in common with that of its first tokens: these can end within a character.
+        firsts = (self.text(list(generated[:count])) for count in range(1, len(generated)))
+        ends = [*accumulate((_in_common(first, whole) for first in firsts), max), len(whole)]
+        return Spelling(span_text, span_ends, tuple(ends) if generated else ())
+
     def _tokenise(self, text: str, where: str) -> Tokenised:
         """`text` as ordinary tokens: what looks like a special token in it is split, or refused, but never parsed."""
         encoded = self._tokenizer(
@@ -216,11 +230,13 @@ class PromptBuilder:
         first = self._made_up(tokens.ids)
         return tokens.ids[first:], insertion_points(text, tokens.offsets[first:])
 
-    def _tokenise_needle(self, needle_id: str) -> tuple[IntArray, tuple[int, int]]:
-        """The needle's ids and the range of them that overlaps the answer's characters."""
+    def _tokenise_needle(self, needle_id: str) -> tuple[IntArray, tuple[int, int], tuple[str, tuple[int, ...]]]:
+        """The needle's ids, the range of them that overlaps the answer's characters, and what that range spells: its
+        text, and where in it each token ends."""
         needle = self._needles[needle_id]
         lead = "" if self._adds_space else " "
-        tokens = self._tokenise(lead + needle.needle, needle_id)
+        text = lead + needle.needle
+        tokens = self._tokenise(text, needle_id)
         start, end = needle.answer_start + len(lead), needle.answer_end + len(lead)
         inside = np.flatnonzero((tokens.offsets[:, 1] > start) & (tokens.offsets[:, 0] < end))
         if not len(inside):
@@ -228,7 +244,8 @@ class PromptBuilder:
         first, last = int(inside[0]), int(inside[-1]) + 1
         if self._tokenizer.unk_token_id in tokens.ids[first:last]:
             raise InputError("its answer holds characters that this tokenizer does not know", where=needle_id)
-        return tokens.ids, (first, last)
+        begin, ends = int(tokens.offsets[first, 0]), np.maximum.accumulate(tokens.offsets[first:last, 1])
+        return tokens.ids, (first, last), (text[begin : int(ends[-1])], tuple((ends - begin).tolist()))
 
     def _build_frame(self, question: str) -> Frame:
         suffix_text = PROMPT_SUFFIX.format(question=question)
@@ -267,6 +284,12 @@ class PromptBuilder:
         What goes on in the middle of a prompt must not begin with a space that its text does not have.
         """
         return int(self._adds_space and self._tokenizer.convert_ids_to_tokens(ids[:1].tolist())[0] in _SPACES)
+
+
+def _in_common(first: str, second: str) -> int:
+    """Characters at the start that two texts have in common."""
+    pairs = zip(first, second, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
 
 def prompt_sha256(ids: IntArray) -> str:

@@ -95,6 +95,21 @@ class Decoded:
 
 
 @dataclass(frozen=True, slots=True)
+class Spelling:
+    """What the tokens of a sample spell: where in a text, counted in characters, the part of each token ends.
+
+    Ends never fall. Of a character that several tokens make, one token has it and the others have nothing.
+    """
+
+    span_text: str
+    """What the span spells in the needle: the answer, and what its outer tokens have beyond it."""
+    span_ends: tuple[int, ...]
+    """In `span_text`, one a token of the span."""
+    generated_ends: tuple[int, ...]
+    """In the text of the response, one a generated token."""
+
+
+@dataclass(frozen=True, slots=True)
 class SampleResult:
     """A measured sample: everything that scores are computed from. `events` is int32 [E, 4], columns EVENT_FIELDS,
     sorted by (step, layer, head)."""
@@ -111,6 +126,8 @@ class SampleResult:
     success: bool
     seconds: float
     events: IntArray = field(repr=False)
+    spelling: Spelling | None = field(default=None, repr=False)
+    """None in runs of versions that did not write it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from rh_bench.files import shown
 from rh_bench.records import IntArray, Json, Layer
 from rh_bench.rouge import rouge1_recall
+from rh_bench.tables import SPELLING
 
 MOST = 20
 """Rows that one check lists; how many more there are follows in one line."""
@@ -90,13 +91,15 @@ def sample_problems(samples: pa.Table, run: Json | None) -> Iterator[Found]:
     """Everything wrong with samples.parquet.
 
     Args:
-        samples: a table of `tables.SAMPLES`.
+        samples: a table of `tables.SAMPLES`, with or without `tables.SPELLING`.
         run: a valid run.json, or None: then only what the table says itself is checked.
     """
     yield from _sample_ids(samples)
     yield from _sample_cells(samples)
     yield from _sample_spans(samples)
     yield from _sample_answers(samples)
+    if SPELLING.names[0] in samples.column_names:
+        yield from _sample_spelling(samples)
     if run is not None:
         yield from _sample_protocol(samples, run)
         yield from _sample_grid(samples, run["protocol"]["grid"])
@@ -171,6 +174,38 @@ def _recall(answer: str, text: str) -> float:
         return rouge1_recall(answer, text)
     except ValueError:
         return np.nan
+
+
+def _sample_spelling(samples: pa.Table) -> Iterator[Found]:
+    """Every token has its place in its text, and the texts end with the last of them."""
+    answers, spans, texts = (samples.column(name).to_pylist() for name in ("answer", "span_text", "text"))
+    foreign = np.array([answer not in span for answer, span in zip(answers, spans, strict=True)], dtype=bool)
+    yield from listed(foreign, "span_text", lambda row: "does not hold the answer")
+    for ids, ends, whole in (("span_ids", "span_ends", spans), ("generated_ids", "generated_ends", texts)):
+        tokens, places = _Lists.of(samples.column(ids)), _Lists.of(samples.column(ends))
+        lengths = np.array([len(text) for text in whole], dtype=np.int64)
+        many, found = tokens.lengths[:-1], places.lengths[:-1]
+        uneven = many != found
+        yield from listed(uneven, ends, lambda row: f"has {found[row]} places, {ids} has {many[row]} tokens")  # noqa: B023
+        wrong = _misplaced(places, lengths) & ~uneven
+        yield from listed(
+            wrong,
+            ends,
+            lambda row: f"must rise from 0 to the text's {lengths[row]} characters",  # noqa: B023
+        )
+
+
+def _misplaced(places: _Lists, lengths: npt.NDArray[np.int64]) -> Mask:
+    """Rows whose ends of tokens are not those of a text of so many characters."""
+    found = places.lengths[:-1]
+    row = np.repeat(np.arange(len(found)), found)
+    falls = (np.diff(places.values) < 0) & (row[1:] == row[:-1])
+    wrong: Mask = (found == 0) & (lengths > 0)
+    wrong[row[1:][falls]] = True
+    filled = np.flatnonzero(found)
+    firsts, lasts = places.starts[filled], places.starts[filled] + found[filled] - 1
+    wrong[filled] |= (places.values[firsts] < 0) | (places.values[lasts] != lengths[filled])
+    return wrong
 
 
 def _sample_protocol(samples: pa.Table, run: Json) -> Iterator[Found]:

@@ -18,6 +18,7 @@ from rh_bench.summary import summarise
 from rh_bench.tables import (
     EVENTS,
     SAMPLES,
+    SPELLING,
     events_to_table,
     heads_to_table,
     read_table,
@@ -118,7 +119,7 @@ def read_run(folder: Path) -> Run:
         raise InputError(message, where=f"{folder / 'run.json'}#{pointer}")
     layers = tuple(Layer(**layer) for layer in document["model"]["layers"])
     results = results_from_tables(
-        read_table(folder / "samples.parquet", SAMPLES), read_table(folder / "events.parquet", EVENTS)
+        read_table(folder / "samples.parquet", SAMPLES, SPELLING), read_table(folder / "events.parquet", EVENTS)
     )
     return Run(folder, document, layers, tuple(results))
 

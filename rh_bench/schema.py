@@ -22,7 +22,7 @@ from rh_bench.files import shown
 from rh_bench.records import Json
 
 KINDS = {
-    "run": (1, 1),
+    "run": (1, 2),
     "summary": (1, 0),
     "manifest": (1, 0),
     "import": (1, 0),

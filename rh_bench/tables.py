@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from rh_bench.errors import InputError
 from rh_bench.files import atomic_write, shown
 from rh_bench.footer import column_values
-from rh_bench.records import EVENT_FIELDS, Sample, SampleResult
+from rh_bench.records import EVENT_FIELDS, Sample, SampleResult, Spelling
 
 MAX_ROWS = 50_000_000
 MAX_BYTES = 2 << 30
@@ -53,6 +53,8 @@ SAMPLES = pa.schema(
         _column("seconds", pa.float64()),
     ]
 )
+SPELLING = pa.schema([_column("span_text", pa.string()), _column("span_ends", _IDS), _column("generated_ends", _IDS)])
+"""Columns that samples.parquet has besides, all of them or none: `records.Spelling`."""
 EVENTS = pa.schema([_column("sample_id", pa.string()), *(_column(name, pa.int16()) for name in EVENT_FIELDS)])
 HEADS = pa.schema(
     [
@@ -68,6 +70,8 @@ HEADS = pa.schema(
     ]
 )
 SCHEMAS = {"samples.parquet": SAMPLES, "events.parquet": EVENTS, "heads.parquet": HEADS}
+OPTIONAL = {"samples.parquet": SPELLING}
+"""Columns that may follow those of SCHEMAS, all or none."""
 
 
 def table_bytes(table: pa.Table) -> bytes:
@@ -89,8 +93,15 @@ def write_table(path: Path, table: pa.Table) -> None:
     atomic_write(path, table_bytes(table))
 
 
-def read_table(path: Path, schema: pa.Schema, *, max_rows: int = MAX_ROWS, max_bytes: int = MAX_BYTES) -> pa.Table:
-    """Read a table that has exactly the columns of `schema`.
+def read_table(
+    path: Path,
+    schema: pa.Schema,
+    optional: pa.Schema | None = None,
+    *,
+    max_rows: int = MAX_ROWS,
+    max_bytes: int = MAX_BYTES,
+) -> pa.Table:
+    """Read a table that has exactly the columns of `schema`, and after them those of `optional`, or none of these.
 
     What the footer claims is checked against the limits before any data is read, and what strings become in memory
     before they are written out: a few bytes on disk can repeat a long string many times.
@@ -100,11 +111,13 @@ def read_table(path: Path, schema: pa.Schema, *, max_rows: int = MAX_ROWS, max_b
     """
     if not path.is_file() or path.is_symlink():
         raise InputError("missing", where=path)
-    strings = [field.name for field in schema if pa.types.is_string(field.type)]
     try:
         with pq.ParquetFile(path) as file:
             _check_footer(path, file.metadata, max_rows, max_bytes)
+            if optional is not None and not set(optional.names).isdisjoint(file.schema_arrow.names):
+                schema = pa.schema([*schema, *optional])
             _check_columns(path, file.schema_arrow, schema)
+        strings = [field.name for field in schema if pa.types.is_string(field.type)]
         with pq.ParquetFile(path, read_dictionary=strings) as file:
             table = file.read()
         _check_values(path, table, strings, max_bytes)
@@ -158,7 +171,7 @@ def _check_values(path: Path, table: pa.Table, strings: Sequence[str], max_bytes
 
 
 def samples_to_table(results: Sequence[SampleResult]) -> pa.Table:
-    """samples.parquet, one row a sample in the order given."""
+    """samples.parquet, one row a sample in the order given. It has the columns of SPELLING if all results have them."""
     rows = [
         {
             "sample_id": r.sample.sample_id,
@@ -179,7 +192,14 @@ def samples_to_table(results: Sequence[SampleResult]) -> pa.Table:
         }
         for r in results
     ]
-    return pa.Table.from_pylist(rows, schema=SAMPLES)
+    table = pa.Table.from_pylist(rows, schema=SAMPLES)
+    spelt = [r.spelling for r in results if r.spelling is not None]
+    if not spelt or len(spelt) < len(results):
+        return table
+    for field in SPELLING:
+        values = pa.array([getattr(spelling, field.name) for spelling in spelt], type=field.type)
+        table = table.append_column(field, values)
+    return table
 
 
 def events_to_table(results: Sequence[SampleResult]) -> pa.Table:
@@ -214,6 +234,7 @@ def results_from_tables(samples: pa.Table, events: pa.Table) -> list[SampleResul
     values, places = values.reshape(-1, 4), places.reshape(-1)
     grouped = np.lexsort((values[:, 1], values[:, 0], values[:, 2], places))
     bounds = np.searchsorted(places[grouped], np.arange(len(order) + 1))
+    spelt = SPELLING.names[0] in samples.column_names
     return [
         SampleResult(
             sample=Sample(row["sample_id"], row["needle_id"], row["haystack_id"], row["length"], row["depth"]),
@@ -228,6 +249,11 @@ def results_from_tables(samples: pa.Table, events: pa.Table) -> list[SampleResul
             success=row["success"],
             seconds=row["seconds"],
             events=values[grouped[bounds[place] : bounds[place + 1]]],
+            spelling=_spelling(row) if spelt else None,
         )
         for place, row in enumerate(samples.to_pylist())
     ]
+
+
+def _spelling(row: Mapping[str, Any]) -> Spelling:
+    return Spelling(row["span_text"], tuple(row["span_ends"]), tuple(row["generated_ends"]))

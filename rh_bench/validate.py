@@ -19,7 +19,7 @@ from rh_bench.records import Json, Layer
 from rh_bench.rows import MOST, capped, event_problems, head_problems, sample_problems
 from rh_bench.runs import RUN_FILES, compute_run_id, model_slug
 from rh_bench.schema import load_json, validate_document
-from rh_bench.tables import SCHEMAS, read_table
+from rh_bench.tables import OPTIONAL, SCHEMAS, read_table
 
 _MOST_HEADS = 1 << 15
 """What the int16 columns of the tables can name, of layers and of heads in one."""
@@ -198,7 +198,7 @@ def _tables(path: Path, names: Sequence[str], run: Json | None, layers: tuple[La
     for name in names:
         try:
             rows, size = _MOST_OF[name]
-            tables[name] = read_table(path / name, SCHEMAS[name], max_rows=rows, max_bytes=size)
+            tables[name] = read_table(path / name, SCHEMAS[name], OPTIONAL.get(name), max_rows=rows, max_bytes=size)
         except InputError as error:
             yield Problem(name, "", error.problem)
     samples, events, heads = (tables.get(name) for name in ("samples.parquet", "events.parquet", "heads.parquet"))

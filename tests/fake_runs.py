@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rh_bench.records import Layer, Sample, SampleResult
+from rh_bench.records import Layer, Sample, SampleResult, Spelling
 from rh_bench.rouge import rouge1_recall
 from rh_bench.runs import compute_run_id, model_slug, run_folder, write_run
 
@@ -70,6 +71,17 @@ def make_results(
             )
         )
     return tuple(results)
+
+
+def spelt(results: tuple[SampleResult, ...]) -> tuple[SampleResult, ...]:
+    """The results with what their tokens spell: a word each."""
+
+    def spelling(result: SampleResult) -> Spelling:
+        ends = tuple(match.end() for match in re.finditer(r"\S+", result.answer))
+        generated = tuple(match.end() for match in re.finditer(r"\S+", result.text))
+        return Spelling(result.answer, ends, generated)
+
+    return tuple(replace(result, spelling=spelling(result)) for result in results)
 
 
 def make_document(layers: tuple[Layer, ...], model_id: str, **changes: Any) -> dict[str, Any]:
@@ -157,14 +169,22 @@ def make_run(
     n_samples: int = 12,
     seed: int = 0,
     strength: npt.NDArray[np.float64] | None = None,
+    spell: bool = False,
     **changes: Any,
 ) -> Path:
-    """Write a run under `root` and return its folder. `changes` replace top-level fields of run.json."""
+    """Write a run under `root` and return its folder. `changes` replace top-level fields of run.json.
+
+    Args:
+        spell: say what the tokens spell, as runs do since schema 1.2.
+    """
+    if spell:
+        changes = {"schema_version": "1.2", **changes}
     shape = make_layers(layers, heads, kv_heads)
     document = make_document(shape, model_id, **changes)
     folder = run_folder(root, document["model"]["slug"], document["run_id"])
     folder.mkdir(parents=True)
-    write_run(folder, document, shape, make_results(layers, heads, n_samples, seed=seed, strength=strength))
+    results = make_results(layers, heads, n_samples, seed=seed, strength=strength)
+    write_run(folder, document, shape, spelt(results) if spell else results)
     return folder
 
 

@@ -73,6 +73,9 @@ def test_a_run_is_valid_and_says_what_was_measured(whole: Outcome, place: Path) 
         "events.parquet", "heads.parquet", "run.json", "samples.parquet", "summary.json"
     ]  # fmt: skip
     assert str(place) not in (whole.folder / "run.json").read_text()
+    for row in pq.read_table(whole.folder / "samples.parquet").to_pylist():
+        assert row["answer"] in row["span_text"] and len(row["span_ends"]) == len(row["span_ids"])
+        assert len(row["generated_ends"]) == len(row["generated_ids"])
 
 
 def test_a_model_that_never_answers_gets_reasons_instead_of_zeros(whole: Outcome) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import HOSTILE, HOSTILE_SHOWN, changed, renamed, uncounted
-from fake_runs import make_document, make_layers, make_results, make_run
+from fake_runs import ANSWER, make_document, make_layers, make_results, make_run
 
 from leaderboard import Entry
 from leaderboard.activity import activity_of
@@ -341,3 +341,34 @@ def test_marks_join_neighbours_and_leave_spaces_and_hostile_text_outside() -> No
     assert marked(pieces, {1, 2, 4}) == "The <mark>slow waltz</mark> &lt;b&gt;<mark>⟨U+202E⟩and</mark> ↵"
     assert marked(pieces, set()) == "The slow waltz &lt;b&gt;⟨U+202E⟩and ↵"
     assert marked([], set()) == ""
+
+
+def test_a_run_that_spells_its_tokens_has_them_marked_in_answer_and_response(tmp_path: Path) -> None:
+    make_run(tmp_path, layers=5, heads=12, kv_heads=4, n_samples=24, spell=True)
+    spelt = collect(tmp_path).entries[0]
+    activity = activity_of(spelt)
+    assert activity is not None
+    view = head_page(spelt, activity, "p", "b")
+    assert view is not None and view.pieces
+    words = ANSWER.split()
+    for panel in view.panels:
+        layer, head = map(int, panel.short.split("."))
+        column = activity.heads.index((layer, head))
+        for example in panel.examples:
+            place = next(
+                place
+                for place, sample in enumerate(activity.samples)
+                if sample.needle_id == example.needle
+                and f"{sample.length:,} tokens, depth {sample.depth:g}%" == example.where
+                and f"{activity.copied[place, column]} of 7 tokens" == example.copied
+            )
+            offsets = sorted(set(activity.of(place, column)[:, 1].tolist()))
+            marks = re.findall(r"<mark>([^<]*)</mark>", example.answer)
+            assert " ".join(marks).split() == [words[offset] for offset in offsets]
+            assert re.sub("</?mark>", "", example.answer) == ANSWER
+            assert example.text == example.answer and example.strip is None
+
+
+def test_samples_without_a_spelling_have_no_pieces(entry: Entry) -> None:
+    activity = activity_of(entry)
+    assert activity is not None and activity.spelling is None and activity.pieces_of(0) is None

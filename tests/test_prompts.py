@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import site
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -237,3 +238,40 @@ def test_insertion_points_are_ascending_and_inside(text: str) -> None:
     assert points[0] == 0
     assert (np.diff(points) > 0).all()
     assert points[-1] <= len(text)
+
+
+def pieces(text: str, ends: tuple[int, ...]) -> list[str]:
+    return [text[first:last] for first, last in pairwise([0, *ends])]
+
+
+@pytest.mark.parametrize("sentence", ["Ask for the naïve café 模型 on the third stair.", one_needle().needle])
+def test_every_token_of_answer_and_response_has_its_part_of_the_text(tokenizer: Any, sentence: str) -> None:
+    answer = "the naïve café 模型" if "naïve" in sentence else one_needle().answer
+    start = sentence.index(answer)
+    needle = Needle("compass", "sea", sentence, "Where is the brass compass?", start, start + len(answer), "h")
+    builder = builder_for(tokenizer, needle=needle)
+    prompt = make(builder, 900, 50)
+    generated = tokenizer(f"Go: {sentence} 🧭", add_special_tokens=False)["input_ids"]
+    found = builder.spelling("compass", generated)
+    assert len(found.span_ends) == prompt.span_length and answer in found.span_text
+    text = builder.text(generated)
+    assert len(found.generated_ends) == len(generated) and found.generated_ends[-1] == len(text)
+    spelt = pieces(text, found.generated_ends)
+    assert "".join(spelt) == text
+    # A token that spells something by itself spells the same here, but for spaces that a tokenizer adds or drops.
+    for token, piece in zip(generated, spelt, strict=True):
+        alone = tokenizer.decode([token])
+        assert "\ufffd" in alone or piece.strip() == alone.strip()
+    span = pieces(found.span_text, found.span_ends)
+    for token, piece in zip(prompt.span_ids.tolist(), span, strict=True):
+        alone = tokenizer.decode([token])
+        assert "\ufffd" in alone or piece.strip() == alone.strip()
+
+
+def test_special_tokens_spell_nothing_and_no_response_has_no_ends(tokenizer: Any) -> None:
+    builder = builder_for(tokenizer)
+    assert builder.spelling("compass", []).generated_ends == ()
+    ids = tokenizer("stair", add_special_tokens=False)["input_ids"]
+    if tokenizer.eos_token_id is not None:
+        found = builder.spelling("compass", [*ids, tokenizer.eos_token_id])
+        assert found.generated_ends[-1] == found.generated_ends[-2] == len(builder.text(ids))

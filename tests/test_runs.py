@@ -56,6 +56,16 @@ def test_a_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert sum(len(result.events) for result in run.results) == run.document["counts"]["events"]
 
 
+def test_what_tokens_spell_is_kept_and_runs_without_it_are_read(tmp_path: Path) -> None:
+    spelt, plain = make_run(tmp_path / "spelt", spell=True), make_run(tmp_path / "plain")
+    first = read_run(spelt).results[0].spelling
+    assert first is not None and first.span_text[first.span_ends[0] : first.span_ends[1]] == " slow"
+    assert all(result.spelling is None for result in read_run(plain).results)
+    assert pq.read_schema(plain / "samples.parquet").names == SAMPLES.names
+    before = (spelt / "samples.parquet").read_bytes()
+    assert rescore(spelt) == [] and (spelt / "samples.parquet").read_bytes() == before
+
+
 def test_rescore_changes_nothing_and_mends_what_was_changed(tmp_path: Path) -> None:
     folder = make_run(tmp_path)
     before = {name: (folder / name).read_bytes() for name in (*RUN_FILES, "run.json")}

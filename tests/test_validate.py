@@ -110,7 +110,7 @@ DOCUMENT_CHANGES: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda d: d["model"]["layers"][1].update(kind="mamba"), "/model/layers/1/query_heads"),
     (lambda d: d["model"].pop("revision"), "/model"),
     (lambda d: d.update(extra=1), ""),
-    (lambda d: d.update(schema_version="1.1"), "/schema_version"),
+    (lambda d: d.update(schema_version="1.9"), "/schema_version"),
     (lambda d: d.update(schema_version="2.0"), "/schema_version"),
     (lambda d: d["model"].update(window="8192"), "/model/window"),
 ]
@@ -170,6 +170,40 @@ SAMPLE_CHANGES: list[tuple[dict[str, Any], str]] = [
 def test_a_changed_sample_is_found(run: Path, cells: dict[str, Any], column: str) -> None:
     change_rows(run, "samples.parquet", lambda rows: rows[0].update(cells))
     assert ("samples.parquet", f"/0/{column}") in places(validate_path(run))
+
+
+SPELLING_CHANGES = [
+    ({"span_text": "a slow waltz"}, {"span_text", "span_ends"}),
+    ({"span_ends": [1, 2, 3]}, {"span_ends"}),
+    ({"span_ends": [6, 1, 12, 16, 20, 25, 30]}, {"span_ends"}),
+    ({"span_ends": [-1, 6, 12, 16, 20, 25, 30]}, {"span_ends"}),
+    ({"generated_ends": [1, 6, 12, 16, 20, 25, 31]}, {"generated_ends"}),
+    ({"generated_ends": []}, {"generated_ends"}),
+]
+
+
+@pytest.mark.parametrize(("cells", "columns"), SPELLING_CHANGES)
+def test_a_token_without_its_place_in_the_text_is_found(
+    tmp_path: Path, cells: dict[str, Any], columns: set[str]
+) -> None:
+    run = make_run(tmp_path / "runs", spell=True)
+    assert validate_path(run) == []
+    table = pq.read_table(run / "samples.parquet")
+    rows = table.to_pylist()
+    rows[0].update(cells)
+    (run / "samples.parquet").write_bytes(table_bytes(pa.Table.from_pylist(rows, schema=table.schema)))
+    seal(run)
+    assert places(validate_path(run)) == {("samples.parquet", f"/0/{column}") for column in columns}
+
+
+def test_some_of_the_columns_of_spelling_are_not_enough(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", spell=True)
+    table = pq.read_table(run / "samples.parquet").drop_columns(["span_ends"])
+    (run / "samples.parquet").write_bytes(table_bytes(table))
+    seal(run)
+    assert [problem.message for problem in validate_path(run) if problem.file == "samples.parquet"] == [
+        "column 'span_ends' is missing"
+    ]
 
 
 def test_a_sample_twice_is_found(run: Path) -> None:
