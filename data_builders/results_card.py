@@ -74,6 +74,8 @@ heads = load_dataset("<this repository>", "heads", split="{SPLIT}")
 |---|---|---|
 {rows}
 
+## Where the numbers come from
+
 `runs/<model>/<run id>/` holds each run as it was submitted, with every copy event, from which all of these numbers can
 be computed again (`rh-bench score`). `verification/` holds what a maintainer found when it was taken in: *valid* (well
 formed), *recomputed* (the numbers are what the events give, the prompts are those of the set), *rerun* (samples that

@@ -167,6 +167,10 @@ def test_every_eval_ever_has_intervals_and_no_null(tmp_path: Path) -> None:
         "evaluation_results",
     }  # fmt: skip
     assert required <= record.keys()
+    assert record["schema_version"] == "0.3.0"
+    details = record["model_info"]["additional_details"]
+    assert (details["deployment_type"], details["model_availability"]) == ("self_deployed", "open_weights")
+    assert all(isinstance(value, str) for value in details.values())
     assert record["retrieved_timestamp"].isdigit()
     assert "null" not in json.dumps(record)
     names = [result["evaluation_name"] for result in record["evaluation_results"]]

@@ -20,7 +20,7 @@ from rh_bench.scoring import in_order, sample_scores
 from rh_bench.statistics import NANO, mean
 
 Rule = Literal["paper", "events"]
-_EEE_VERSION = "0.2.1"
+_EEE_VERSION = "0.3.0"
 
 
 def head_list(folder: Path, *, rule: Rule = "paper", threshold: float = 0.1, top: int | None = None) -> HeadList:
@@ -92,7 +92,7 @@ def kv_heads(layers: Sequence[Layer], where: object) -> int:
 
 
 def every_eval_ever(folder: Path) -> Written:
-    """A record of Every Eval Ever (eval.schema.json 0.2.1): success, and the share of retrieval heads.
+    """A record of Every Eval Ever (eval.schema.json 0.3.0): success, and the share of retrieval heads.
 
     Numbers that could not be computed are left out, since the format has no null.
     """
@@ -134,7 +134,12 @@ def every_eval_ever(folder: Path) -> Written:
             "name": model["id"],
             "id": model["id"],
             "inference_engine": {"name": "transformers", "version": str(run["environment"]["transformers"])},
-            "additional_details": {"revision": model["revision"], "dtype": protocol["dtype"]},
+            "additional_details": {
+                "deployment_type": "self_deployed",
+                "model_availability": "open_weights" if model["source"] == "hub" else "unknown",
+                "revision": model["revision"],
+                "dtype": protocol["dtype"],
+            },
         },
         "evaluation_results": results,
     }
@@ -153,6 +158,8 @@ def _eee_result(name: str, about: str, estimate: Json, source: Json, protocol: J
         "source_data": source,
         "metric_config": {
             "evaluation_description": about,
+            "metric_id": f"rh_bench.{name}",
+            "metric_unit": "proportion",
             "lower_is_better": False,
             "score_type": "continuous",
             "min_score": 0,
