@@ -216,7 +216,7 @@ def test_other_columns_and_cut_tables_are_refused(experiment: Path) -> None:
 
 def test_settings_that_make_computing_endless_are_refused(tmp_path: Path) -> None:
     """Layers and heads by the million, at a few bytes each in the document."""
-    for kind in ("dynamic", "intrinsic"):
+    for kind in ("dynamic", "intrinsic", "chain_of_thought"):
         folder = SMALL[kind](tmp_path / kind)
         one = {"kind": "full", "query_heads": 32_000, "kv_heads": 1, "window": None}
         edit(folder, lambda d, layer=one: d["model"].update(layers=[{"index": i, **layer} for i in range(1000)]))  # type: ignore[misc]
@@ -226,6 +226,9 @@ def test_settings_that_make_computing_endless_are_refused(tmp_path: Path) -> Non
     edit(folder, lambda d: d["model"].update(layers=[{"index": i, **few} for i in range(4)]))
     edit(folder, lambda d: d["settings"].update(permutations=100_000))
     assert "/settings/permutations at most" in said(seal(folder))
+    folder = SMALL["chain_of_thought"](tmp_path / "asked")
+    edit(folder, lambda d: d["settings"].update(questions=200_000))
+    assert "/settings/bootstrap/replicates is 200: at most 83 can be verified" in said(seal(folder))
 
 
 @pytest.mark.parametrize(
@@ -245,4 +248,5 @@ def test_numbers_out_of_range_are_refused_by_the_schema(experiment: Path, path: 
         document[path[-1]] = value
 
     edit(experiment, change)
-    assert "/" + "/".join(path) in said(experiment)
+    # Settings that a kind does not have are refused where they stand.
+    assert "/" + "/".join(path) in said(experiment) or f"('{path[-1]}' was unexpected)" in said(experiment)

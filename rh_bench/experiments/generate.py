@@ -191,6 +191,7 @@ def rows_that_fit(loaded: LoadedModel, positions: int) -> int:
         return most
     shape = model_shape(loaded.model.config, 0)
     width = next(loaded.model.parameters()).element_size()
-    plan = plan_memory(shape, width, positions, loaded.device, None)
-    # A cache that grows exists twice while it is copied.
-    return max(1, min(most, int(available * _RESERVED) // (2 * plan.cache + plan.workspace)))
+    plan, least = (plan_memory(shape, width, count, loaded.device, None) for count in (positions, 1))
+    # A cache that grows exists twice while it is copied. What a single position needs is there once for all rows.
+    a_row = 2 * plan.cache + plan.workspace - least.workspace + shape.vocabulary * (width + 4)
+    return max(1, min(most, int(available * _RESERVED - least.workspace) // a_row))
