@@ -101,6 +101,27 @@ def test_special_tokens_are_not_ordinary() -> None:
     assert ordinary_tokens(tiny_tokenizer()).tolist() == list(range(3, 259))
 
 
+def test_a_sliding_layer_cannot_look_back_beyond_its_window() -> None:
+    """Gemma-like layers: with repetitions farther apart than the window of 32, only the full layer has any mass, and
+    it is that of eager weights."""
+    model, layers = tiny_model("gemma3"), find_layers(tiny_model("gemma3"))
+    ids = repeated(np.arange(3, 10, dtype=np.int32), 50, 0, "a")
+    masses = Passes(model, layers, 2).alone(ids, earlier(len(ids), 50)).reshape(2, len(layers), -1)
+    assert [layer.kind for layer in layers] == ["sliding", "sliding", "full"]
+    assert (masses[:, :2] == 0).all() and (masses[:, 2] > 0).all()
+    near = repeated(np.arange(3, 10, dtype=np.int32), 10, 0, "a")
+    positions = earlier(len(near), 10)
+    got = Passes(model, layers, 2).alone(near, positions).reshape(2, len(layers), -1)
+    assert (got > 0).all(), "all but the farthest occurrences lie within the window"
+    with torch.inference_mode(), eager(model):
+        out = model(input_ids=torch.from_numpy(near.astype(np.int64))[None], use_cache=False, output_attentions=True)
+    for place, weights in enumerate(out.attentions):
+        rows = weights[0, :, -positions.shape[1] :]
+        index = torch.from_numpy(positions)[:, None].expand(-1, rows.shape[0], -1, -1)
+        expected = rows.expand(2, -1, -1, -1).gather(-1, index).sum(-1).mean(-1)
+        np.testing.assert_allclose(got[:, place], expected.numpy(), atol=TOLERANCE)
+
+
 # Whole detectors
 
 
@@ -135,7 +156,8 @@ def test_every_detector_scores_every_head_on_every_sample(
         assert one.scores.shape == (len(detector.scores), heads) and one.seconds > 0
         assert (one.scores >= 0).all() and (one.scores <= 1 + 1e-6).all()
         assert (one.generated is not None) == detector.counted_only
-    done = {name: [] if found[name].generated is None else found[name].generated.tolist() for name in list(found)[:2]}
+    generated = {name: found[name].generated for name in list(found)[:2]}
+    done = {name: [] if tokens is None else tokens.tolist() for name, tokens in generated.items()}
     rest = list(detector.measure(subject, prompts, done))
     assert {one.sample_id for one in rest} == found.keys() - done.keys()
     for one in rest:

@@ -1,0 +1,76 @@
+"""What a page shows of a comparison of detectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from test_experiment_detectors import N, around, detector, made, rule, strengths
+
+from leaderboard.detectors_view import DetectorsView, detectors_view, detectors_views
+from leaderboard.render import environment
+from rh_bench.experiments.detectors import derive
+
+
+def document_of(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    document, tables = made(*args, **kwargs)
+    document["results"], document["claims"] = derive(document, tables)
+    return document
+
+
+def agreeing() -> dict[str, Any]:
+    strength = strengths(0)
+    return document_of({"copy": around(strength, 0.01, 1), "mass": around(strength * 0.3, 0.01, 2)})
+
+
+def unanswered() -> dict[str, Any]:
+    values = {"copy": around(strengths(0), 0.01, 1), "mass": around(strengths(1), 0.01, 2)}
+    return document_of(values, success=[False] * N)
+
+
+def html(view: DetectorsView) -> str:
+    template = environment().from_string("{% import 'detectors_part.html' as part %}{{ part.detectors(view) }}")
+    return template.render(view=view)
+
+
+def test_rows_in_words() -> None:
+    view = detectors_view(agreeing())
+    copy, mass = view.detectors
+    assert (copy.rule, mass.rule) == ("copy above 0.1", "top 4 by mass")
+    assert (mass.named, mass.share, mass.n) == ("4", "8.3%", N)
+    (pair,) = view.pairs
+    assert pair.beyond and pair.reason is None and "4 of 4" in pair.shared
+    assert view.all_name.startswith("All detectors name 4 of 48 heads (") and "by chance" in view.all_name
+    assert view.scores == ("copy", "mass") and len(view.heads) == 4
+    first = view.heads[0]
+    assert first.by_all and first.cells[0][2] == 1 and "." in first.name and "–" in first.cells[0][1]
+
+
+def test_what_cannot_be_computed_is_a_reason() -> None:
+    view = detectors_view(unanswered())
+    assert view.detectors[0].named == "–" and "answered none" in (view.detectors[0].reason or "")
+    assert view.pairs[0].value == "–" and not view.pairs[0].beyond
+    assert view.all_name == "Heads that all detectors name: no sample counts for all detectors."
+    assert view.scores == ("mass",) and view.heads == ()
+    shown = html(view)
+    assert "no sample counts for both" in shown and "None" not in shown
+
+
+def test_the_part_shows_every_row_and_escapes_what_it_is_given() -> None:
+    document = agreeing()
+    view = detectors_view(document)
+    shown = html(view)
+    for text in ("copy – mass", "top 4 by mass", view.heads[3].name, view.experiment_id, "<strong>all</strong>"):
+        assert text in shown
+    document["settings"]["detectors"][0]["source"] = '"><script>x</script>'
+    assert "<script>" not in html(detectors_view(document))
+
+
+def test_only_experiments_of_this_kind_are_shown() -> None:
+    document = agreeing()
+    assert detectors_views([{"kind": "dynamic"}, document]) == (detectors_view(document),)
+
+
+def test_shares_are_rules_in_words() -> None:
+    share = detector("copy", "copy", rules=[rule("copy", "share", 0.14), rule("copy", "top", 2)])
+    view = detectors_view(document_of({"copy": around(strengths(0), 0.01, 1)}, [share]))
+    assert view.detectors[0].rule == "top 14% by copy or top 2 by copy"
