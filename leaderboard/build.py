@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rh_bench.records import Json
 
-from . import about, compare, embed, feed, imported_page, model_page, overview, universality
+from . import about, compare, embed, experiments_page, feed, imported_page, model_page, overview, universality
 from .cache import Cache, Made, code_digest
 from .cards import Card, make_card, order
 from .collect import Collection, Entry, Imported, LeftOut, Source, fingerprint, read_source, sources
@@ -35,6 +35,7 @@ SITE_PAGES: tuple[Callable[[Site], Iterator[Document]], ...] = (
     overview.documents,
     universality.documents,
     compare.documents,
+    experiments_page.documents,
     about.documents,
 )
 """Modules that make the pages across runs, from the cards."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from rh_bench.experiments.dynamic import LEVEL
 from rh_bench.records import Json
 from rh_bench.scorecard import Row, scorecard
 
@@ -12,6 +13,8 @@ from .collect import Entry
 
 MOST_STRIP = 24
 """Heads in the strip of a run."""
+MOST_NAMED = 40
+"""Heads listed that all detectors name."""
 
 
 class Thin(Protocol):
@@ -72,7 +75,13 @@ def _dynamic(document: Json) -> Json:
             {
                 "head": row["head"],
                 "score": row["score"],
-                "frequency": row["frequency"]["value"],
+                "frequency": row["frequency"],
+                "depends": [
+                    condition["factor"]
+                    for condition in row["conditions"]
+                    if condition["q_value"] is not None and condition["q_value"] <= LEVEL
+                ],
+                "parts": row["parts"],
                 "by_depth": [
                     rate["value"]
                     for condition in row["conditions"]
@@ -107,5 +116,77 @@ def _intrinsic(document: Json) -> Json:
     }
 
 
-THIN: Mapping[str, Thin] = {"dynamic": _dynamic, "intrinsic": _intrinsic}
+def _causal(document: Json) -> Json:
+    """Success with the K strongest heads removed, and with as many random ones."""
+    settings, results = document["settings"], document["results"]
+    points = []
+    for row in results["curve"]:
+        controls = {name: control for name, control in row["controls"].items() if control is not None}
+        points.append(
+            {
+                "k": row["k"],
+                "top": row["top"]["success"],
+                "failures": row["top"]["failures"],
+                "controls": {name: control["success"] for name, control in controls.items()},
+                "differences": {name: control["difference"]["success"] for name, control in controls.items()},
+                "p_values": {name: control["p_needles"] for name, control in controls.items()},
+            }
+        )
+    return {
+        "samples": results["samples"],
+        "needles": results["needles"],
+        "retrieval_heads": results["retrieval_heads"],
+        "how": settings["how"],
+        "phase": settings["phase"],
+        "baseline": results["baseline"]["success"],
+        "points": points,
+    }
+
+
+def _answers(document: Json) -> Json:
+    """Scores of a question set without some heads: one row a kind of heads and a way of asking."""
+    settings, results = document["settings"], document["results"]
+    measure, rows = results["measure"], []
+    for kind, mode in dict.fromkeys((row["kind"], row["mode"]) for row in results["scores"]):
+        own = [row for row in results["scores"] if (row["kind"], row["mode"]) == (kind, mode)]
+        values = [row[measure]["value"] for row in own if row[measure]["value"] is not None]
+        mean = None if not values else round(sum(values) / len(values), 9)
+        one = own[0][measure]
+        many = {"value": mean, "low": None, "high": None, "n": one["n"], "reason": f"mean of {len(own)} draws"}
+        rows.append({"kind": kind, "mode": mode, "draws": len(own), "score": one if len(own) == 1 else many})
+    return {
+        "task": settings["task"],
+        "measure": measure,
+        "questions": results["questions"],
+        "removed": settings["top"],
+        "rows": rows,
+        "comparisons": results["comparisons"],
+        "chain_of_thought": results["chain_of_thought"],
+    }
+
+
+def _detectors(document: Json) -> Json:
+    """Which detectors name which heads, and how far their scores agree."""
+    results = document["results"]
+    together = results["named_by_all"]
+    return {
+        "samples": results["samples"],
+        "detectors": [
+            {"name": row["name"], "n": row["n"], "named": None if row["named"] is None else len(row["named"])}
+            for row in results["detectors"]
+        ],
+        "pairs": [{"a": pair["a"], "b": pair["b"], "spearman": pair["spearman"]} for pair in results["pairs"]],
+        "count": together["count"],
+        "heads": together["heads"][:MOST_NAMED],
+    }
+
+
+THIN: Mapping[str, Thin] = {
+    "causal": _causal,
+    "dynamic": _dynamic,
+    "intrinsic": _intrinsic,
+    "extractive_qa": _answers,
+    "chain_of_thought": _answers,
+    "detectors": _detectors,
+}
 """By kind of experiment."""

@@ -17,6 +17,8 @@ from .cards import page_path, protocol_facts, shape
 from .charts import Curve, Profile, layer_profile, score_curve
 from .collect import Entry, Head
 from .convergence_chart import ConvergenceChart, score_chart, share_chart
+from .experiment_card import scorecard_rows, thin_experiments
+from .experiment_views import Experiments, experiments_view
 from .head_files import Offer, head_files
 from .head_page import chosen_heads, head_figure, head_page
 from .heat import HeatMap, anchor, heat_map
@@ -28,8 +30,6 @@ LISTED = 50
 """Heads in the page's list; its script shows all of them."""
 MOST_HEADS = 100_000
 """More than a layer has."""
-
-VERDICTS = {"holds": "Holds", "does_not_hold": "Does not hold", "not_enough_evidence": "Not enough evidence"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +85,6 @@ class Settling:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    name: str
-    statement: str
-    verdict: str
-    verdict_class: str
-    evidence: Figure | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class ModelPage:
     page: str
     model: str
@@ -117,7 +107,8 @@ class ModelPage:
     confidence: str
     strata: str
     offers: tuple[Offer, ...]
-    claims: tuple[Claim, ...]
+    experiments: Experiments
+    """The scorecard, and what experiments say."""
     always_on: str
     provenance: tuple[tuple[str, str], ...]
     files: tuple[tuple[str, str], ...]
@@ -175,7 +166,7 @@ def model_page(
         confidence=words.whole_percent(summary["bootstrap"]["confidence"]),
         strata=" × ".join(summary["bootstrap"]["strata"]),
         offers=offers,
-        claims=tuple(_claim(row) for row in summary["claims"]),
+        experiments=experiments_view(scorecard_rows(entry), thin_experiments(entry), entry.doubtful),
         always_on=_always_on(summary["always_on"]),
         provenance=_provenance(run),
         files=_files(run),
@@ -302,19 +293,6 @@ def success_grid(success: Json) -> SuccessGrid:
 
 def _rate(estimate: Json) -> RateCell:
     return RateCell(rate_level(estimate["value"]), words.figure(estimate, words.whole_percent))
-
-
-def _claim(row: Json) -> Claim:
-    share = row["claim"] == "sparsity"
-    evidence = row["evidence"]
-    return Claim(
-        name=words.visible(row["claim"].replace("_", " ").capitalize()),
-        statement=words.visible(row["statement"]),
-        verdict=VERDICTS[row["verdict"]],
-        verdict_class=row["verdict"].replace("_", "-"),
-        evidence=None if evidence is None else words.figure(evidence, words.percent if share else words.score),
-        reason=words.visible(row["reason"] or ""),
-    )
 
 
 def _always_on(always_on: Json, most: int = 24) -> str:

@@ -34,6 +34,7 @@ NAV = (
     ("Models", "index.html"),
     ("Universality", "universality.html"),
     ("Compare", "compare.html"),
+    ("Experiments", "experiments.html"),
     ("Method", "method.html"),
     ("Data", "data.html"),
     ("About", "about.html"),

@@ -43,7 +43,8 @@ CLAIMS: Mapping[str, tuple[str, str]] = {
         "rh-bench dynamic",
     ),
     "causal": (
-        "Without its retrieval heads the model retrieves less than without as many random heads.",
+        "Without its strongest retrieval heads the model retrieves less than without as many random heads that are"
+        " none.",
         "rh-bench ablate",
     ),
     "reasoning": (

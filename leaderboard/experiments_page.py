@@ -1,0 +1,94 @@
+"""experiments.html: the scorecards of all models that have experiments, and their charts side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from . import words
+from .cards import Card
+from .experiment_views import (
+    CLAIM_NAMES,
+    AnswersView,
+    CausalView,
+    DetectorsView,
+    DynamicView,
+    Experiments,
+    PairView,
+    ScoreRow,
+    experiments_view,
+)
+from .render import Document, Site
+
+PAGE = "experiments.html"
+MOST_CHARTS = 24
+"""Of a kind; beyond, the page of a run has its own."""
+FACTORS = ("needle", "haystack", "length", "depth")
+
+
+@dataclass(frozen=True, slots=True)
+class CardRow:
+    """A model's line in the table of scorecards."""
+
+    page: str
+    model: str
+    set_name: str
+    cells: tuple[ScoreRow, ...]
+    """In the order of the columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentsPage:
+    """Everything the template needs. Charts are (model, page of the run, view)."""
+
+    columns: tuple[str, ...]
+    rows: tuple[CardRow, ...]
+    without: int
+    """Runs without an experiment."""
+    causal: tuple[tuple[str, str, CausalView], ...]
+    dynamic: tuple[tuple[str, str, DynamicView], ...]
+    pairs: tuple[PairView, ...]
+    answers: tuple[tuple[str, str, AnswersView], ...]
+    detectors: tuple[tuple[str, str, DetectorsView], ...]
+    factors: tuple[str, ...]
+    pages: Mapping[tuple[str, str], str]
+    """Where the page of each run lies, by slug and run id."""
+    doubtful: tuple[tuple[str, str], ...]
+
+
+def documents(site: Site) -> Iterator[Document]:
+    """The page of all experiments; there is one, even without any."""
+    yield PAGE, site.frame.render("experiments_page.html", PAGE, view=experiments_page(site.cards))
+
+
+def experiments_page(cards: Sequence[Card]) -> ExperimentsPage:
+    """The view of runs that have experiments, in the order of their models."""
+    chosen = [card for card in cards if card.experiments or card.doubtful]
+    views = [(card, experiments_view(card.scorecard, card.experiments, card.doubtful)) for card in chosen]
+    labelled = [(words.visible(card.model), card.page, view) for card, view in views]
+    return ExperimentsPage(
+        columns=tuple(CLAIM_NAMES.values()),
+        rows=tuple(_row(card, view) for card, view in views if card.experiments),
+        without=sum(not card.experiments for card in cards),
+        causal=tuple((name, page, one) for name, page, view in labelled for one in view.causal)[:MOST_CHARTS],
+        dynamic=tuple((name, page, one) for name, page, view in labelled for one in view.dynamic),
+        pairs=_pairs(view for _, view in views),
+        answers=tuple((name, page, one) for name, page, view in labelled for one in view.answers)[:MOST_CHARTS],
+        detectors=tuple((name, page, one) for name, page, view in labelled for one in view.detectors)[:MOST_CHARTS],
+        factors=FACTORS,
+        pages={(card.slug, card.run_id): card.page for card in cards},
+        doubtful=tuple(sorted({one for _, view in views for one in view.doubtful})),
+    )
+
+
+def _row(card: Card, view: Experiments) -> CardRow:
+    by_claim = {row.claim: row for row in view.rows}
+    cells = tuple(by_claim[claim] for claim in CLAIM_NAMES)
+    return CardRow(card.page, words.visible(card.model), words.visible(card.set_name), cells)
+
+
+def _pairs(views: Iterator[Experiments]) -> tuple[PairView, ...]:
+    """A pair lies on the cards of both its models, and stands here once; related ones first."""
+    found = list(dict.fromkeys(replace(pair) for view in views for pair in view.pairs))
+    order = {"derived": 0, "unrelated": 1, "not said": 2}
+    return tuple(sorted(found, key=lambda pair: (order[pair.relation], pair.names)))

@@ -1,0 +1,273 @@
+"""Views of experiments and the page of all of them: words, geometry, and what stands in the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import HOSTILE, HOSTILE_SHOWN
+from fake_experiments import make_dynamic, make_intrinsic, make_relatives
+
+from leaderboard import Card, build_site
+from leaderboard.build import SITE_PAGES
+from leaderboard.cards import make_card
+from leaderboard.collect import Entry, read_source, sources
+from leaderboard.experiment_card import MOST_STRIP, scorecard_rows
+from leaderboard.experiment_views import (
+    CLAIM_NAMES,
+    answers_view,
+    causal_view,
+    detectors_view,
+    dynamic_view,
+    experiments_view,
+    p_text,
+    pair_view,
+    score_rows,
+    signed,
+)
+from leaderboard.experiments_page import documents, experiments_page
+from leaderboard.render import Frame, Site
+from rh_bench.scorecard import CLAIMS
+
+
+def estimate(value: float | None, low: float | None = None, high: float | None = None, n: int = 40) -> dict[str, Any]:
+    return {"value": value, "low": low, "high": high, "n": n, "reason": None if low is not None else "too few"}
+
+
+CAUSAL = {
+    "samples": 40,
+    "needles": 4,
+    "retrieval_heads": 7,
+    "how": "zero",
+    "phase": "both",
+    "baseline": estimate(0.8, 0.7, 0.9),
+    "points": [
+        {
+            "k": k,
+            "top": estimate(top, top / 2, min(1.0, top + 0.1)),
+            "failures": {},
+            "controls": {"uniform": estimate(0.78, 0.7, 0.9), **({"matched": estimate(0.7)} if k < 20 else {})},
+            "differences": {"uniform": estimate(top - 0.78, -0.9, 0.1), "matched": estimate(top - 0.7)},
+            "p_values": {"uniform": 0.0004, "matched": 0.25},
+        }
+        for k, top in ((5, 0.5), (10, 0.1), (20, 0.0))
+    ],
+}
+ANSWERS = {
+    "task": "gsm8k",
+    "measure": "accuracy",
+    "questions": 1319,
+    "removed": 20,
+    "rows": [
+        {"kind": kind, "mode": mode, "draws": 5 if kind == "random" else 1, "score": estimate(0.3, 0.2, 0.4)}
+        for kind in ("none", "top", "random")
+        for mode in ("direct", "cot")
+    ],
+    "comparisons": [
+        {
+            "mode": "cot",
+            "control": "random",
+            "draws": 5,
+            "draws_better": 5,
+            "loss": estimate(0.2, 0.1, 0.3),
+            "p_value": 0.01,
+        }
+    ],
+    "chain_of_thought": {
+        "gain": estimate(0.1, 0.0, 0.2),
+        "gain_p_value": 0.02,
+        "extra_loss": estimate(-0.05, -0.1, 0.0),
+        "extra_loss_p_value": 0.4,
+    },
+}
+DETECTORS = {
+    "samples": 30,
+    "detectors": [{"name": name, "n": 30, "named": 9} for name in ("copy", "attention-mass", "induction")],
+    "pairs": [
+        {"a": a, "b": b, "spearman": estimate(value, value, value)}
+        for a, b, value in (("copy", "mass", 0.6), ("copy", "echo", -0.1), ("mass", "echo", 0.0))
+    ],
+    "count": estimate(3, 2, 5),
+    "heads": [[17, 3], [18, 6], [20, 1]],
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    base, chat, stranger = make_relatives(folder / "runs", n_samples=40)
+    make_dynamic(folder / "experiments", base)
+    make_intrinsic(folder / "experiments", chat, base)
+    make_intrinsic(folder / "experiments", stranger, base, relation="unrelated")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cards(root: Path) -> list[Card]:
+    found = [read_source(source) for source in sources(root)]
+    return [make_card(entry) for entry in found if isinstance(entry, Entry)]
+
+
+@pytest.fixture
+def page(cards: list[Card]) -> Iterator[str]:
+    ((path, text),) = documents(Site(cards, (), (), Frame()))
+    assert path == "experiments.html" and documents in SITE_PAGES
+    assert isinstance(text, str)
+    yield text
+
+
+def with_charts(card: Card, **charts: Any) -> Card:
+    experiments = tuple(
+        {"kind": kind, "experiment_id": "0" * 16, "slug": card.slug, "chart": chart} for kind, chart in charts.items()
+    )
+    return replace(card, experiments=experiments)
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.845, "0.84"), (-0.42, "−0.42"), (0.0123, "0.012"), (0, "0.00"), (-0.0001, "0.000"), (1, "1.00")],
+)
+def test_correlations_and_differences(value: float, text: str) -> None:
+    assert signed(value) == text
+
+
+def test_p_values() -> None:
+    assert (p_text(0.0004), p_text(0.0146), p_text(1.0)) == ("< 0.001", "0.015", "1.000")
+
+
+def test_every_claim_has_a_column() -> None:
+    assert list(CLAIM_NAMES) == list(CLAIMS)
+
+
+def test_a_scorecard_says_what_and_why(root: Path) -> None:
+    entry = read_source(sources(root)[0])
+    assert isinstance(entry, Entry)
+    rows = {row.claim: row for row in score_rows(scorecard_rows(entry))}
+    assert rows["universality"].verdict_class == "yes" and rows["universality"].source == "the run"
+    assert rows["intrinsic"].verdict == "holds" and rows["intrinsic"].effect is not None
+    assert rows["causal"].tests == 0 and rows["causal"].effect is None and "rh-bench ablate" in rows["causal"].reason
+    assert rows["intrinsic_control"].name == "Control: unrelated models"
+
+
+# Charts
+
+
+def test_the_causal_curve() -> None:
+    view = causal_view(CAUSAL)
+    assert [tick.label for tick in view.x_ticks] == ["0", "5", "10", "20"]
+    top, uniform, matched = view.bands
+    assert (top.colour, uniform.colour, matched.colour) == ("top", "uniform", "matched")
+    assert [x for x, _, _ in top.dots] == [0.0, 186.7, 373.3, 560.0], "steps of equal width"
+    assert [y for _, y, _ in top.dots] == [46.0, 115.0, 207.0, 230.0]
+    assert len(matched.dots) == 3 and top.band.endswith("Z")
+    assert view.retrieval_x == pytest.approx(186.7 + 0.4 * 186.7, abs=0.2)
+    assert view.rows[0][0] == "5" and "p < 0.001" in view.rows[0][3] and view.rows[-1][-1] == "–"
+    assert causal_view(CAUSAL | {"retrieval_heads": 90}).retrieval_x is None
+
+
+def test_questions_by_heads_and_ways_of_asking() -> None:
+    view = answers_view(ANSWERS)
+    assert view.modes == ("answer at once", "chain of thought") and view.questions == "1,319"
+    assert [name for name, _ in view.rows] == [
+        "all heads",
+        "without the strongest 20",
+        "without random 20, mean of 5 draws",
+    ]
+    assert view.losses[0][2].text == "20.0" and view.more[1][1].text == "−5.0"
+    assert answers_view(ANSWERS | {"chain_of_thought": None}).more == ()
+
+
+def test_detectors_that_agree_and_do_not() -> None:
+    view = detectors_view(DETECTORS)
+    assert view.names == ("copy", "mass", "echo")
+    rows = dict(view.rows)
+    assert rows["copy"][0] == ("", None, "") and rows["copy"][1][0] == rows["mass"][0][0] == "0.60"
+    assert rows["copy"][2][1] == 0, "a correlation below zero has the colour of none"
+    assert view.heads == ("17-3", "18-6", "20-1") and view.count.text == "3.0"
+
+
+def test_the_strip_and_the_table_of_rates(cards: list[Card]) -> None:
+    (chart,) = [one["chart"] for one in cards[0].experiments if one["kind"] == "dynamic"]
+    view = dynamic_view(chart, most=3)
+    assert 3 < len(view.strip) <= MOST_STRIP and len(view.rows) == 3
+    assert view.depths == ("0%", "50%", "100%") and view.parts == ("begin", "middle", "end")
+    assert all(len(row.cells) == 4 and len(row.parts) == 3 for row in view.rows)
+    assert [factor for factor, _, _ in view.factors] == ["needle", "haystack", "length", "depth"]
+
+
+def test_a_pair_and_all_its_measures(cards: list[Card]) -> None:
+    charts = [one["chart"] for one in cards[0].experiments if one["kind"] == "intrinsic"]
+    pairs = {view.relation: view for view in map(pair_view, charts)}
+    assert set(pairs) == {"derived", "unrelated"}
+    assert pairs["derived"].names == ("acme/chat", "acme/base") and pairs["derived"].shape is not None
+    assert "Jaccard overlap above 0.1" in [name for name, _, _ in pairs["derived"].others]
+
+
+# The page
+
+
+def test_the_page_has_what_there_is(page: str, cards: list[Card]) -> None:
+    for words in ("Scorecards", "Dynamic", "Intrinsic", "not tried", "acme/<wbr>chat", 'class="strip"', "Pearson"):
+        assert words in page
+    assert '<h2 id="causal">' not in page and "not shown" not in page
+    view = experiments_page(cards)
+    assert len(view.pairs) == 2, "a pair lies on two cards and stands here once"
+    assert [pair.relation for pair in view.pairs] == ["derived", "unrelated"]
+    assert [row.model for row in view.rows] == ["acme/base", "acme/chat", "other/stranger"]
+
+
+def test_every_kind_is_drawn(cards: list[Card]) -> None:
+    card = with_charts(
+        cards[0],
+        causal=CAUSAL,
+        chain_of_thought=ANSWERS,
+        detectors=DETECTORS,
+        extractive_qa=ANSWERS | {"measure": "f1"},
+    )
+    ((_, text),) = documents(Site([card], (), (), Frame()))
+    assert isinstance(text, str)
+    for words in (
+        '<h2 id="causal">',
+        "random heads of the same layers",
+        '<h2 id="questions">',
+        '<h2 id="detectors">',
+        "17-3",
+    ):
+        assert words in text
+
+
+def test_a_site_without_experiments_says_how_to_make_one(cards: list[Card]) -> None:
+    ((_, text),) = documents(Site([replace(card, experiments=()) for card in cards], (), (), Frame()))
+    assert "rh-bench dynamic" in text and "<table" not in text
+
+
+def test_what_is_not_shown_is_named(cards: list[Card]) -> None:
+    card = replace(cards[0], experiments=(), doubtful=(("acme__base/dynamic-x", f"is {HOSTILE}"),))
+    ((_, text),) = documents(Site([card], (), (), Frame()))
+    assert "Experiments that are not shown" in text and "<script>alert" not in text
+
+
+def test_hostile_names_are_text(cards: list[Card]) -> None:
+    pair = next(one for one in cards[0].experiments if one["kind"] == "intrinsic")
+    chart = pair["chart"] | {"models": [{"id": HOSTILE, "slug": "x"}, {"id": "b", "slug": "y"}]}
+    card = with_charts(
+        cards[0], intrinsic=chart, detectors=DETECTORS | {"pairs": [DETECTORS["pairs"][0] | {"a": HOSTILE}]}
+    )
+    ((_, text),) = documents(Site([card], (), (), Frame()))
+    assert "<script>alert" not in text and "alert(1)" in text
+    assert HOSTILE_SHOWN.split("/")[0].replace("<", "&lt;").replace(">", "&gt;") in text
+
+
+def test_the_page_of_a_run_has_its_scorecard(root: Path, tmp_path: Path) -> None:
+    build_site(root, tmp_path / "site")
+    (text,) = [path.read_text() for path in (tmp_path / "site" / "models").glob("acme__base/*.html")]
+    for words in ("A model and the models derived from it", "Heads by strength", "No experiment yet: rh-bench ablate"):
+        assert words in text
+    view = experiments_view((), (), ())
+    assert view.rows == () and view.pairs == ()
