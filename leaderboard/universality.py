@@ -46,8 +46,9 @@ MOST_MODELS = 24
 MOST_FAMILIES = 8
 """With a colour of their own; the rest are together."""
 MOST_GROUPS = 8
-MOST_ROWS = 60
-MOST_MATRIX = 20
+MOST_ROWS = 40
+MOST_MATRIX = 16
+MOST_GRIDS = 4
 TOP_K = 10
 SHARE_WIDTH = 220.0
 OTHERS = "other families"
@@ -163,6 +164,8 @@ class Group:
     share_ticks: tuple[tuple[float, str], ...]
     tiles: tuple[Tile, ...]
     matrices: tuple[Matrix, ...]
+    grids_left: int
+    """Head grids with several models that have no matrix."""
     robust: tuple[RobustRow, ...]
     robust_left: int
 
@@ -172,7 +175,10 @@ class Universality:
     groups: tuple[Group, ...]
     others: tuple[str, ...]
     """Groups that are too small to be shown beside so many."""
-    families: tuple[str, ...]
+    families: tuple[tuple[str, int], ...]
+    """All families and their runs."""
+    others_name: str
+    """What families without a colour of their own are called together."""
     sets: tuple[SetRow, ...]
     definitions: tuple[Definition, ...]
     runs: int
@@ -231,7 +237,8 @@ def universality(cards: Sequence[Card]) -> Universality:
     return Universality(
         groups=tuple(_group(members, colours) for members in shown),
         others=tuple(f"{words.visible(members[0].set_name)}: {_runs(len(members))}" for members in rest),
-        families=tuple(sorted({card.family for card in cards})),
+        families=tuple(sorted(Counter(words.visible(card.family) for card in cards).items())),
+        others_name=OTHERS,
         sets=tuple(_over_sets(cards)),
         definitions=UNIVERSALITY,
         runs=len(cards),
@@ -255,7 +262,7 @@ def _group(cards: Sequence[Card], colours: dict[str, str]) -> Group:
     one_by_one = len(cards) <= MOST_MODELS
     families = _families(cards, colours)
     shares, top = _shares(cards, colours, one_by_one)
-    rows = _chosen(cards, MOST_ROWS)
+    rows, grids = _chosen(cards, MOST_ROWS), _shared_grids(cards)
     return Group(
         anchor=f"set-{first.group[:8]}",
         title=words.visible(first.set_name),
@@ -269,7 +276,8 @@ def _group(cards: Sequence[Card], colours: dict[str, str]) -> Group:
         share_mark=_place(0.05, top),
         share_ticks=tuple((_place(top * part, top), f"{top * part * 100:g}%") for part in (0, 0.5, 1)),
         tiles=_tiles(cards, colours, one_by_one),
-        matrices=tuple(_matrices(cards)),
+        matrices=tuple(_matrix(grid, members) for grid, members in grids[:MOST_GRIDS]),
+        grids_left=max(len(grids) - MOST_GRIDS, 0),
         robust=tuple(_robust_row(card) for card in rows),
         robust_left=len(cards) - len(rows),
     )
@@ -427,16 +435,15 @@ def _depth_note(cards: Sequence[Card]) -> str:
 # Agreement
 
 
-def _matrices(cards: Sequence[Card]) -> Iterator[Matrix]:
-    """One matrix for each head grid that two runs or more share, the largest first."""
+def _shared_grids(cards: Sequence[Card]) -> list[tuple[str, list[Card]]]:
+    """Head grids that two runs or more have scores of, those of most runs first."""
     grids: dict[str, list[Card]] = {}
     for card in cards:
         rows = card.cross.rows()
         if rows is not None and len(rows) > 1:
             grids.setdefault(card.cross.grid, []).append(card)
-    for grid, members in sorted(grids.items(), key=lambda item: (-len(item[1]), item[0]))[:MOST_FAMILIES]:
-        if len(members) > 1:
-            yield _matrix(grid, members)
+    shared = [item for item in grids.items() if len(item[1]) > 1]
+    return sorted(shared, key=lambda item: (-len(item[1]), item[0]))
 
 
 def _matrix(grid: str, members: Sequence[Card]) -> Matrix:

@@ -63,7 +63,7 @@ def test_group_and_family_are_chosen_and_come_back_from_the_address(site: Path, 
     page.locator("#group").select_option(index=2)
     assert page.locator(".group:visible").count() == 1
     page.locator("#family").select_option("qwen2")
-    assert page.locator("#shown").inner_text() == "3 runs of qwen2"
+    assert page.locator("#shown").inner_text() == "3 runs of qwen2, in front"
     visible = ".group:visible .curve:not(.faded)"
     assert page.locator(visible).count() == page.locator(".group:visible .curve[data-family=qwen2]").count() == 1
     again = opened(watched, site, page.url.partition("#")[2])
@@ -114,7 +114,7 @@ def test_hostile_names_are_text(site: Path, watched: Watched) -> None:
     page = opened(watched, site)
     assert HOSTILE_SHOWN in page.locator(".legend").first.inner_text()
     page.locator("#family").select_option(HOSTILE_SHOWN)
-    assert page.locator("#shown").inner_text() == f"1 run of {HOSTILE_SHOWN}"
+    assert page.locator("#shown").inner_text() == f"1 run of {HOSTILE_SHOWN}, in front"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -127,4 +127,29 @@ def test_a_phone_scrolls_down_only_and_nothing_leaves_the_site(site: Path, brows
         page = opened(watched, site)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert all(url.startswith(site.resolve().as_uri() + "/") for url in watched.requests)
+        assert watched.complaints == []
+
+
+def test_among_many_models_a_family_without_a_line_is_in_front_with_the_others(
+    browser: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    root = tmp_path_factory.mktemp("many")
+    make_families(root / "runs", n_samples=12, sets=1)
+    entry = collect(root / "runs").entries[0]
+
+    def family(number: int) -> Any:
+        def change(run: dict[str, Any], summary: dict[str, Any]) -> None:
+            run["model"]["model_type"] = f"kin{number % 10}"
+
+        return change
+
+    entries = tuple(changed(renamed(entry, f"acme/m{number}"), family(number)) for number in range(30))
+    render(Collection(entries, ()), root / "site")
+    with watched_page(browser) as watched:
+        page = opened(watched, root / "site", "family=kin9")
+        shown = page.locator(".curve:not(.faded) title").all_text_contents()
+        assert shown == ["other families, 6 runs"]
+        page = opened(watched, root / "site", "family=kin3")
+        assert page.locator(".curve:not(.faded) title").all_text_contents() == ["kin3, 3 runs"]
+        assert page.locator("#shown").inner_text() == "3 runs of kin3, in front"
         assert watched.complaints == []

@@ -27,13 +27,16 @@
     const known = [...byId("family").options].some((option) => option.value === name);
     const chosen = known ? name : "";
     byId("family").value = chosen;
-    let models = 0;
-    for (const item of document.querySelectorAll(".group [data-family]")) {
-      const other = chosen !== "" && item.dataset.family !== chosen;
-      item.classList.toggle("faded", other);
-      if (!other && item.matches(".robust tr")) models += 1;
+    for (const group of document.querySelectorAll(".group")) {
+      // Where families stand for many models, one without a colour of its own is among the others.
+      const drawn = [...group.querySelectorAll(".legend [data-family]")].some((item) => item.dataset.family === chosen);
+      const names = drawn ? [chosen] : [chosen, group.dataset.others];
+      for (const item of group.querySelectorAll("[data-family]")) {
+        item.classList.toggle("faded", chosen !== "" && !names.includes(item.dataset.family));
+      }
     }
-    byId("shown").textContent = chosen ? `${models} ${models === 1 ? "run" : "runs"} of ${chosen}` : "";
+    const runs = byId("family").selectedOptions[0].dataset.runs;
+    byId("shown").textContent = chosen ? `${runs} ${runs === "1" ? "run" : "runs"} of ${chosen}, in front` : "";
   }
 
   /** The class of the colour scale, as the build chose it: linear over [0, 1]. */
