@@ -45,6 +45,8 @@ class HeatMap:
     word: str = "Score"
     """What the numbers are."""
     verb: str = "score above"
+    sliding: bool = False
+    """Whether a layer has a sliding window, which a circle beside it marks."""
     missing: str = "No score: no sample counted"
     """What a cell without a number says."""
 
@@ -82,6 +84,7 @@ def heat_map(
         threshold=threshold,
         scored=bool(scores),
         numbers=numbers(heads),
+        sliding=any(layer["window"] for layer in layers),
     )
 
 

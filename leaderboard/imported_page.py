@@ -77,7 +77,7 @@ def import_path(folder: str) -> str:
         folder: `<model>/<import id>`, as of `Imported.folder`.
     """
     slug, _, name = folder.rpartition("/")
-    return f"models/{safe_name(slug)}/{safe_name(name)}.html"
+    return f"imports/{safe_name(slug)}/{safe_name(name)}.html"
 
 
 def documents(one: Imported, frame: Frame) -> Iterator[Document]:

@@ -40,9 +40,10 @@ def kinds(site: Path) -> dict[str, tuple[Path, str]]:
     if "compare" in found and len(runs) > 1:
         keys = [path.relative_to(site / "models").with_suffix("").as_posix() for path in runs[:2]]
         found["compare"] = (found["compare"][0], "runs=" + ",".join(keys))
-    for folder in ("models/*/*", "imports/*"):
-        for path in sorted(site.glob(f"{folder}/*.html")):
-            found.setdefault(path.stem, (path, ""))
+    for path in sorted(site.glob("models/*/*/*.html")):
+        found.setdefault(path.stem, (path, ""))
+    for path in sorted(site.glob("imports/*/*.html"))[:1]:
+        found["imported"] = (path, "")
     return dict(sorted(found.items()))
 
 

@@ -301,7 +301,7 @@ def test_import_has_its_map_its_threshold_and_its_mark(tmp_path: Path, watched: 
     build_site(tmp_path / "runs", tmp_path / "site")
     page = watched.open(tmp_path / "site" / "index.html")
     page.locator("section.imported tbody a").click()
-    page.wait_for_url("**/models/**")
+    page.wait_for_url("**/imports/**")
     assert page.locator(".facts .badge.imported").is_visible()
     cell(page, 3, 4).hover()
     assert page.locator("#tip").inner_text().splitlines() == ["Layer 3, head 4", "Score 0.5"]
