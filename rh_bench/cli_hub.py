@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from rh_bench.cli_parts import FOLDER, Verb, json_option, out, print_json
+from rh_bench.cli_parts import FOLDER, Verb, err, json_option, out, print_json
 from rh_bench.errors import CheckFailed, InputError
 
 _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
@@ -51,7 +51,8 @@ def verify(
 
     evidence = Evidence(haystack, model, rerun or 0, salt, device)
     pull = None if Path(run).exists() else parse_pull(run)
-    found: Any = verify_pull(*pull, evidence) if pull else verify_apart(Path(run), evidence).verification
+    with err().status(f"verifying {escape(run)}" + (f", {rerun} samples measured again" if rerun else "")):
+        found: Any = verify_pull(*pull, evidence) if pull else verify_apart(Path(run), evidence).verification
     if report is not None:
         from rh_bench.files import atomic_write
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fake_runs import make_run
 from hub_fixtures import RESULTS, command, empty_results, hub, owner, stranger
+from loopback_hub import Blob
 from loopback_write import STRANGER, WritableHub
 
 from rh_bench.errors import CheckFailed, InputError
@@ -108,6 +109,28 @@ def test_what_can_be_tried_again_is(results: WritableHub, run: Path, status: int
     assert report.pull_request == 1
     assert waits == [1.0]
     assert len(results.repo("datasets", RESULTS).pulls) == 1, "even if the answer to the first try was lost"
+
+
+def test_the_commit_names_the_one_that_it_was_made_from(results: WritableHub, run: Path) -> None:
+    """So that a main branch that has moved on is noticed, looked at anew, and built on."""
+    repo, moved = results.repo("datasets", RESULTS), []
+
+    def meddle(hub: WritableHub) -> None:
+        moved.append(repo.commit({**repo.commits[repo.branches["main"]], "eval.yaml": Blob(b"name: x", lfs=False)}))
+
+    results.meddle = meddle
+    waits: list[float] = []
+    report = submit_run(run, RESULTS, access=stranger(results, waits))
+    assert waits == [1.0] and report.pull_request == 1 and len(repo.pulls) == 1
+    assert repo.parents[repo.branches["refs/pr/1"]] == moved[0]
+
+
+def test_a_run_that_is_too_large_is_not_sent(results: WritableHub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = sum((run / name).stat().st_size for name in SUBMITTED)
+    monkeypatch.setattr("rh_bench.submit.MOST_BYTES", size - 1)
+    with pytest.raises(InputError, match=f"has {size} bytes, at most {size - 1} are taken"):
+        submit_run(run, RESULTS, access=stranger(results))
+    assert results.requests == []
 
 
 def test_a_cut_upload_goes_on(results: WritableHub, run: Path) -> None:
