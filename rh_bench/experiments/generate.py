@@ -190,7 +190,7 @@ def rows_that_fit(loaded: LoadedModel, positions: int) -> int:
     if available is None:
         return most
     shape = model_shape(loaded.model.config, 0)
-    width = next(loaded.model.parameters()).element_size()
+    width: int = next(loaded.model.parameters()).element_size()
     plan, least = (plan_memory(shape, width, count, loaded.device, None) for count in (positions, 1))
     # A cache that grows exists twice while it is copied. What a single position needs is there once for all rows.
     a_row = 2 * plan.cache + plan.workspace - least.workspace + shape.vocabulary * (width + 4)
