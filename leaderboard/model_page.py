@@ -17,6 +17,7 @@ from .cards import page_path, protocol_facts, shape
 from .charts import Curve, Profile, layer_profile, score_curve
 from .collect import Entry, Head
 from .convergence_chart import ConvergenceChart, score_chart, share_chart
+from .detectors_view import DetectorsView, detectors_views
 from .experiment_card import scorecard_rows, thin_experiments
 from .experiment_views import Experiments, experiments_view
 from .head_files import Offer, head_files
@@ -109,6 +110,8 @@ class ModelPage:
     offers: tuple[Offer, ...]
     experiments: Experiments
     """The scorecard, and what experiments say."""
+    detectors: tuple[DetectorsView, ...]
+    """Comparisons of detectors in full: with what chance gives, and head by head."""
     always_on: str
     provenance: tuple[tuple[str, str], ...]
     files: tuple[tuple[str, str], ...]
@@ -167,6 +170,7 @@ def model_page(
         strata=" × ".join(summary["bootstrap"]["strata"]),
         offers=offers,
         experiments=experiments_view(scorecard_rows(entry), thin_experiments(entry), entry.doubtful),
+        detectors=detectors_views(entry.experiments),
         always_on=_always_on(summary["always_on"]),
         provenance=_provenance(run),
         files=_files(run),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from fake_answers import make_answers
+from fake_detectors import make_small_detectors
 from fake_runs import make_document, make_layers, make_run
 
 from rh_bench.experiments import dynamic, intrinsic
@@ -78,5 +79,6 @@ SMALL: Mapping[str, Callable[[Path], Path]] = {
     "intrinsic": make_small_intrinsic,
     "chain_of_thought": make_small_answers("gsm8k"),
     "extractive_qa": make_small_answers("extractive"),
+    "detectors": make_small_detectors,
 }
 """An experiment of each kind that is small enough to be damaged thousands of times: from a folder to its folder."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from test_experiment_detectors import N, around, detector, made, rule, strengths
+from fake_detectors import N, around, detector, made, rule, strengths
+from fake_runs import make_run
 
+from leaderboard import build_site
 from leaderboard.detectors_view import DetectorsView, detectors_view, detectors_views
 from leaderboard.render import environment
+from rh_bench.experiments.artifact import keep_experiment
 from rh_bench.experiments.detectors import derive
 
 
@@ -74,3 +78,14 @@ def test_shares_are_rules_in_words() -> None:
     share = detector("copy", "copy", rules=[rule("copy", "share", 0.14), rule("copy", "top", 2)])
     view = detectors_view(document_of({"copy": around(strengths(0), 0.01, 1)}, [share]))
     assert view.detectors[0].rule == "top 14% by copy or top 2 by copy"
+
+
+def test_the_page_of_a_run_shows_a_comparison_on_its_model(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", model_id="acme/tiny", layers=6, heads=8, kv_heads=2, n_samples=6)
+    strength = strengths(0)
+    values = {"copy": around(strength, 0.01, 1), "mass": around(strength * 0.3, 0.01, 2)}
+    keep_experiment(tmp_path / "experiments", *made(values))
+    build_site(tmp_path / "runs", tmp_path / "site", experiments=tmp_path / "experiments")
+    pages = [path.read_text(encoding="utf-8") for path in (tmp_path / "site" / "models").rglob("*.html")]
+    (page,) = [text for text in pages if "Heads that several detectors name" in text]
+    assert "copy – mass" in page and "All detectors name 4 of 48 heads" in page

@@ -11,13 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from fake_runs import make_document, make_layers
+from fake_detectors import COPY, HEADS, LAYERS, MASS, H, N, around, detector, made, rule, strengths
 
 from rh_bench.experiments.artifact import keep_experiment, recompute, validate_experiment
 from rh_bench.experiments.detectors import (
-    KIND,
-    SAMPLES,
-    SCORES,
     agreement_rows,
     check,
     derive,
@@ -26,74 +23,8 @@ from rh_bench.experiments.detectors import (
     names,
     strongest,
 )
-from rh_bench.experiments.document import new_document
 from rh_bench.experiments.kind import Tables
 from rh_bench.statistics import NANO
-
-Array = np.ndarray[Any, Any]
-LAYERS, HEADS = 6, 8
-H = LAYERS * HEADS
-N = 12
-
-
-def rule(score: str, kind: str, value: float) -> dict[str, Any]:
-    return {"score": score, "kind": kind, "value": value}
-
-
-def detector(name: str, *scores: str, rules: list[dict[str, Any]], counted_only: bool = False) -> dict[str, Any]:
-    return {
-        "name": name, "version": 1, "source": "made up", "scores": list(scores), "rules": rules,
-        "needs_data": True, "counted_only": counted_only,
-    }  # fmt: skip
-
-
-COPY = detector("copy", "copy", rules=[rule("copy", "above", 0.1)], counted_only=True)
-MASS = detector("mass", "mass", rules=[rule("mass", "top", 4)])
-
-
-def made(
-    values: dict[str, Array],
-    detectors: list[dict[str, Any]] | None = None,
-    *,
-    success: list[bool] | None = None,
-    permutations: int = 200,
-) -> tuple[dict[str, Any], dict[str, pa.Table]]:
-    """A document and its tables from scores float [n, H] by name."""
-    detectors = detectors or [COPY, MASS]
-    n = len(next(iter(values.values())))
-    answered = success or [True] * n
-    decoded = any(one["counted_only"] for one in detectors)
-    settings = {
-        "detectors": detectors, "seed": 0, "template": "plain", "max_new_tokens": 50, "stop": ["eos"],
-        "success_threshold": 0.5, "dtype": "float32",
-        "grid": {"kind": "set", "lengths": None, "depths": None, "needles": None, "limit": None},
-        "top": [2, 4, 40], "permutations": permutations, "permutation_seed": 0,
-        "bootstrap": {"replicates": 100, "seed": 0, "confidence": 0.95},
-    }  # fmt: skip
-    base = make_document(make_layers(LAYERS, HEADS, 2), "acme/tiny")
-    document = new_document(
-        KIND, model=base["model"], runs=[], settings=settings, engine=base["engine"], environment=base["environment"]
-    )
-    samples = [
-        {
-            "sample_id": f"s{i:02}", "needle_id": f"n{i % 2}", "haystack_id": "h", "length": 100, "depth": 0.0,
-            "prompt_sha256": "0" * 64, "rouge1_recall": float(answered[i]) if decoded else None,
-            "success": answered[i] if decoded else None,
-        }
-        for i in range(n)
-    ]  # fmt: skip
-    rows = [
-        {
-            "detector": one["name"], "score": score, "sample_id": f"s{i:02}",
-            "values": np.rint(values[score][i] * NANO).astype(np.int32), "seconds": 0.5,
-        }
-        for one in detectors for score in one["scores"] for i in range(n)
-    ]  # fmt: skip
-    tables = {
-        "samples": pa.Table.from_pylist(samples, schema=SAMPLES),
-        "scores": pa.Table.from_pylist(rows, schema=SCORES),
-    }
-    return document, tables
 
 
 def results_of(*args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -102,17 +33,6 @@ def results_of(*args: Any, **kwargs: Any) -> dict[str, Any]:
     results, claims = derive(document, tables)
     assert claims == [], "agreement of detectors is no claim"
     return results
-
-
-def around(strength: Array, noise: float, seed: int) -> Array:
-    """Scores [N, H] in [0, 1] about the strengths [H]."""
-    return np.clip(strength + np.random.RandomState(seed).normal(0, noise, (N, H)), 0, 1)
-
-
-def strengths(seed: int) -> Array:
-    """A few strong heads, anywhere."""
-    random = np.random.RandomState(seed)
-    return np.where(np.arange(H) < 5, random.uniform(0.5, 0.9, H), random.uniform(0, 0.05, H))[random.permutation(H)]
 
 
 def test_the_same_heads_agree_beyond_chance() -> None:

@@ -24,6 +24,7 @@ from fake_experiments import SMALL
 from leaderboard import build_site
 from rh_bench.experiments.artifact import experiment_id, recompute, validate_experiment
 from rh_bench.experiments.kinds import KINDS
+from rh_bench.experiments.kind import claim
 from rh_bench.files import sha256_file
 from rh_bench.schema import dump_json
 from rh_bench.scorecard import scorecard_of
@@ -85,7 +86,8 @@ def test_paths_lead_nowhere(experiment: Path, name: str) -> None:
     edit(experiment, lambda d: d["files"].update({name: "0" * 64}))
     assert "/files" in said(experiment)
     for field in ("slug", "run_id"):
-        edit(experiment, lambda d, at=field: d["runs"][0].update({at: name}))  # type: ignore[misc]
+        run = {"slug": "acme__tiny", "run_id": "0" * 16, "run_sha256": "0" * 64, "origin": "measured", field: name}
+        edit(experiment, lambda d, run=run: d.update(runs=[run]))  # type: ignore[misc]
         assert f"/runs/0/{field}" in said(experiment)
 
 
@@ -170,7 +172,7 @@ def test_results_that_were_made_up_are_found(experiment: Path, tmp_path: Path) -
     def flatter(document: dict[str, Any]) -> None:
         for row in document["claims"]:
             row.update(verdict="holds", reason=None, n=10**6)
-        document["claims"].append({**document["claims"][0], "claim": "causal"})
+        document["claims"].append(claim("causal", "Heads cause it.", "holds", test="made up", n=10**6))
 
     edit(experiment, flatter)
     assert "/claims is not what the tables give" in said(experiment)
