@@ -10,7 +10,7 @@ from transformers.cache_utils import DynamicLayer
 
 
 class BufferLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer's keys and values, each [1, G, capacity, D]; `keys` and `values` are views of what is filled."""
+    """One layer's keys and values, each [B, G, capacity, D]; `keys` and `values` are views of what is filled."""
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class BufferLayer(DynamicLayer):  # type: ignore[misc]
         self._buffers: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append `keys` and `values` ([1, G, n, D]) and return all there is.
+        """Append `keys` and `values` ([B, G, n, D]) and return all there is.
 
         Raises:
             ValueError: the cache is full.
@@ -48,6 +48,13 @@ class BufferCache(DynamicCache):  # type: ignore[misc]
     def __init__(self, layers: int, capacity: int) -> None:
         super().__init__()
         self.layers = [BufferLayer(capacity) for _ in range(layers)]
+
+    def repeated(self, rows: int, capacity: int) -> BufferCache:
+        """A cache of `rows` rows, each a copy of this one's only row, with room for `capacity` positions."""
+        copy = BufferCache(len(self.layers), capacity)
+        for own, new in zip(self.layers, copy.layers, strict=True):
+            new.update(own.keys.expand(rows, -1, -1, -1), own.values.expand(rows, -1, -1, -1))
+        return copy
 
     def cut(self, length: int) -> None:
         """Keep the first `length` positions of every layer."""
