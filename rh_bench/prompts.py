@@ -185,6 +185,13 @@ class PromptBuilder:
         """Tokens after the haystack: instruction, question, and what the template adds."""
         return len(self._frame(self._needles[sample.needle_id].question).suffix)
 
+    def haystack_text(self, prompt: Prompt) -> str:
+        """What a prompt has of its haystack: the text around the needle, template and question left out."""
+        frame = self._frame(self._needles[prompt.sample.needle_id].question)
+        before = prompt.ids[len(frame.prefix) : prompt.insert_at]
+        after = prompt.ids[prompt.insert_at + prompt.needle_length : len(prompt.ids) - len(frame.suffix)]
+        return f"{self.text(before)}\n{self.text(after)}"
+
     def text(self, generated: list[int] | IntArray) -> str:
         """Generated ids as text, special tokens left out."""
         return str(self._tokenizer.decode([int(i) for i in generated], skip_special_tokens=True))

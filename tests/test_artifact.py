@@ -159,7 +159,7 @@ def test_the_command_line_validates_and_scores_it(experiment: Path, capsys: pyte
         (lambda d: d["counts"].update(more=4), "experiment.json#/counts"),
         (lambda d: d["files"].update({"tosses.parquet": "0" * 64}), "experiment.json#/files/tosses.parquet"),
         (lambda d: d["files"].update({"../x.parquet": "0" * 64}), "experiment.json#/files"),
-        (lambda d: d.update(kind="causal"), "experiment.json#/kind"),
+        (lambda d: d.update(kind="causal"), "experiment.json#/settings"),
         (lambda d: d.update(kind="other"), "experiment.json#/kind"),
         (lambda d: d.update(kind_version=2), "experiment.json#/kind_version"),
         (lambda d: d.update(schema_version="1.9"), "experiment.json#/schema_version"),

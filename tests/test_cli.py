@@ -14,6 +14,7 @@ import rh_bench
 from rh_bench.cli import app, main
 
 VERBS = (
+    "ablate",
     "audit",
     "build",
     "collect",

@@ -29,8 +29,15 @@ ENGINE_SIDE = (
     "rh_bench.memory",
 )
 HUB = ("rh_bench.hub", "rh_bench.hub_write", "rh_bench.hub_pulls")
-ENTRIES = ("rh_bench.cli", "rh_bench.cli_hub", "rh_bench.cli_experiments", "rh_bench.cli_answers", "rh_bench.demo")
-TERMINAL = (*ENTRIES[:4], "rh_bench.cli_parts", "rh_bench.show", "rh_bench.progress")
+ENTRIES = (
+    "rh_bench.cli",
+    "rh_bench.cli_hub",
+    "rh_bench.cli_experiments",
+    "rh_bench.cli_ablate",
+    "rh_bench.cli_answers",
+    "rh_bench.demo",
+)
+TERMINAL = (*ENTRIES[:5], "rh_bench.cli_parts", "rh_bench.show", "rh_bench.progress")
 AFTER_THE_ENGINES = tuple(
     f"rh_bench.{name}"
     for name in (

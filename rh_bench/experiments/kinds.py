@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rh_bench.experiments import detectors, dynamic, intrinsic, qa
+from rh_bench.experiments import causal, detectors, dynamic, intrinsic, qa
 from rh_bench.experiments.kind import Kind
 
 NAMES = ("causal", "dynamic", "intrinsic", "extractive_qa", "chain_of_thought", "detectors")
 """Every kind that the schema knows."""
 
-_ALL: tuple[Kind, ...] = (dynamic.KIND, intrinsic.KIND, detectors.KIND, qa.CHAIN_OF_THOUGHT, qa.EXTRACTIVE_QA)
+_ALL: tuple[Kind, ...] = (
+    causal.KIND,
+    dynamic.KIND,
+    intrinsic.KIND,
+    detectors.KIND,
+    qa.CHAIN_OF_THOUGHT,
+    qa.EXTRACTIVE_QA,
+)
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
 """Kinds by name. A kind's module describes it in its own constant; none of them imports torch."""
