@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from fake_runs import make_document, make_layers
+from fake_runs import make_document, make_layers, make_run
 
 from rh_bench.experiments.artifact import keep_experiment
 from rh_bench.experiments.detectors import KIND, SAMPLES, SCORES
@@ -93,7 +93,8 @@ def strengths(seed: int) -> Array:
 
 
 def make_small_detectors(root: Path) -> Path:
-    """So small that thousands can be damaged; returns its folder below `root`."""
+    """Of the model of a run of its own, so small that thousands can be damaged; returns its folder below `root`."""
+    make_run(root / "runs", model_id="acme/tiny", layers=2, heads=4, kv_heads=2, n_samples=6)
     random = np.random.RandomState(0)
     values = {name: random.uniform(0, 0.4, (6, 8)) for name in ("copy", "mass")}
     document, tables = made(values, success=[True] * 5 + [False], permutations=20, shape=(2, 4))

@@ -23,8 +23,8 @@ from fake_experiments import SMALL
 
 from leaderboard import build_site
 from rh_bench.experiments.artifact import experiment_id, recompute, validate_experiment
-from rh_bench.experiments.kinds import KINDS
 from rh_bench.experiments.kind import claim
+from rh_bench.experiments.kinds import KINDS
 from rh_bench.files import sha256_file
 from rh_bench.schema import dump_json
 from rh_bench.scorecard import scorecard_of
