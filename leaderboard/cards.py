@@ -35,6 +35,8 @@ class Card:
     """Path of the run's page below the site's root, made of characters that need no escaping."""
     model: str
     revision: str
+    bases: tuple[str, ...]
+    """Models that it was derived from, as its card names them."""
     architecture: str
     family: str
     parameters: int
@@ -94,7 +96,7 @@ class Card:
     def from_json(cls, document: Json) -> Card:
         """Of what `to_json` gave, after any way through JSON."""
         values: dict[str, Any] = {field.name: document[field.name] for field in fields(cls)}
-        values |= {name: tuple(values[name]) for name in ("facts", "scorecard", "experiments")}
+        values |= {name: tuple(values[name]) for name in ("bases", "facts", "scorecard", "experiments")}
         values["doubtful"] = tuple((folder, why) for folder, why in values["doubtful"])
         return cls(**values | {"cross": CrossCard.from_json(document["cross"])})
 
@@ -121,6 +123,7 @@ def _make_card(entry: Entry) -> Card:
         page=page_path(entry),
         model=model["id"],
         revision=model["revision"],
+        bases=tuple(model.get("base_model") or ()),
         architecture=model["architecture"],
         family=model["model_type"],
         parameters=model["parameters"],

@@ -141,6 +141,7 @@ def run_data(entry: Entry, card: Card) -> Json:
         "key": card.key,
         "model": words.visible(card.model),
         "run": card.run_id[:8],
+        "bases": [words.visible(name) for name in card.bases],
         "page": card.page,
         "group": card.group,
         "set": words.visible(card.set_name),
@@ -190,8 +191,16 @@ def comparison(cards: Sequence[Card]) -> Comparison:
 
 
 def first_two(cards: Sequence[Card]) -> list[Card]:
-    """The first two runs with scores that may be compared and have the same heads; else the first that may be compared,
-    else the first."""
+    """The first runs of a base model and of one derived from it that may be compared and have the same heads; else of
+    any two models with the same heads, else of any two that may be compared, else the first runs."""
+    scored = {
+        (card.group, card.cross.grid, card.model): card for card in reversed(cards) if card.cross.rows() is not None
+    }
+    for card in cards:
+        for base in card.bases:
+            pair = [scored.get((card.group, card.cross.grid, name)) for name in (base, card.model)]
+            if pair[0] is not None and pair[1] is not None and base != card.model:
+                return [pair[0], pair[1]]
 
     def found(key: str) -> list[Card] | None:
         seen: dict[tuple[str, ...], Card] = {}
@@ -335,8 +344,10 @@ def similarity_texts(x: NanoArray, y: NanoArray, threshold: float) -> tuple[str,
 
 
 def _difference(cards: Sequence[Card]) -> Difference | None:
-    """Of the first two with the same heads: the second less the first."""
-    for (base, one), (variant, other) in combinations(zip(cards, names(cards), strict=True), 2):
+    """Of a model and its base, else of the first two with the same heads: the second less the first."""
+    told = list(zip(cards, names(cards), strict=True))
+    derived = [(base, other) for other in told for base in told if base[0].model in other[0].bases]
+    for (base, one), (variant, other) in [*derived, *combinations(told, 2)]:
         x, y = base.cross.rows(), variant.cross.rows()
         if x is not None and y is not None and base.cross.grid == variant.cross.grid:
             apart = y - x

@@ -77,6 +77,19 @@ def test_without_script_the_first_two_with_the_same_heads_are_shown(cards: list[
     assert [first_two(cards[:1]), first_two([])] == [cards[:1], []]
 
 
+def test_a_model_and_its_base_come_first(cards: list[Card]) -> None:
+    derived = [replace(card, bases=("delta/mistral-7b",)) if card.model.endswith("yarn") else card for card in cards]
+    assert [card.model for card in first_two(derived)] == ["delta/mistral-7b", "delta/mistral-7b-yarn"]
+    backwards = [
+        replace(card, bases=("acme/llama-1b-80k",)) if card.model == "acme/llama-1b" else card for card in cards
+    ]
+    difference = comparison(backwards).difference
+    assert difference is not None
+    assert (difference.base, difference.variant) == ("acme/llama-1b-80k", "acme/llama-1b")
+    alone = [replace(card, bases=(card.model, "not/here")) for card in cards]
+    assert first_two(alone) == [replace(card, bases=(card.model, "not/here")) for card in first_two(cards)]
+
+
 def test_numbers_are_those_of_the_core(cards: list[Card]) -> None:
     view = comparison(cards)
     first, second = first_two(cards)

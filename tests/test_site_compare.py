@@ -9,7 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import HOSTILE, HOSTILE_SHOWN, Watched, assert_accessible, chromium, renamed, uncounted, watched_page
+from browser import (
+    HOSTILE,
+    HOSTILE_SHOWN,
+    Watched,
+    assert_accessible,
+    changed,
+    chromium,
+    renamed,
+    uncounted,
+    watched_page,
+)
 from fake_runs import make_families
 
 from leaderboard import Card, Collection, Entry, make_card, render
@@ -30,7 +40,12 @@ def browser() -> Iterator[Any]:
 def entries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Entry, ...]:
     root = tmp_path_factory.mktemp("runs")
     make_families(root)
-    found = collect(root).entries
+
+    def derived(run: dict[str, Any], summary: dict[str, Any]) -> None:
+        if run["model"]["id"] == "beta/qwen-3b":
+            run["model"]["base_model"] = ["beta/qwen-3b-coder"]
+
+    found = tuple(changed(entry, derived) for entry in collect(root).entries)
     return (*found, renamed(found[0], HOSTILE), uncounted(renamed(found[1], "never/finds")))
 
 
@@ -137,23 +152,34 @@ def test_base_and_variant_change_places_and_the_address_keeps_them(
 def test_models_are_added_and_removed_by_keyboard_alone(site: Path, watched: Watched) -> None:
     page = opened(watched, site)
     page.locator("#find").focus()
-    page.keyboard.type("qwen coder")
+    page.keyboard.type("mistral yarn")
     page.keyboard.press("ArrowDown")
-    assert page.evaluate("document.activeElement.innerText").startswith("beta/qwen-3b-coder")
+    assert page.evaluate("document.activeElement.innerText").startswith("delta/mistral-7b-yarn")
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelectorAll('#chosen li').length === 3")
-    assert chosen(page)[-1] == "beta/qwen-3b-coder"
+    assert chosen(page)[-1] == "delta/mistral-7b-yarn"
     assert page.evaluate("document.activeElement.id") == "find"
-    assert page.url.count("beta__qwen-3b-coder/") == 1
+    assert page.url.count("delta__mistral-7b-yarn/") == 1
     page.locator("#chosen button").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelectorAll('#chosen li').length === 2")
-    assert chosen(page) == ["acme/llama-1b", "beta/qwen-3b-coder"]
+    assert chosen(page) == ["beta/qwen-3b", "delta/mistral-7b-yarn"]
     assert page.locator("#similarity-box").inner_text() == "No two of these models have the same heads."
     page.keyboard.press("ArrowDown")
     assert page.locator("#found").is_visible()
     page.keyboard.press("Escape")
     assert not page.locator("#found").is_visible()
+
+
+def test_a_base_is_offered_first_and_taken_as_such(site: Path, cards: dict[str, Card], watched: Watched) -> None:
+    page = opened(watched, site, cards["beta/qwen-3b synthetic"].key)
+    assert page.locator("#difference-box").inner_text() == "It takes two models."
+    page.locator("#find").focus()
+    offers = page.locator("#found bdi").all_inner_texts()
+    assert offers[0] == "beta/qwen-3b-coder"
+    page.locator("#found button").first.click()
+    page.wait_for_selector("#difference-box figcaption")
+    assert page.locator("#difference-box figcaption").inner_text() == "beta/qwen-3b less beta/qwen-3b-coder"
 
 
 def test_six_is_the_most(site: Path, cards: dict[str, Card], watched: Watched) -> None:

@@ -226,9 +226,12 @@
             { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "similarity" },
             make("table", { class: "alike" }, ...tableOf(heads, rows)),
           )
-        : empty("No two of these models have the same heads."),
+        : noPair(runs),
     );
   }
+
+  const noPair = (runs) =>
+    empty(runs.length < 2 ? "It takes two models." : "No two of these models have the same heads.");
 
   const scoreLevel = (nano) => (nano ? `v${Math.max(1, Math.ceil(Math.sqrt(Math.min(nano / NANO, 1)) * 24))}` : "");
 
@@ -344,11 +347,15 @@
     );
   }
 
-  /** Places of the base and the variant among the runs: those of the address, else the first two with the same heads. */
+  /** Places of the base and the variant among the runs: those of the address, else a model and its
+   *  base, else the first two with the same heads. */
   function pairOf(runs) {
     const wanted = (read().get("pair") || "").split(",").map((text) => Number.parseInt(text, 10) - 1);
     const fits = ([i, j]) => i !== j && runs[i] && runs[j] && alike(runs[i], runs[j]);
     if (wanted.length === 2 && fits(wanted)) return wanted;
+    for (let j = 0; j < runs.length; j += 1) {
+      for (let i = 0; i < runs.length; i += 1) if (runs[j].bases.includes(runs[i].model) && fits([i, j])) return [i, j];
+    }
     for (let i = 0; i < runs.length; i += 1) {
       for (let j = i + 1; j < runs.length; j += 1) if (fits([i, j])) return [i, j];
     }
@@ -359,7 +366,7 @@
     const pair = pairOf(runs);
     byId("pair").hidden = !pair;
     if (!pair) {
-      byId("difference-box").replaceChildren(empty("No two of these models have the same heads."));
+      byId("difference-box").replaceChildren(noPair(runs));
       return;
     }
     const [base, variant] = pair.map((place) => runs[place]);
@@ -467,14 +474,21 @@
     byId("find").placeholder = runs.length >= MOST ? "six is the most" : "model, family or set";
   }
 
-  /** Runs that fit the words typed; those that may be compared with the first one chosen come first. */
+  /** Runs that fit the words typed. Those that may be compared with the first one chosen come first, and of them what
+   *  it was derived from, and then what has as many heads. */
   function offers(text) {
     const words = text.toLocaleLowerCase("en").split(/\s+/).filter(Boolean);
-    const group = chosen.length ? choices.get(chosen[0]).group : null;
+    const first = chosen.length ? choices.get(chosen[0]) : null;
+    const group = first && first.group;
+    const bases = first && data.has(first.key) ? data.get(first.key).bases : [];
     const fits = [...choices.values()].filter(
       (run) => !chosen.includes(run.key) && words.every((word) => run.search.includes(word)),
     );
-    const near = (run) => (group && run.group !== group ? 1 : 0);
+    const near = (run) => {
+      if (!first) return 0;
+      if (run.group !== group) return 3;
+      return bases.includes(run.model) ? 0 : run.shape === first.shape ? 1 : 2;
+    };
     return { group, found: fits.sort((a, b) => near(a) - near(b)) };
   }
 
