@@ -21,7 +21,7 @@ from rh_bench.tables import SPELLING
 
 from .collect import Entry
 
-MOST_CELLS = 1 << 26
+MOST_CELLS = 1 << 24
 """Samples × heads beyond which a run is not laid out in memory."""
 _BLOCK = 1 << 24
 _LAST: list[tuple[Entry, Activity | None]] = []

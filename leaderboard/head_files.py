@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +30,9 @@ _FORMATS = (
     ("duo", "DuoAttention", "one number a key/value head"),
     ("qrhead", "QRHead", "the heads above the threshold, in order"),
 )
+
+
+_SAMPLE_COLUMNS = ("sample_id", "needle_id", "length", "depth", "counted", "answer_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,22 @@ def as_json(table: pa.Table, run: Json) -> bytes:
         "columns": {name: table.column(name).to_pylist() for name in table.column_names},
     }
     return (json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def activity_table(activity: Activity, names: Sequence[str]) -> bytes:
+    """Tab-separated text, a row a sample: answer tokens that each of some heads copied in it.
+
+    Args:
+        names: of the heads, layer.head.
+    """
+    places = {f"{layer}.{head}": place for place, (layer, head) in enumerate(activity.heads)}
+    lines = ["\t".join([*_SAMPLE_COLUMNS, *names])]
+    copied = activity.copied[:, [places[name] for name in names]].tolist()
+    for sample, row in zip(activity.samples, copied, strict=True):
+        # What cannot be seen is written out, tabs and newlines among it.
+        about = (words.visible(sample.sample_id), words.visible(sample.needle_id), sample.length, repr(sample.depth))
+        lines.append("\t".join(map(str, (*about, int(sample.success), sample.span, *row))))
+    return ("\n".join(lines) + "\n").encode()
 
 
 def _size(number: int) -> str:

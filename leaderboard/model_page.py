@@ -20,7 +20,7 @@ from .convergence_chart import ConvergenceChart, score_chart, share_chart
 from .detectors_view import DetectorsView, detectors_views
 from .experiment_card import scorecard_rows, thin_experiments
 from .experiment_views import Experiments, experiments_view
-from .head_files import Offer, head_files
+from .head_files import Offer, activity_table, head_files
 from .head_page import chosen_heads, head_figure, head_page
 from .heat import HeatMap, anchor, heat_map
 from .palette import rate_level
@@ -130,8 +130,9 @@ def documents(entry: Entry, frame: Frame) -> Iterator[Document]:
     downloads = head_files(entry, activity, folder, name)
     view = model_page(entry, activity, downloads.offers, f"{name}/heads.html" if heads else "")
     yield page, frame.render("model.html", page, view=view)
-    if heads is not None:
+    if activity is not None and heads is not None:
         yield heads.page, frame.render("heads.html", heads.page, view=heads)
+        yield f"{folder}/activity.tsv", activity_table(activity, [panel.short for panel in heads.panels])
     yield from downloads.files
 
 
@@ -315,6 +316,7 @@ def _provenance(run: Json) -> tuple[tuple[str, str], ...]:
     rows = (
         ("Model", model["id"]),
         ("Model revision", model["revision"]),
+        ("Derived from", ", ".join(model.get("base_model") or ())),
         ("Read from", {"hub": "the Hub", "folder": "a local folder", "gguf": "a GGUF file"}.get(model["source"])),
         ("Haystack set", haystack["name"]),
         ("Set location", haystack["location"]),

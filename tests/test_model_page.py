@@ -125,7 +125,9 @@ def test_every_link_to_a_file_or_a_head_leads_somewhere(entry: Entry, written: d
     text = page_of(written)
     links = [link for link in re.findall(r'href="([^"#]+)', text) if not link.startswith("../../")]
     assert links
-    assert {f"models/{entry.slug}/{link}" for link in links} == written.keys() - {page}
+    folder = f"models/{entry.slug}/{entry.run_id}"
+    assert {f"models/{entry.slug}/{link}" for link in links} == written.keys() - {page, f"{folder}/activity.tsv"}
+    assert 'href="activity.tsv"' in str(written[f"{folder}/heads.html"])
     heads = str(written[f"models/{entry.slug}/{entry.run_id}/heads.html"])
     for anchor in re.findall(r'href="[^"]+heads\.html#([^"]+)"', text):
         assert f'id="{anchor}"' in heads
@@ -180,12 +182,33 @@ def test_page_without_a_counted_sample_says_why_and_has_no_page_of_heads(entry: 
     assert 'id="threshold"' not in text and "NaN" not in text and "None" not in text
 
 
+def test_page_names_what_the_model_was_derived_from(entry: Entry) -> None:
+    derived = changed(entry, lambda run, summary: run["model"].update(base_model=["acme/base", HOSTILE]))
+    assert ("Derived from", f"acme/base, {HOSTILE_SHOWN}") in model_page(derived).provenance
+    assert "Derived from" not in dict(model_page(entry).provenance)
+
+
 def test_hostile_names_are_text_on_every_page(entry: Entry) -> None:
     for name, text in documents(renamed(entry, HOSTILE), Frame()):
         if name.endswith(".html"):
             assert isinstance(text, str)
             assert not re.search(r"<script(?! src=)|\son[a-z]+=\"|\sstyle=|javascript:", text)
             assert "\u202e" not in text and HOSTILE_SHOWN in html.unescape(text.replace("<wbr>", ""))
+
+
+def test_table_of_samples_says_what_each_head_of_the_page_copied(entry: Entry, written: dict[str, str | bytes]) -> None:
+    activity = activity_of(entry)
+    text = written[f"models/{entry.slug}/{entry.run_id}/activity.tsv"]
+    assert activity is not None and isinstance(text, bytes)
+    header, *rows = [line.split("\t") for line in text.decode().splitlines()]
+    assert header[6:] == [f"{head.layer}.{head.head}" for head in chosen_heads(entry.heads, 0.1)]
+    columns = [activity.heads.index((head.layer, head.head)) for head in chosen_heads(entry.heads, 0.1)]
+    assert [row[0] for row in rows] == [sample.sample_id for sample in activity.samples]
+    for row, sample, copied in zip(rows, activity.samples, activity.copied[:, columns], strict=True):
+        assert row[1:6] == [
+            sample.needle_id, str(sample.length), str(sample.depth), str(int(sample.success)), str(sample.span)
+        ]  # fmt: skip
+        assert list(map(int, row[6:])) == copied.tolist()
 
 
 # How the numbers settle

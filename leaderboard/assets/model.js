@@ -201,7 +201,25 @@
     },
   };
 
+  const copying = {
+    start() {
+      const button = document.getElementById("copy");
+      if (!button || !navigator.clipboard) return;
+      button.hidden = false;
+      button.addEventListener("click", async () => {
+        const said = document.getElementById("copied");
+        try {
+          await navigator.clipboard.writeText(document.getElementById("command").textContent);
+          said.textContent = "Copied.";
+        } catch {
+          said.textContent = "The browser did not allow it.";
+        }
+      });
+    },
+  };
+
   document.addEventListener("DOMContentLoaded", () => {
+    copying.start();
     heat.start();
     threshold.start();
     list.start();
