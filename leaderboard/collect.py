@@ -211,7 +211,7 @@ def _experiments(source: Source, run: Json) -> tuple[list[Json], list[tuple[str,
         return [], []
     reference, kept, doubtful = run_reference(source.folder), [], []
     for folder in source.experiments:
-        why, document = read_about(folder, reference, run["model"])
+        why, document = read_about(folder, source.folder, reference, run["model"])
         if document is not None:
             kept.append(document)
         elif why:

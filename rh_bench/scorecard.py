@@ -11,7 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rh_bench.errors import InputError
-from rh_bench.experiments.artifact import experiment_folders, run_reference, validate_experiment
+from rh_bench.experiments.artifact import (
+    experiment_folders,
+    run_reference,
+    validate_against_runs,
+    validate_experiment,
+)
 from rh_bench.experiments.artifact import read_document as read_experiment_document
 from rh_bench.experiments.dynamic import STATEMENT as DYNAMIC
 from rh_bench.experiments.kind import Verdict
@@ -216,7 +221,7 @@ def scorecard_of(folder: Path, experiments: Path | None = None) -> Scorecard:
     root = experiments or find_experiments(folder)
     reference, kept, left_out = run_reference(folder), [], []
     for one in experiment_folders(root) if root else ():
-        why, document = read_about(one, reference, run["model"])
+        why, document = read_about(one, folder, reference, run["model"])
         if document is not None:
             kept.append(document)
         elif why:
@@ -225,11 +230,12 @@ def scorecard_of(folder: Path, experiments: Path | None = None) -> Scorecard:
     return Scorecard(run["model"]["id"], run["model"]["slug"], run["run_id"], rows, tuple(left_out))
 
 
-def read_about(folder: Path, reference: Json, model: Json) -> tuple[str | None, Json | None]:
+def read_about(folder: Path, run: Path, reference: Json, model: Json) -> tuple[str | None, Json | None]:
     """experiment.json of a valid experiment about a run's model; or why it says nothing, where it seems to be about it.
 
     Args:
         folder: of the experiment.
+        run: folder of the run, in a folder of runs in which others that the experiment names may lie.
         reference, model: as of :func:`about`.
 
     Returns:
@@ -243,4 +249,15 @@ def read_about(folder: Path, reference: Json, model: Json) -> tuple[str | None, 
         same = any(run["run_id"] == reference["run_id"] for run in document["runs"])
         return ("was made from this run before its bytes changed" if same else None), None
     problems = validate_experiment(folder)
+    try:
+        problems = problems or validate_against_runs(folder, [_run_beside(run, one) for one in document["runs"]])
+    except InputError as error:  # another run that the experiment names is damaged
+        return str(error.problem), None
     return (problems[0].message, None) if problems else (None, document)
+
+
+def _run_beside(run: Path, reference: Json) -> Path | None:
+    """Another run that an experiment names, if it lies in the same folder of runs."""
+    folder = run.resolve().parent.parent / reference["slug"] / reference["run_id"]
+    names = ("run.json", "import.json")
+    return folder if any((folder / name).is_file() for name in names) and not folder.is_symlink() else None

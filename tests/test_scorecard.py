@@ -13,7 +13,7 @@ from fake_runs import make_run
 
 from rh_bench.cli import main
 from rh_bench.errors import InputError
-from rh_bench.experiments.artifact import read_document, run_reference
+from rh_bench.experiments.artifact import read_document, recompute, run_reference, validate_experiment
 from rh_bench.files import sha256_file
 from rh_bench.schema import dump_json, load_json
 from rh_bench.scorecard import CLAIMS, Row, about, find_experiments, scorecard, scorecard_of
@@ -134,3 +134,34 @@ def test_the_command(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_reference_is_that_of_the_bytes(results: Path) -> None:
     folder = run_of(results)
     assert run_reference(folder)["run_sha256"] == sha256_file(folder / "run.json")
+
+
+def test_tables_that_the_runs_do_not_give_say_nothing(results: Path, tmp_path: Path) -> None:
+    """Made up throughout, so that every number follows from every other; only the run knows."""
+    root = Path(shutil.copytree(results, tmp_path / "results"))
+    chat, base = run_of(root), run_of(root, "acme__base")
+    named = run_reference(chat)
+    stranger = run_of(root, "other__stranger")
+    forgers = {
+        "dynamic": lambda: make_dynamic(tmp_path / "other", base),
+        "intrinsic": lambda: make_intrinsic(tmp_path / "other", base, stranger),
+    }
+    for kind, make in forgers.items():
+        (honest,) = (root / "experiments" / "acme__chat").glob(f"{kind}-*")
+        document = load_json(honest / "experiment.json")
+        forged = make()
+        for path in forged.glob("*.parquet"):
+            shutil.copy(path, honest / path.name)
+        document["files"] = {name: sha256_file(honest / name) for name in document["files"]}
+        (honest / "experiment.json").write_bytes(dump_json(document))
+        recompute(honest)
+        assert validate_experiment(honest) == [], "nothing in the folder gives it away"
+        why = {name.split("/")[1].partition("-")[0]: words for name, words in scorecard_of(chat).left_out}
+        assert "run" in why[kind] and "give" in why[kind]
+    assert run_reference(chat) == named
+
+
+def test_a_pair_of_which_one_run_is_elsewhere_still_counts(results: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(results, tmp_path / "results"))
+    shutil.rmtree(root / "runs" / "acme__base")
+    assert rows_of(run_of(root))["intrinsic"].verdict == "holds"

@@ -10,7 +10,7 @@ experiments/<model slug>/<kind>-<experiment id>/
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,7 @@ __all__ = [
     "read_experiment",
     "recompute",
     "run_reference",
+    "validate_against_runs",
     "validate_experiment",
     "write_experiment",
 ]
@@ -171,6 +172,24 @@ def validate_experiment(folder: Path) -> list[Problem]:
     if not (folder / DOCUMENT).is_file():
         return [Problem(DOCUMENT, "", "missing: the experiment is unfinished")]
     return list(dict.fromkeys(_problems(folder)))
+
+
+def validate_against_runs(folder: Path, runs: Sequence[Path | None]) -> list[Problem]:
+    """What contradicts the runs that a sound experiment names: tables that follow from runs must be what these give.
+
+    Args:
+        runs: folders of the runs, in the order of the document; None for one that is not at hand.
+
+    Raises:
+        InputError: the experiment or a run is damaged.
+    """
+    experiment = read_experiment(folder)
+    against = KINDS[experiment.document["kind"]].against_runs
+    if against is None:
+        return []
+    named = experiment.document["runs"]
+    known = [run if run and run_reference(run) == one else None for run, one in zip(runs, named, strict=True)]
+    return list(against(experiment.document, experiment.tables, known))
 
 
 def experiment_folders(root: Path) -> Iterator[Path]:

@@ -447,4 +447,13 @@ def _copy_problems(copies: pa.Table, spans: NanoArray, layers: Sequence[Layer], 
         yield Problem("copies.parquet", "", f"{len(pairs)} heads copy over all contexts: too many to turn around")
 
 
-KIND = Kind("dynamic", 1, {"contexts": CONTEXTS, "copies": COPIES}, derive, check)
+def against_runs(document: Json, tables: Tables, runs: Sequence[Path | None]) -> Iterator[Problem]:
+    """The tables must be what the run's events give."""
+    if runs[0] is not None:
+        wanted = tables_of(read_run(runs[0]))
+        for name, table in tables.items():
+            if not table.equals(wanted[name]):
+                yield Problem(f"{name}.parquet", "", "is not what the run's events give")
+
+
+KIND = Kind("dynamic", 1, {"contexts": CONTEXTS, "copies": COPIES}, derive, check, against_runs=against_runs)

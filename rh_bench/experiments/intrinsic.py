@@ -448,4 +448,30 @@ def _mean_problems(tables: Tables) -> Iterator[Problem]:
             yield Problem("heads.parquet", f"/{name}", "is not the mean of the samples")
 
 
-KIND = Kind("intrinsic", 1, {"heads": HEADS, "samples": SAMPLES, "scores": SCORES}, derive, check, most_rows=8_000_000)
+def against_runs(document: Json, tables: Tables, runs: Sequence[Path | None]) -> Iterator[Problem]:
+    """Each side must be what its run, or its import, gives."""
+    for place, (name, folder) in enumerate(zip(_SIDES, runs, strict=True)):
+        if folder is None:
+            continue
+        side = read_side(folder)
+        if list(side.heads) != list(
+            zip(*(tables["heads"].column(c).to_pylist() for c in HEADS.names[:2]), strict=True)
+        ):
+            yield Problem("heads.parquet", "", f"its heads are not those of {shown(side.model['id'])}")
+            continue
+        scores = _side_scores(tables, place)
+        given = np.zeros((0, len(side.heads))) if side.scores is None else side.scores
+        same_values = np.array_equal(tables["heads"].column(name).to_numpy(), side.values)
+        if not same_values or not np.array_equal(scores, given):
+            yield Problem("scores.parquet", "", f"is not what the run of {shown(side.model['id'])} gives")
+
+
+KIND = Kind(
+    "intrinsic",
+    1,
+    {"heads": HEADS, "samples": SAMPLES, "scores": SCORES},
+    derive,
+    check,
+    most_rows=8_000_000,
+    against_runs=against_runs,
+)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
@@ -20,6 +21,10 @@ claims. Pure: the same input gives the same numbers on every machine. Raises Inp
 Check = Callable[[Json, Tables], Iterable[Problem]]
 """What is wrong with a document (valid by its schema) and tables (of the right columns). Bounds the work of `derive`,
 which is only called where nothing is wrong."""
+
+Against = Callable[[Json, Tables, Sequence[Path | None]], Iterable[Problem]]
+"""What contradicts the runs that an experiment names, whose folders are given in their order, None for one that is not
+at hand. Document and tables are sound, and the runs have the very bytes that the document names."""
 
 Verdict = Literal["holds", "does_not_hold", "not_enough_evidence"]
 
@@ -39,6 +44,8 @@ class Kind:
     """Rows of a table, at most."""
     most_bytes: int = 256 << 20
     """Uncompressed bytes of a table, at most."""
+    against_runs: Against | None = None
+    """None where the runs say nothing about the tables."""
 
 
 def column(name: str, kind: pa.DataType, *, nullable: bool = False) -> pa.Field:
