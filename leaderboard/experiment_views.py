@@ -108,7 +108,9 @@ def signed(value: float) -> str:
     return f"−{text}" if value < 0 and float(text) else text
 
 
-def p_text(value: float) -> str:
+def p_text(value: float | None) -> str:
+    if value is None:
+        return words.MISSING
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
@@ -141,7 +143,8 @@ class CausalView:
     retrieval_heads: int
     about: str
     rows: tuple[tuple[str, ...], ...]
-    """K, without the strongest, without random ones, and the difference."""
+    """K, without the strongest, without random ones and the difference, twice; and how answers fail without the
+    strongest."""
 
 
 def causal_view(chart: Json) -> CausalView:
@@ -208,7 +211,9 @@ def _causal_row(point: Json) -> tuple[str, ...]:
             ]
         else:
             controls += [words.MISSING, words.MISSING]
-    return (str(point["k"]), _inline(words.figure(point["top"], words.percent)), *controls)
+    failures = [f"{count} {kind.replace('_', ' ')}" for kind, count in point["failures"].items() if count]
+    top = _inline(words.figure(point["top"], words.percent))
+    return (str(point["k"]), top, *controls, ", ".join(failures) or words.MISSING)
 
 
 def _points(value: float) -> str:
@@ -315,7 +320,7 @@ def _rate_row(row: Json, depths: Sequence[float]) -> RateRow:
             for c, e in zip(parts["copied"], parts["expected"], strict=True)
             if total
         ),
-        part_q=words.MISSING if parts["q_value"] is None else p_text(parts["q_value"]),
+        part_q=p_text(parts["q_value"]),
     )
 
 
@@ -375,7 +380,7 @@ def pair_view(chart: Json) -> PairView:
         pearson=words.figure(first["similarity"], signed),
         shape=whisker(first["similarity"], 1.0, None),
         at_random=words.MISSING if first["at_random"] is None else signed(first["at_random"]),
-        p_value=words.MISSING if first["p_value"] is None else p_text(first["p_value"]),
+        p_value=p_text(first["p_value"]),
         shared=f"{chart['shared']} of {chart['retrieval_heads'][0]} and {chart['retrieval_heads'][1]}",
         others=tuple(
             (
@@ -471,7 +476,7 @@ def _mode(mode: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class DetectorsView:
+class AgreementView:
     """How far detectors agree."""
 
     samples: str
@@ -484,7 +489,7 @@ class DetectorsView:
     heads: tuple[str, ...]
 
 
-def detectors_view(chart: Json) -> DetectorsView:
+def detectors_view(chart: Json) -> AgreementView:
     """A matrix of rank correlations, and the heads that all detectors name."""
     pairs = {(pair["a"], pair["b"]): pair["spearman"] for pair in chart["pairs"]}
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
@@ -496,7 +501,7 @@ def detectors_view(chart: Json) -> DetectorsView:
         value = (pairs.get((a, b)) or pairs[b, a])["value"]
         return found.text, rate_level(None if value is None else max(0.0, value)), f"{a} and {b}: {_inline(found)}"
 
-    return DetectorsView(
+    return AgreementView(
         samples=words.thousands(chart["samples"]),
         names=tuple(words.visible(name) for name in names),
         detectors=tuple(
@@ -525,7 +530,7 @@ class Experiments:
     dynamic: tuple[DynamicView, ...]
     pairs: tuple[PairView, ...]
     answers: tuple[AnswersView, ...]
-    detectors: tuple[DetectorsView, ...]
+    detectors: tuple[AgreementView, ...]
     doubtful: tuple[tuple[str, str], ...]
 
 

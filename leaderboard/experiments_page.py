@@ -9,9 +9,9 @@ from . import words
 from .cards import Card
 from .experiment_views import (
     CLAIM_NAMES,
+    AgreementView,
     AnswersView,
     CausalView,
-    DetectorsView,
     DynamicView,
     Experiments,
     PairView,
@@ -49,7 +49,7 @@ class ExperimentsPage:
     dynamic: tuple[tuple[str, str, DynamicView], ...]
     pairs: tuple[PairView, ...]
     answers: tuple[tuple[str, str, AnswersView], ...]
-    detectors: tuple[tuple[str, str, DetectorsView], ...]
+    detectors: tuple[tuple[str, str, AgreementView], ...]
     factors: tuple[str, ...]
     pages: Mapping[tuple[str, str], str]
     """Where the page of each run lies, by slug and run id."""

@@ -48,7 +48,7 @@ CAUSAL = {
         {
             "k": k,
             "top": estimate(top, top / 2, min(1.0, top + 0.1)),
-            "failures": {},
+            "failures": {"hallucination": 3, "incomplete_retrieval": 0, "no_answer": 2},
             "controls": {"uniform": estimate(0.78, 0.7, 0.9), **({"matched": estimate(0.7)} if k < 20 else {})},
             "differences": {"uniform": estimate(top - 0.78, -0.9, 0.1), "matched": estimate(top - 0.7)},
             "p_values": {"uniform": 0.0004, "matched": 0.25},
@@ -138,7 +138,7 @@ def test_correlations_and_differences(value: float, text: str) -> None:
 
 
 def test_p_values() -> None:
-    assert (p_text(0.0004), p_text(0.0146), p_text(1.0)) == ("< 0.001", "0.015", "1.000")
+    assert (p_text(0.0004), p_text(0.0146), p_text(1.0), p_text(None)) == ("< 0.001", "0.015", "1.000", "–")
 
 
 def test_every_claim_has_a_column() -> None:
@@ -167,7 +167,8 @@ def test_the_causal_curve() -> None:
     assert [y for _, y, _ in top.dots] == [46.0, 115.0, 207.0, 230.0]
     assert len(matched.dots) == 3 and top.band.endswith("Z")
     assert view.retrieval_x == pytest.approx(186.7 + 0.4 * 186.7, abs=0.2)
-    assert view.rows[0][0] == "5" and "p < 0.001" in view.rows[0][3] and view.rows[-1][-1] == "–"
+    assert view.rows[0][0] == "5" and "p < 0.001" in view.rows[0][3] and view.rows[-1][-2] == "–"
+    assert view.rows[0][-1] == "3 hallucination, 2 no answer"
     assert causal_view(CAUSAL | {"retrieval_heads": 90}).retrieval_x is None
 
 
