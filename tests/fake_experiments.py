@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from fake_answers import make_answers
+from fake_causal import make_small_causal
 from fake_detectors import make_small_detectors
 from fake_runs import make_document, make_layers, make_run
 
@@ -75,6 +76,7 @@ def make_small_answers(task: str) -> Callable[[Path], Path]:
 
 
 SMALL: Mapping[str, Callable[[Path], Path]] = {
+    "causal": make_small_causal,
     "dynamic": make_small_dynamic,
     "intrinsic": make_small_intrinsic,
     "chain_of_thought": make_small_answers("gsm8k"),

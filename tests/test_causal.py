@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from fake_runs import make_layers, make_run
+from fake_causal import HEADS, LAYERS, LENGTHS, SCORES, document, tables
+from fake_runs import make_run
 from tiny import tiny_checkpoint
 
 from data_builders.build import Recipe, build_set
@@ -23,23 +23,16 @@ from rh_bench.errors import InputError
 from rh_bench.evaluate import Step
 from rh_bench.experiments import causal
 from rh_bench.experiments.artifact import read_experiment, recompute, validate_experiment
-from rh_bench.experiments.causal import ANSWERS, KIND, SAMPLES, judge
+from rh_bench.experiments.causal import KIND
 from rh_bench.experiments.causal_plan import make_conditions, unseen_needles
 from rh_bench.experiments.causal_run import Outcome, Request, ablation_experiment
-from rh_bench.experiments.failures import own_grams
 from rh_bench.experiments.heads import rank_heads
 from rh_bench.grids import Grid
 from rh_bench.models import load_model
 from rh_bench.prompts import PromptBuilder
-from rh_bench.records import head_grid
 from rh_bench.runs import read_run
 from rh_bench.schema import validate_document
 from rh_bench.sets import read_set
-
-LAYERS = make_layers(3, 4, 2)
-HEADS = head_grid(LAYERS)
-SCORES = np.array([0.0, 0.6, 0.0, 0.0, 0.3, 0.0, 0.0, 0.2, 0.0, 0.05, 0.0, 0.0])
-
 
 # What is removed
 
@@ -82,64 +75,6 @@ def test_conditions_that_say_nothing_are_refused(top: tuple[int, ...], draws: in
 
 
 # What comes out
-
-NEEDLES, LENGTHS = 8, (512, 1024)
-QUESTION, ANSWER = "What hums at noon?", "a brass kettle of seven moths"
-OWN = list(own_grams(ANSWER, QUESTION, "A ferry left the harbour at dawn."))
-RIGHT, WRONG = "a brass kettle of seven moths", "the ferry left the harbour"
-
-
-def document(draws: int = 2, top: Sequence[int] = (0, 2, 3), **settings: Any) -> dict[str, Any]:
-    conditions, left_out = make_conditions(HEADS, rank_heads(LAYERS, SCORES), top, draws, seed=0)
-    given = {
-        "how": "zero",
-        "phase": "both",
-        "retrieval_heads": [[0, 1], [1, 0], [1, 3]],
-        "conditions": conditions,
-        "left_out": left_out,
-        "protocol": {"success_threshold": 0.5},
-        "permutations": 500,
-        "bootstrap": {"replicates": 200, "seed": 0, "confidence": 0.95},
-    }
-    layers = [{"index": x.index, "kind": x.kind, "query_heads": 4, "kv_heads": 2, "window": None} for x in LAYERS]
-    return {"model": {"layers": layers}, "settings": {**given, **settings}}
-
-
-def tables(
-    doc: dict[str, Any], succeeds: Callable[[dict[str, Any], int, int], bool], lengths: Sequence[int] = LENGTHS
-) -> dict[str, pa.Table]:
-    """`succeeds` says of a condition, a needle's number and a sample's number whether the answer is right."""
-    cells = [(n, length) for n in range(NEEDLES) for length in lengths]
-    samples = [
-        {
-            "sample_id": f"n{n}-L{length}",
-            "needle_id": f"n{n}",
-            "haystack_id": "h",
-            "length": length,
-            "depth": 50.0,
-            "prompt_sha256": "0" * 64,
-            "span_start": 5,
-            "span_length": 6,
-            "question": QUESTION,
-            "answer": ANSWER,
-            "own_grams": OWN,
-        }
-        for n, length in cells
-    ]
-    rows = []
-    for condition in doc["settings"]["conditions"]:
-        for place, (needle, _) in enumerate(cells):
-            text = RIGHT if succeeds(condition, needle, place) else WRONG
-            share = 0.0 if text == RIGHT else 1.0
-            judged = judge(text, ANSWER, QUESTION, OWN, share, 0.5)
-            number = condition["condition"]
-            rows.append(
-                {"condition": number, "sample_id": samples[place]["sample_id"], "tokens": 5, "text": text, **judged}
-            )
-    return {
-        "samples": pa.Table.from_pylist(samples, schema=SAMPLES),
-        "answers": pa.Table.from_pylist(rows, schema=ANSWERS),
-    }
 
 
 def only_the_strongest_matter(condition: dict[str, Any], needle: int, place: int) -> bool:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from rh_bench.experiments.failures import ERRORS, error_of, new_words, rouge1_precision, said_own
 from rh_bench.experiments.kind import Kind, Tables, Verdict, claim, column
+from rh_bench.files import shown
 from rh_bench.paired import difference_of_means, mcnemar, sign_flip_test
 from rh_bench.records import Json, Layer, head_grid
 from rh_bench.rouge import rouge1_recall, words
@@ -44,8 +45,11 @@ MARGIN = 0.1
 PERMUTATIONS = 10_000
 BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
 MOST_ANSWERS = 100_000
+_MOST_WORK = 1 << 31
+"""Answers × (replicates + permutations): what is drawn when the results are computed again."""
 _MOST_TEXT = 20_000
 _MOST_GRAMS = 1_000
+_MOST_NAME = 300
 
 STATEMENT = (
     "Without its strongest retrieval heads the model retrieves less than without as many random heads that are none."
@@ -318,8 +322,11 @@ def check(document: Json, tables: Tables) -> Iterator[Problem]:
     yield from found
     expected = len(settings["conditions"]) * len(samples)
     if not 1 <= expected <= MOST_ANSWERS or len(answers) != expected:
-        words = f"has {len(answers)} rows; conditions × samples are {expected}, at most {MOST_ANSWERS}"
-        yield Problem("answers.parquet", "", words)
+        text = f"has {len(answers)} rows; conditions × samples are {expected}, at most {MOST_ANSWERS}"
+        yield Problem("answers.parquet", "", text)
+    elif expected * (settings["bootstrap"]["replicates"] + settings["permutations"]) > _MOST_WORK:
+        text = f"at most {_MOST_WORK // expected} with permutations can be verified for so many answers"
+        yield Problem("experiment.json", "/settings/bootstrap/replicates", text)
     elif not found:
         yield from _answer_problems(settings, samples, answers)
 
@@ -341,8 +348,8 @@ def _condition_problems(settings: Json, grid: set[tuple[int, int]]) -> Iterator[
         elif row["kind"] == "top":
             top[row["k"]] = set(heads)
         elif row["kind"] in CONTROLS and (row["k"] not in top or set(heads) & (retrieval | top[row["k"]])):
-            words = "random heads come after the strongest, and are neither among them nor retrieval heads"
-            yield Problem("experiment.json", f"{pointer}/heads", words)
+            text = "random heads come after the strongest, and are neither among them nor retrieval heads"
+            yield Problem("experiment.json", f"{pointer}/heads", text)
         seen.add(key)
 
 
@@ -351,6 +358,12 @@ def _sample_problems(samples: Sequence[Json]) -> Iterator[Problem]:
     if order != sorted(order) or len({row["sample_id"] for row in samples}) != len(samples):
         yield Problem("samples.parquet", "", "samples must be sorted by needle, length, depth and id, each once")
     for place, row in enumerate(samples):
+        for name in ("sample_id", "needle_id", "haystack_id", "prompt_sha256"):
+            if not 0 < len(row[name]) <= _MOST_NAME or not row[name].isprintable():
+                yield Problem(
+                    "samples.parquet", f"/{place}/{name}", f"must be printable and of 1 to {_MOST_NAME} characters"
+                )
+                return
         grams = row["own_grams"]
         if not words(row["answer"][:_MOST_TEXT]) or max(len(row["answer"]), len(row["question"])) > _MOST_TEXT:
             yield Problem("samples.parquet", f"/{place}/answer", "has no words, or is too long")
@@ -380,7 +393,8 @@ def _answer_problems(settings: Json, samples: Sequence[Mapping[str, object]], an
         judged = judge(row["text"], *given, share, threshold)  # type: ignore[arg-type]
         for name, value in judged.items():
             if row[name] != value:
-                yield Problem("answers.parquet", f"/{place}/{name}", f"is {row[name]}; the text gives {value}")
+                text = shown(f"is {str(row[name])[:60]!r}; the text gives {value!r}")
+                yield Problem("answers.parquet", f"/{place}/{name}", text)
                 return
 
 

@@ -32,7 +32,7 @@ from rh_bench.experiments.causal import ANSWERS, BOOTSTRAP, KIND, MOST_ANSWERS, 
 from rh_bench.experiments.causal_plan import make_conditions, unseen_needles
 from rh_bench.experiments.document import experiment_folder, new_document, run_reference
 from rh_bench.experiments.failures import RULE_VERSION, Haystack, own_grams
-from rh_bench.experiments.heads import RETRIEVAL_THRESHOLD, Ranking, rank_heads
+from rh_bench.experiments.heads import RETRIEVAL_THRESHOLD, Ranking, run_ranking
 from rh_bench.files import shown
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Lines, open_lines
@@ -40,7 +40,6 @@ from rh_bench.prompts import PromptBuilder
 from rh_bench.records import Json, Needle, Prompt, Sample, head_grid
 from rh_bench.runs import Run, read_run
 from rh_bench.sets import HaystackSet
-from rh_bench.tables import read_table
 
 if TYPE_CHECKING:
     from rh_bench.ablation import How, MeanInputs, Phase
@@ -119,7 +118,7 @@ def ablation_experiment(request: Request, on_step: OnStep | None = None, on_stag
     say = on_stage or (lambda text: None)
     say("Reading the run and the set")
     run = read_run(request.run)
-    ranking = rank_heads(run.layers, _scores(run))
+    ranking = run_ranking(request.run)
     conditions, left_out = make_conditions(head_grid(run.layers), ranking, request.top, request.draws, request.seed)
     haystacks, location, commit = find_set(request.haystack)
     needles = unseen_needles(haystacks, run, request.needles)
@@ -167,14 +166,6 @@ def _grid_request(request: Request, needles: Sequence[Needle]) -> GridRequest:
         needles=chosen,
         limit=request.limit,
     )
-
-
-def _scores(run: Run) -> Any:
-    """Head scores as published in the run's heads.parquet, float64 [H]; None where no sample counted."""
-    from rh_bench.tables import HEADS
-
-    column = read_table(run.folder / "heads.parquet", HEADS).column("score")
-    return None if column.null_count else column.to_numpy()
 
 
 def _load(request: Request, run: Run, samples: Sequence[Sample]) -> LoadedModel:
