@@ -8,8 +8,11 @@ text it equals ``rouge_score`` without stemming.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
+
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
 
 
 def rouge1_recall(answer: str, response: str) -> float:
@@ -33,5 +36,7 @@ def words(text: str) -> list[str]:
     Marks belong to words, because vowels are marks in many scripts. A script that is written without spaces gives one
     word a run, so its answers must be repeated verbatim.
     """
+    if text.isascii():  # what follows comes to this, and takes ten times as long
+        return _ASCII_WORD.findall(text.lower())
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return "".join(char if unicodedata.category(char)[0] in "LMN" else " " for char in folded).split()

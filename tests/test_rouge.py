@@ -60,3 +60,9 @@ def test_saying_more_never_lowers_recall(answer: str, response: str, more: str) 
 def test_order_of_words_does_not_matter(answer: list[str], response: list[str]) -> None:
     shuffled = sorted(response)
     assert rouge1_recall(" ".join(answer), " ".join(response)) == rouge1_recall(" ".join(answer), " ".join(shuffled))
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=60))
+def test_short_way_for_ascii_gives_the_words_of_the_long_one(text: str) -> None:
+    # A letter outside ASCII, a word of its own, takes the whole text the long way.
+    assert [*words(text), "é"] == words(text + " é")
