@@ -17,11 +17,11 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from rh_bench.errors import InputError
-from rh_bench.files import regular_file, safe_relative
+from rh_bench.files import regular_file
 from rh_bench.records import Json
 
 from .collect import LeftOut
@@ -49,7 +49,7 @@ class Made:
         """Write `documents` below `fresh`, one at a time. `document` is kept as it will come back from JSON."""
         written = {}
         for name, content in documents:
-            written[name] = _digest(write(fresh, (name, content)))
+            written[name] = hashlib.sha256(write(fresh, (name, content))).hexdigest()
         return cls(kind, json.loads(json.dumps(document, allow_nan=False)), written)
 
     @classmethod
@@ -58,11 +58,20 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
+class _Line:
+    """A folder in the cache: from what it was made, what was made, and the line of the file that says so."""
+
+    fingerprint: str
+    made: Made
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Cache:
     """What the last build left, by the name of the folder; empty where that cannot be used."""
 
     code: str
-    found: Mapping[str, Any]
+    found: Mapping[str, _Line]
 
     @classmethod
     def read(cls, site: Path, code: str) -> Cache:
@@ -70,30 +79,42 @@ class Cache:
         try:
             head, _, body = regular_file(site, CACHE).read_bytes().partition(b"\n")
             if json.loads(head) == _head(code, body):
-                return cls(code, json.loads(body))
+                return cls(code, dict(map(_parsed, body.splitlines())))
         except (InputError, OSError, ValueError):
             pass
         return cls(code, {})
 
     def keep(self, name: str, fingerprint: str, old: Path, fresh: Path) -> Made | None:
         """Bring the files of a folder over from the site `old` to `fresh`; None if anything about them has changed."""
-        kept = self.found.get(name)
-        if kept is None or kept["fingerprint"] != fingerprint:
+        line = self.found.get(name)
+        if line is None or line.fingerprint != fingerprint:
             return None
-        made = Made(kept["kind"], kept["document"], kept["files"])
-        if not all(_same(old, path, digest) for path, digest in made.files.items()):
+        # Texts rather than paths: with a thousand runs, this is where a build that changes nothing spends its time.
+        source, target = f"{old}{os.sep}", f"{fresh}{os.sep}"
+        if not all(_same(source + path, digest) for path, digest in line.made.files.items()):
             return None
-        for path in made.files:
-            target = fresh / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _bring(old / path, target)
-        return made
+        for folder in sorted({path.rpartition("/")[0] for path in line.made.files}):
+            Path(target + folder).mkdir(parents=True, exist_ok=True)
+        for path in line.made.files:
+            _bring(source + path, target + path)
+        return line.made
 
     def write(self, fresh: Path, made: Mapping[str, tuple[str, Made]]) -> None:
         """Leave the cache of this build in the new site."""
-        found = {name: {"fingerprint": mark, **asdict(one)} for name, (mark, one) in made.items()}
-        body = json.dumps(found, separators=(",", ":"), ensure_ascii=False).encode()
+        body = b"\n".join(self._line(name, fingerprint, one) for name, (fingerprint, one) in made.items())
         write(fresh, (CACHE, json.dumps(_head(self.code, body)).encode() + b"\n" + body))
+
+    def _line(self, name: str, fingerprint: str, made: Made) -> bytes:
+        kept = self.found.get(name)
+        if kept is not None and kept.made is made:
+            return kept.text
+        content = [name, fingerprint, made.kind, made.document, made.files]
+        return json.dumps(content, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def _parsed(text: bytes) -> tuple[str, _Line]:
+    name, fingerprint, kind, document, written = json.loads(text)
+    return name, _Line(fingerprint, Made(kind, document, written), text)
 
 
 def code_digest(frame: Frame) -> str:
@@ -129,17 +150,16 @@ def _head(code: str, body: bytes) -> Json:
     return {"code": code, "sha256": hashlib.sha256(body).hexdigest()}
 
 
-def _same(site: Path, name: str, digest: str) -> bool:
-    path = site / PurePosixPath(safe_relative(name))
-    return path.is_file() and not path.is_symlink() and _digest(path) == digest
+def _same(path: str, digest: str) -> bool:
+    """Whether a plain file has these bytes; what a link leads to is none of the site's."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == digest
+    except OSError:
+        return False
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _bring(old: Path, new: Path) -> None:
+def _bring(old: str, new: str) -> None:
     """The same file in both folders where the file system can do that: pages are never written in place."""
     try:
         os.link(old, new)

@@ -100,7 +100,7 @@ def head_files(entry: Entry, activity: Activity | None, folder: str, href: str) 
             offers.append(Offer(project, about, (), "", reason, words.visible(command)))
             continue
         lost = words.visible("; ".join(written.losses))
-        offers.append(Offer(project, about, linked(written.files, f"{format}/"), lost, "", ""))
+        offers.append(Offer(project, about, linked(written.files, f"{format}-"), lost, "", ""))
     return HeadFiles(tuple(files), tuple(offers))
 
 

@@ -118,13 +118,14 @@ def _below(folder: Traversable, path: str) -> Iterator[tuple[str, bytes]]:
             yield f"{path}/{child.name}", child.read_bytes()
 
 
-def write(root: Path, document: Document) -> Path:
-    """Write one file of a site below `root`; text as UTF-8 with the line ends that it has."""
+def write(root: Path, document: Document) -> bytes:
+    """Write one file of a site below `root`; text as UTF-8 with the line ends that it has. Returns its bytes."""
     name, content = document
+    data = content.encode("utf-8") if isinstance(content, str) else content
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
-    return path
+    path.write_bytes(data)
+    return data
 
 
 @contextmanager

@@ -153,8 +153,8 @@ def test_tables_of_heads_hold_every_column_and_digit_of_the_run(entry: Entry, wr
 def test_files_are_those_that_export_writes(entry: Entry, written: dict[str, str | bytes], format: str) -> None:
     assert entry.folder is not None
     wanted = export_run(entry.folder, format)
-    folder = f"models/{entry.slug}/{entry.run_id}/{format}"
-    found = {name.removeprefix(f"{folder}/"): data for name, data in written.items() if name.startswith(folder)}
+    start = f"models/{entry.slug}/{entry.run_id}/{format}-"
+    found = {name.removeprefix(start): data for name, data in written.items() if name.startswith(start)}
     assert found == wanted.files
     assert html.escape("; ".join(wanted.losses), quote=False).replace("'", "&#39;") in page_of(written)
 
@@ -169,7 +169,7 @@ def test_formats_that_cannot_carry_a_run_say_why(entry: Entry, monkeypatch: pyte
     assert "a table needs one number" in page_of(dict(documents(changed(entry, uneven), Frame())))
     monkeypatch.setattr("leaderboard.head_files.MOST_SCORES", 10)
     large = dict(documents(replace(entry, run_id="large"), Frame()))
-    assert not any("/seed/" in name for name in large)
+    assert not any("/seed-" in name for name in large)
     assert f"rh-bench export runs/{entry.slug}/large --format seed --out heads" in page_of(large)
     assert MOST_SCORES > 10
 
