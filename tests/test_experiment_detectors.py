@@ -189,6 +189,11 @@ def setting(path: str, value: Any) -> Callable[[dict[str, Any], dict[str, pa.Tab
     return change
 
 
+def many_comparisons(document: dict[str, Any], tables: dict[str, pa.Table]) -> Tables:
+    document["settings"] |= {"permutations": 2_000_000, "top": list(range(1, 17))}
+    return tables
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -200,6 +205,7 @@ def setting(path: str, value: Any) -> Callable[[dict[str, Any], dict[str, pa.Tab
         (rows("samples", 1, "success", False), "with a recall of 1.0"),
         (rows("scores", 1, "sample_id", "s07"), "must be s01"),
         (rows("scores", 1, "detector", "mass"), "must be copy"),
+        (setting("settings/detectors/0/name", "a\x00b"), r"must be a\\x00b"),
         (rows("scores", 1, "values", [1, 2]), "the model has 48 heads"),
         (rows("scores", 1, "values", [2 * NANO] * H), r"outside \[-1, 1\]"),
         (rows("scores", 1, "seconds", float("inf")), "inf"),
@@ -208,7 +214,9 @@ def setting(path: str, value: Any) -> Callable[[dict[str, Any], dict[str, pa.Tab
         (setting("settings/detectors/1/scores", ["copy"]), "different names"),
         (setting("settings/detectors/1/rules/0/score", "copy"), "does not have"),
         (setting("settings/bootstrap/replicates", 1_000_000), "numbers of replicates"),
+        (setting("settings/bootstrap/replicates", 150_000), "asks for 150000 correlations"),
         (setting("settings/permutations", 100_000_000), "numbers of replicates"),
+        (many_comparisons, "comparisons of heads"),
         (setting("model/layers/0/query_heads", 10**9), "heads; 2 to"),
         (setting("model/layers/1/index", 5), "numbered from 0"),
     ],

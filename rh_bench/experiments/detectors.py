@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rh_bench.experiments.kind import Kind, Tables, column
+from rh_bench.files import shown
 from rh_bench.paired import holm
 from rh_bench.records import Json, Layer, head_grid
 from rh_bench.rows import listed
@@ -68,8 +69,12 @@ SCORES = pa.schema(
 """`values`: one number a head, in the order of `results.heads`, in units of 1e-9."""
 
 MOST_HEADS = 20_000
-MOST_WORK = 100_000_000
-"""Numbers of all replicates of all scores, and of all permutations, that a document may ask for."""
+MOST_NUMBERS = 100_000_000
+"""Numbers of all replicates of all scores, and of all permutations, that a document may ask for; all held at once."""
+MOST_CORRELATIONS = 100_000
+"""Pairs of scores times replicates."""
+MOST_STEPS = 1_000_000_000
+"""Heads compared, over all pairs, rules, replicates and permutations."""
 
 
 # What a detector names
@@ -491,10 +496,26 @@ def _settings_problems(document: Json) -> Iterator[tuple[str, str]]:
     for place, detector in enumerate(settings["detectors"]):
         if not {rule["score"] for rule in detector["rules"]} <= set(detector["scores"]):
             yield f"/settings/detectors/{place}/rules", "names a score that the detector does not have"
+    yield from _work_problems(settings, heads, len(scores))
+
+
+def _work_problems(settings: Json, heads: int, scores: int) -> Iterator[tuple[str, str]]:
+    """What would make computing endless, or fill the memory."""
+    replicates, permutations, pairs = (
+        settings["bootstrap"]["replicates"],
+        settings["permutations"],
+        math.comb(scores, 2),
+    )
+    rules = sum(len(detector["rules"]) for detector in settings["detectors"])
     # Counted samples and all samples each have their replicates.
-    work = heads * max(2 * len(scores) * settings["bootstrap"]["replicates"], settings["permutations"])
-    if work > MOST_WORK:
-        yield "/settings", f"asks for {work} numbers of replicates, at most {MOST_WORK} are computed"
+    numbers = heads * max(2 * scores * replicates, permutations)
+    if numbers > MOST_NUMBERS:
+        yield "/settings", f"asks for {numbers} numbers of replicates, at most {MOST_NUMBERS} are computed"
+    if pairs * replicates > MOST_CORRELATIONS:
+        yield "/settings", f"asks for {pairs * replicates} correlations, at most {MOST_CORRELATIONS} are computed"
+    steps = (pairs * (1 + len(settings["top"])) + rules) * (replicates + permutations) * heads
+    if steps > MOST_STEPS:
+        yield "/settings", f"asks for {steps} comparisons of heads, at most {MOST_STEPS} are made"
 
 
 def _sample_problems(samples: pa.Table, decoded: bool, threshold: float) -> Iterator[tuple[str, str]]:
@@ -531,7 +552,7 @@ def _score_problems(scores: pa.Table, samples: pa.Table, heads: int, document: J
     for place, name in enumerate(("detector", "score", "sample_id")):
         given = scores.column(name).to_pylist()
         wrong = np.array([row[place] != one for row, one in zip(rows, given, strict=True)], dtype=bool)
-        yield from listed(wrong, name, lambda row, place=place: f"must be {rows[row][place]}")  # type: ignore[misc]
+        yield from listed(wrong, name, lambda row, place=place: f"must be {shown(rows[row][place])}")  # type: ignore[misc]
     lengths = pc.list_value_length(scores.column("values")).to_numpy()
     yield from listed(
         lengths != heads, "values", lambda row: f"has {lengths[row]} numbers, the model has {heads} heads"
