@@ -205,7 +205,7 @@ def many_comparisons(document: dict[str, Any], tables: dict[str, pa.Table]) -> T
         (rows("samples", 1, "success", False), "with a recall of 1.0"),
         (rows("scores", 1, "sample_id", "s07"), "must be s01"),
         (rows("scores", 1, "detector", "mass"), "must be copy"),
-        (setting("settings/detectors/0/name", "a\x00b"), r"must be a\\x00b"),
+        (setting("settings/detectors/0/name", "a\x00b"), r"must be a\\u0000b"),
         (rows("scores", 1, "values", [1, 2]), "the model has 48 heads"),
         (rows("scores", 1, "values", [2 * NANO] * H), r"outside \[-1, 1\]"),
         (rows("scores", 1, "seconds", float("inf")), "inf"),
