@@ -156,13 +156,13 @@ def test_models_are_added_and_removed_by_keyboard_alone(site: Path, watched: Wat
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.innerText").startswith("delta/mistral-7b-yarn")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelectorAll('#chosen li').length === 3")
+    page.locator("#chosen li:nth-child(3)").wait_for()
     assert chosen(page)[-1] == "delta/mistral-7b-yarn"
     assert page.evaluate("document.activeElement.id") == "find"
     assert page.url.count("delta__mistral-7b-yarn/") == 1
     page.locator("#chosen button").first.focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelectorAll('#chosen li').length === 2")
+    page.locator("#chosen li:nth-child(3)").wait_for(state="detached")
     assert chosen(page) == ["beta/qwen-3b", "delta/mistral-7b-yarn"]
     assert page.locator("#similarity-box").inner_text() == "No two of these models have the same heads."
     page.keyboard.press("ArrowDown")
@@ -180,6 +180,28 @@ def test_a_base_is_offered_first_and_taken_as_such(site: Path, cards: dict[str, 
     page.locator("#found button").first.click()
     page.wait_for_selector("#difference-box figcaption")
     assert page.locator("#difference-box figcaption").inner_text() == "beta/qwen-3b less beta/qwen-3b-coder"
+
+
+def test_a_models_page_leads_here_and_the_theme_comes_along(
+    site: Path, cards: dict[str, Card], watched: Watched
+) -> None:
+    page = watched.open(site / cards["acme/llama-8b synthetic"].page, "theme=dark")
+    page.get_by_role("link", name="Compare with others").click()
+    page.wait_for_selector("#chosen li")
+    assert chosen(page) == ["acme/llama-8b"]
+    assert page.locator("#status").inner_text() == "Add a second model to compare it with."
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_a_finger_shows_a_head_that_stays(site: Path, browser: Any) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    page = context.new_page()
+    page.goto((site / "compare.html").resolve().as_uri())
+    page.wait_for_selector("#maps-box .map")
+    page.locator("#maps-box .map").first.tap()
+    assert page.locator("#readout").inner_text().startswith("Layer ")
+    assert page.locator(".map .cursor").count() >= 1
+    context.close()
 
 
 def test_six_is_the_most(site: Path, cards: dict[str, Card], watched: Watched) -> None:

@@ -277,7 +277,7 @@
       at = [layer, head];
       readout(`Layer ${layer}, head ${head}: ${say(place)}`, run.grid, layer, head);
     };
-    map.addEventListener("pointermove", (event) => {
+    const point = (event) => {
       const box = map.getBoundingClientRect();
       const view = map.viewBox.baseVal;
       const scale = Math.min(box.width / view.width, box.height / view.height);
@@ -285,8 +285,11 @@
       const x = (event.clientX - box.left - left) / scale - MARGIN;
       const y = (event.clientY - box.top - top) / scale;
       show(Math.floor(y / CELL), Math.floor(x / CELL));
-    });
-    map.addEventListener("pointerleave", hideReadout);
+    };
+    // A finger does not hover: what it touched stays until it touches elsewhere.
+    map.addEventListener("pointermove", point);
+    map.addEventListener("pointerdown", point);
+    map.addEventListener("pointerleave", (event) => event.pointerType === "touch" || hideReadout());
     map.addEventListener("focus", () => at || show(...firstOf(run)));
     map.addEventListener("blur", hideReadout);
     map.addEventListener("keydown", (event) => {
