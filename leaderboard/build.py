@@ -21,6 +21,7 @@ from . import about, compare, embed, experiments_page, feed, imported_page, mode
 from .cache import Cache, Made, code_digest
 from .cards import Card, make_card, order
 from .collect import Collection, Entry, Imported, LeftOut, Source, fingerprint, read_source, sources
+from .experiment_card import thin_experiments
 from .render import Document, Frame, Site, assets, checked_url, replacing, write
 
 RUN_PAGES: tuple[Callable[[Entry, Frame], Iterator[Document]], ...] = (
@@ -129,7 +130,8 @@ def make_files(one: Entry | Imported | LeftOut, frame: Frame, fresh: Path) -> Ma
         return Made.left_out(one)
     if isinstance(one, Imported):
         documents = (document for module in IMPORT_PAGES for document in module(one, frame))
-        return Made.of("import", {"folder": one.folder, "document": one.document}, documents, fresh)
+        kept = {"folder": one.folder, "document": one.document, "experiments": thin_experiments(one.experiments)}
+        return Made.of("import", kept, documents, fresh)
     documents = (document for module in RUN_PAGES for document in module(one, frame))
     return Made.of("run", make_card(one).to_json(), documents, fresh)
 
@@ -163,7 +165,9 @@ def _site(made: Iterable[Made], frame: Frame) -> Site:
         by_kind[one.kind].append(one.document)
     return Site(
         cards=sorted(map(Card.from_json, by_kind["run"]), key=order),
-        imported=[Imported(one["folder"], one["document"]) for one in by_kind["import"]],
+        imported=[
+            Imported(one["folder"], one["document"], experiments=tuple(one["experiments"])) for one in by_kind["import"]
+        ],
         left_out=[LeftOut(one["folder"], tuple(one["reasons"])) for one in by_kind["left_out"]],
         frame=frame,
     )

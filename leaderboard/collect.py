@@ -62,6 +62,8 @@ class Imported:
     document: Json
     path: Path | None = None
     """The folder itself, while its pages are made; None where only the document is at hand."""
+    experiments: tuple[Json, ...] = ()
+    """The `experiment.json` of each valid experiment on this import, which can only be comparisons with others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,9 @@ def read_source(source: Source) -> Entry | Imported | LeftOut:
     if reasons:
         return LeftOut(source.name, reasons)
     if is_import(folder):
-        return Imported(source.name, _read_json(folder / "import.json"), folder)
+        named = _read_json(folder / "import.json")
+        experiments, _ = _experiments(source, {"slug": named["model"]["slug"], "revision": None})
+        return Imported(source.name, named, folder, tuple(experiments))
     return _read_entry(source)
 
 
@@ -191,7 +195,7 @@ def _in_words(problems: list[Problem]) -> tuple[str, ...]:
 def _read_entry(source: Source) -> Entry:
     folder = source.folder
     run = _read_json(folder / "run.json")
-    experiments, doubtful = _experiments(source, run)
+    experiments, doubtful = _experiments(source, run["model"])
     return Entry(
         slug=folder.parent.name,
         run_id=folder.name,
@@ -205,13 +209,13 @@ def _read_entry(source: Source) -> Entry:
     )
 
 
-def _experiments(source: Source, run: Json) -> tuple[list[Json], list[tuple[str, str]]]:
-    """Valid experiments about this run, sorted by kind and id; and those that say nothing, with the reason."""
+def _experiments(source: Source, model: Json) -> tuple[list[Json], list[tuple[str, str]]]:
+    """Valid experiments about this folder, sorted by kind and id; and those that say nothing, with the reason."""
     if not source.experiments:
         return [], []
     reference, kept, doubtful = run_reference(source.folder), [], []
     for folder in source.experiments:
-        why, document = read_about(folder, source.folder, reference, run["model"])
+        why, document = read_about(folder, source.folder, reference, model)
         if document is not None:
             kept.append(document)
         elif why:

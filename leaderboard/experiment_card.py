@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from rh_bench.experiments.dynamic import LEVEL
@@ -43,8 +43,8 @@ def _thin_row(row: Row) -> Json:
     }
 
 
-def thin_experiments(entry: Entry) -> tuple[Json, ...]:
-    """Each experiment on a run, thinned for a chart of its kind; a kind without a chart has its name and id alone."""
+def thin_experiments(experiments: Iterable[Json]) -> tuple[Json, ...]:
+    """Each experiment.json, thinned for a chart of its kind; a kind without a chart has its name and id alone."""
     return tuple(
         {
             "kind": document["kind"],
@@ -52,7 +52,7 @@ def thin_experiments(entry: Entry) -> tuple[Json, ...]:
             "slug": document["model"]["slug"],
             "chart": THIN[document["kind"]](document) if document["kind"] in THIN else {},
         }
-        for document in entry.experiments
+        for document in experiments
     )
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from . import words
 from .cards import Card
+from .collect import Imported
 from .experiment_views import (
     CLAIM_NAMES,
     AgreementView,
@@ -58,11 +59,11 @@ class ExperimentsPage:
 
 def documents(site: Site) -> Iterator[Document]:
     """The page of all experiments; there is one, even without any."""
-    yield PAGE, site.frame.render("experiments_page.html", PAGE, view=experiments_page(site.cards))
+    yield PAGE, site.frame.render("experiments_page.html", PAGE, view=experiments_page(site.cards, site.imported))
 
 
-def experiments_page(cards: Sequence[Card]) -> ExperimentsPage:
-    """The view of runs that have experiments, in the order of their models."""
+def experiments_page(cards: Sequence[Card], imported: Sequence[Imported] = ()) -> ExperimentsPage:
+    """The view of runs that have experiments, in the order of their models. Imports have none but pairs."""
     chosen = [card for card in cards if card.experiments or card.doubtful]
     views = [(card, experiments_view(card.scorecard, card.experiments, card.doubtful)) for card in chosen]
     labelled = [(words.visible(card.model), card.page, view) for card, view in views]
@@ -72,7 +73,7 @@ def experiments_page(cards: Sequence[Card]) -> ExperimentsPage:
         without=sum(not card.experiments for card in cards),
         causal=tuple((name, page, one) for name, page, view in labelled for one in view.causal)[:MOST_CHARTS],
         dynamic=tuple((name, page, one) for name, page, view in labelled for one in view.dynamic),
-        pairs=_pairs(view for _, view in views),
+        pairs=_pairs([view for _, view in views] + [experiments_view((), one.experiments, ()) for one in imported]),
         answers=tuple((name, page, one) for name, page, view in labelled for one in view.answers)[:MOST_CHARTS],
         detectors=tuple((name, page, one) for name, page, view in labelled for one in view.detectors)[:MOST_CHARTS],
         factors=FACTORS,
@@ -87,8 +88,8 @@ def _row(card: Card, view: Experiments) -> CardRow:
     return CardRow(card.page, words.visible(card.model), words.visible(card.set_name), cells)
 
 
-def _pairs(views: Iterator[Experiments]) -> tuple[PairView, ...]:
+def _pairs(views: Sequence[Experiments]) -> tuple[PairView, ...]:
     """A pair lies on the cards of both its models, and stands here once; related ones first."""
-    found = list(dict.fromkeys(replace(pair) for view in views for pair in view.pairs))
+    found = list(dict.fromkeys(pair for view in views for pair in view.pairs))
     order = {"derived": 0, "unrelated": 1, "not said": 2}
     return tuple(sorted(found, key=lambda pair: (order[pair.relation], pair.names)))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from browser import HOSTILE, HOSTILE_SHOWN
 from fake_experiments import make_dynamic, make_intrinsic, make_relatives
@@ -30,6 +33,7 @@ from leaderboard.experiment_views import (
 )
 from leaderboard.experiments_page import documents, experiments_page
 from leaderboard.render import Frame, Site
+from rh_bench.interchange.folder import import_file
 from rh_bench.scorecard import CLAIMS
 
 
@@ -252,6 +256,20 @@ def test_what_is_not_shown_is_named(cards: list[Card]) -> None:
     card = replace(cards[0], experiments=(), doubtful=(("acme__base/dynamic-x", f"is {HOSTILE}"),))
     ((_, text),) = documents(Site([card], (), (), Frame()))
     assert "Experiments that are not shown" in text and "<script>alert" not in text
+
+
+def test_pairs_of_imports_are_shown(root: Path, tmp_path: Path) -> None:
+    results = Path(shutil.copytree(root, tmp_path / "results"))
+    for seed, name in enumerate(("org/a", "org/b")):
+        rows = {f"{i // 4}-{i % 4}": (i * np.random.RandomState(seed).rand(9) / 8).tolist() for i in range(8)}
+        (tmp_path / "heads.json").write_text(json.dumps(rows))
+        import_file(tmp_path / "heads.json", results / "runs", model=name)
+    folders = [next((results / "runs" / slug).iterdir()) for slug in ("org__a", "org__b")]
+    make_intrinsic(results / "experiments", *folders, relation="derived")
+    build_site(results, tmp_path / "site")
+    build_site(results, tmp_path / "site")  # from the cache
+    text = (tmp_path / "site" / "experiments.html").read_text()
+    assert text.count("org/<wbr>a") == text.count("org/<wbr>b") == 1
 
 
 def test_hostile_names_are_text(cards: list[Card]) -> None:
