@@ -24,6 +24,7 @@ from leaderboard import Card, Collection, Entry, make_card, render
 from leaderboard.collect import collect
 from leaderboard.cross_card import NO_EVENTS, SHUFFLES, CrossCard, packed, unpacked
 from leaderboard.definitions import UNIVERSALITY
+from leaderboard.render import Frame
 from leaderboard.universality import MOST_MATRIX, MOST_MODELS, MOST_ROWS, OTHERS, universality
 from leaderboard.universality_charts import curve_points, depth_shares, family_paths
 from rh_bench.robustness import run_robustness
@@ -174,6 +175,15 @@ def test_with_many_models_families_are_drawn_and_nothing_grows_without_bound(car
     assert len(group.robust) == MOST_ROWS and group.robust_left == 300 - MOST_ROWS
     assert len(group.matrices[0].rows) == MOST_MATRIX and group.matrices[0].left == 300 - MOST_MATRIX
     assert len({row.family for row in group.robust}) == 13
+
+
+def test_small_groups_beside_many_are_named(cards: list[Card], tmp_path: Path) -> None:
+    many = [replace(card, group=f"{i:016x}") for i, card in enumerate(zoo(cards[0], 60))]
+    view = universality(many)
+    assert len(view.groups) == 8
+    assert len(view.others) == 52 and view.others[0] == "essays-quick: 1 run"
+    text = Frame().render("universality.html", "universality.html", view=view)
+    assert "<li>and 12 more</li>" in text
 
 
 def test_family_interval_is_over_its_models(cards: list[Card]) -> None:
