@@ -13,7 +13,7 @@ from . import words
 from .charts import Tick, axis_top
 
 WIDTH, HEIGHT = 520.0, 220.0
-_LABEL_GAP = 15.0
+_LABEL_GAP = 17.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,9 @@ from rh_bench.records import Json
 from rh_bench.statistics import NANO
 
 from . import words
+from .cards import SCORED_KINDS
 from .collect import Head
 from .palette import score_level
-
-SCORED_KINDS = ("full", "sliding")
 
 
 @dataclass(frozen=True, slots=True)

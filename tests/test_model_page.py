@@ -236,7 +236,7 @@ def test_charts_of_convergence_end_at_the_run_and_stay_in_their_plane(entry: Ent
 def test_labels_keep_apart_and_in_order(places: list[float]) -> None:
     found = _apart(places)
     ordered = sorted(found)
-    assert all(b - a >= 14.9 for a, b in pairwise(ordered))
+    assert all(b - a >= 16.9 for a, b in pairwise(ordered))
     assert np.argsort(found, kind="stable").tolist() == np.argsort(places, kind="stable").tolist()
     assert ordered[-1] <= HEIGHT
 
