@@ -251,6 +251,7 @@ def test_pointing_at_a_head_shows_it_in_every_map_with_the_same_heads(
     assert text.startswith(f"Layer {layer}, head {head}: acme/llama-1b {x[place] / NANO:.3f} (")
     assert f"acme/llama-1b-chat {y[place] / NANO:.3f} (" in text and "qwen" not in text
     assert page.locator(".map .cursor").count() == 3  # two maps of scores and that of the difference
+    assert map_.bounding_box() == box  # what is said moves nothing
     page.mouse.move(5, 5)
     assert not page.locator("#readout").is_visible()
     map_.focus()
