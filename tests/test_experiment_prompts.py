@@ -18,7 +18,7 @@ SHA256 = {
     "prompts-extractive.v1.json": "381cd4d94f0db224c335a8de05a7767bbfb0bc812f213415590cd2cf9053841f",
     "prompts-gsm8k.v1.json": "1320340d7a29fba2000736852a3258afe6ea0a6124f7f9bdd5151beb0bda3474",
     "prompts-mmlu.v1.json": "f9a4478f59e97d53cbe4ccf3a532abd37bd9238bbfcdf38dc9e2b9ff2cf32624",
-    "prompts-musique.v1.json": "8ac02e708255d451bf496c53f848a64b33436645d78fed3b3d91c44d942d8854",
+    "prompts-musique.v1.json": "51e3ae6a5c7de35f910fb791158b2fed6270c8d3aad2e668a05b559917289f8a",
 }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from fake_runs import make_document, make_layers, make_run
@@ -221,3 +223,33 @@ def test_chat_prompts_are_asked_as_turns(place: Path, tmp_path: Path) -> None:
     wanted = Request(str(folder), run, tmp_path / "out", top=1, draws=1, shots=1, limit=2, max_new_tokens=3)
     outcome = ask(wanted, gsm8k(place))
     assert outcome.document["settings"]["template"] == "chat" and check_folder(outcome.folder) == []
+
+
+@pytest.mark.slow
+@pytest.mark.real_model
+def test_a_real_model_is_asked_in_its_own_turns(tmp_path: Path) -> None:
+    """SmolLM2 without its strongest heads says something else, and a few questions decide nothing."""
+    from rh_bench.demo import find_weights
+
+    weights = f"gguf:{find_weights()}"
+    source = resolve_model(weights)
+    base = make_document(make_layers(30, 9, 3), "x")
+    model = {**base["model"], "id": source.id, "slug": source.slug, "revision": source.revision, "source": "gguf"}
+    heads = ((18, 6), (17, 3), (17, 4), (18, 7), (23, 2), (20, 6), (23, 7), (21, 8), (23, 1), (22, 7))
+    strength = np.zeros((30, 9))
+    strength[tuple(np.array(heads).T)] = 0.9
+    run = make_run(
+        tmp_path / "runs", model_id=source.id, layers=30, heads=9, kv_heads=3, model=model, strength=strength
+    )
+    wanted = Request(weights, run, tmp_path / "out", top=len(heads), draws=1, shots=0, limit=2, max_new_tokens=8)
+    outcome = ask(wanted, load_task("extractive", "synthetic"))
+    assert check_folder(outcome.folder) == []
+    settings = outcome.document["settings"]
+    assert settings["template"] == "chat"
+    assert {tuple(head) for head in settings["conditions"][1]["heads"]} == set(heads)
+    rows = pq.read_table(outcome.folder / "responses.parquet").to_pylist()
+    texts = {(row["condition"], row["item_id"]): row["text"] for row in rows}
+    assert all(re.search(r"[a-z]{3}", text) for (condition, _), text in texts.items() if condition == "none")
+    assert any(text != texts["none", item] for (condition, item), text in texts.items() if condition == "top")
+    (claim,) = outcome.document["claims"]
+    assert claim["verdict"] == "not_enough_evidence" and claim["reason"] == "Needs 30 questions, there are 2."

@@ -48,6 +48,8 @@ _NUMBER = re.compile(
         )""",
     re.VERBOSE,
 )
+_HEADING = re.compile(r"\banswers?\s*:", re.IGNORECASE)
+_AT_ONCE = re.compile(r"[\s*_$€£(\\.-]*\d")
 _SUM = re.compile(r"(?:[\s\d.,$€£+\-*/x×÷()%]*=)+")
 """A calculation before its result."""
 
@@ -56,9 +58,9 @@ def extract_number(text: str) -> str | None:
     """The number that a response gives as its answer, in canonical form: ``1234``, ``-2.5``, ``3/7``.
 
     After the first ``####``; else the last one in the last box (``\\boxed{…}``); else after the last words such as "the
-    answer is" that a number follows on their line, a calculation with its result counting as its result; else the last
-    number of all. Thousands separators, currencies, units and a full stop are no part of a number; fractions and mixed
-    numbers are. Numbers in words are not read.
+    answer is" that a number follows on their line ("Answer:" alone: at once), a calculation with its result counting as
+    its result; else the last number of all. Thousands separators, currencies, units and a full stop are no part of a
+    number; fractions and mixed numbers are. Numbers in words are not read.
     """
     text = _clean(text)
     if "####" in text:
@@ -67,7 +69,9 @@ def extract_number(text: str) -> str | None:
     if boxed:
         return _last_number(boxed[-1])
     for match in reversed(list(_SAID.finditer(text))):
-        found = _first_number(_line(text[match.end() :]))
+        line = _line(text[match.end() :])
+        # "Answer:" alone may head a whole solution, which then begins with words.
+        found = None if _HEADING.search(match[0]) and not _AT_ONCE.match(line) else _first_number(line)
         if found is not None:
             return found
     return _last_number(text)
