@@ -112,6 +112,12 @@ def test_words_are_compared_by_f1(run: Path) -> None:
     assert results["measure"] == "f1" and results["chain_of_thought"] is None
     top = next(row for row in results["scores"] if row["condition"] == "top")
     assert top["accuracy"]["value"] == 0.2 and top["f1"]["value"] == pytest.approx(0.2 + 0.8 * 0.5)
+    none = next(row for row in results["scores"] if row["condition"] == "none")
+    assert none["f1"]["value"] == none["f1"]["high"] == 1 and none["f1"]["low"] < 0.95, "not known exactly"
+    alike, _ = results_of(run, "extractive", 40, lambda kind, mode, number: "a camel")
+    assert (
+        alike["scores"][0]["f1"]["value"] == 0.5 and "all questions score alike" in alike["scores"][0]["f1"]["reason"]
+    )
     assert set(claims) == {"extractive_qa"} and claims["extractive_qa"]["verdict"] == "holds"
     assert claims["extractive_qa"]["effect"]["value"] == pytest.approx(0.4)
 

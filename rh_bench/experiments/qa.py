@@ -191,9 +191,15 @@ def _controls(scores: _Scores) -> list[str]:
 
 
 def _mean(values: FloatArray, strata: Strata, bootstrap: Bootstrap) -> Estimate:
+    """Of F1. Resampling equal numbers would give an interval without width, as if the mean were known exactly."""
+    n = len(values)
+    if n > 1 and np.ptp(values) == 0:
+        if values[0] in (0.0, 1.0):
+            return wilson(int(values.sum()), n, bootstrap.confidence)
+        return Estimate(rounded(float(values[0])), None, None, n, "no interval: all questions score alike")
     means = bootstrap_means(values[:, None], strata, bootstrap)
     replicates = None if means.replicates is None else means.replicates[:, 0] / NANO
-    return estimate(float(means.value[0] / NANO), replicates, len(values), bootstrap)
+    return estimate(float(means.value[0] / NANO), replicates, n, bootstrap)
 
 
 def _compare(scores: _Scores, control: str, mode: str) -> Json:
