@@ -303,6 +303,17 @@ def test_one_long_text_named_by_many_rows_is_refused(run: Path) -> None:
     assert re.search("has 500000000 bytes of text, at most|dictionary<", said(run)), said(run)
 
 
+def test_one_long_spelling_named_by_many_rows_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs", layers=2, heads=2, kv_heads=1, n_samples=3, spell=True)
+    table = repeated(run, "samples.parquet", 50_000)
+    place = table.column_names.index("span_text")
+    text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(50_000, np.int32)), pa.array(["x" * 10_000]))
+    field = pa.field("span_text", text.type, nullable=False)
+    write(run, "samples.parquet", table.set_column(place, field, text), store_schema=False)
+    assert (run / "samples.parquet").stat().st_size < 100_000
+    assert "column 'span_text' has 500000000 bytes of text, at most" in said(run)
+
+
 def footer_changed(path: Path, change: Callable[[bytes], bytes]) -> None:
     """Thrift's footer knows no offsets of its own, so that it can be changed as one likes."""
     data = path.read_bytes()
