@@ -123,6 +123,7 @@ def test_random_heads_that_cost_as_much_refute_the_claim() -> None:
     assert verdict(lambda c, needle, place: True)[0] == "not_enough_evidence", "16 samples do not exclude a small cost"
     same_layers = verdict(lambda c, needle, place: c["kind"] in ("none", "uniform"), many)
     assert same_layers[0] == "does_not_hold", "others in the same layers cost as much"
+    assert "2 of 4 random sets cost as much" in same_layers[1]
 
 
 def test_little_evidence_is_none() -> None:

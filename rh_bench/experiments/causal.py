@@ -274,6 +274,10 @@ def _claim(seen: _Seen, curve: Sequence[Json], retrieval: int, settings: Json) -
     p_value = max(float(control["p_needles"]) for control in controls)
     verdict, words = _verdict(controls, len(set(seen.needles)))
     about = f"K = {row['k']} of {retrieval} retrieval heads"
+    draws = [share for control in controls for share in control["success_by_draw"]]
+    # Draws differ: a mean of them can hide that some sets of other heads are as dear as the strongest.
+    as_dear = sum(share <= row["top"]["success"]["value"] for share in draws)
+    about += f"; {as_dear} of {len(draws)} random sets cost as much" if as_dear else ""
     said = "; ".join(part for part in (about, words, qualified) if part)
     return claim("causal", STATEMENT, verdict, test=TEST, n=seen.n, effect=effect, p_value=p_value, reason=said)
 
