@@ -10,7 +10,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const tools = document.getElementById("tools");
   const columns = new Map(data.columns.map((column) => [column.key, column]));
   const DEFAULT = { sort: "-share", hide: document.querySelector("table.runs").dataset.hide };
-  const STEP = 60;
+  const STEP = 30;
   const MOST = 6;
 
   const lower = (text) => text.toLocaleLowerCase("en");
