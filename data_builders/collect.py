@@ -16,12 +16,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_builders.collect_experiments import take_experiments
 from data_builders.results_card import results_card
 from rh_bench.errors import InputError
 from rh_bench.files import atomic_write, shown
 from rh_bench.interchange.folder import is_import
 from rh_bench.records import Json
-from rh_bench.results import DATA, RUNS, VERIFICATION, Layout, find_layout, read_verification, run_folders
+from rh_bench.results import DATA, EXPERIMENTS, RUNS, VERIFICATION, Layout, find_layout, read_verification, run_folders
 from rh_bench.runs import RUN_FILES
 from rh_bench.schema import dump_json, load_json
 from rh_bench.tables import EVENTS, GROUP_BYTES, HEADS, OPTIONAL, SAMPLES, read_table
@@ -63,20 +64,29 @@ class Collected:
     new: int
     left_out: tuple[tuple[str, str], ...]
     rows: Mapping[str, int]
+    new_experiments: int = 0
 
     def to_json(self) -> Json:
         left_out = [{"folder": name, "reason": reason} for name, reason in self.left_out]
-        return {"runs": self.runs, "new": self.new, "left_out": left_out, "rows": dict(self.rows)}
+        return {
+            "runs": self.runs,
+            "new": self.new,
+            "left_out": left_out,
+            "rows": dict(self.rows),
+            "new_experiments": self.new_experiments,
+        }
 
 
-def collect_results(source: Path, out: Path) -> Collected:
-    """Take the valid runs of `source` into the results folder `out`, and write the tables and the card anew.
+def collect_results(source: Path, out: Path, experiments: Path | None = None) -> Collected:
+    """Take the valid runs of `source`, and valid experiments on them, into the results folder `out`, and write the
+    tables and the card anew.
 
     Memory does not grow with the number of runs. The same runs give the same bytes.
 
     Args:
         source: a folder of runs, or another results folder, whose verifications are taken along. May be `out` itself.
         out: made if it is not there. Runs that it holds are kept.
+        experiments: folder of experiments; those of `source` without it, if it is a results folder.
 
     Raises:
         InputError: `source` is no folder, or `out` cannot be written.
@@ -85,12 +95,13 @@ def collect_results(source: Path, out: Path) -> Collected:
     try:
         (out / RUNS).mkdir(parents=True, exist_ok=True)
         new, left_out = _take_runs(layout, out)
+        made, doubtful = take_experiments(experiments or source / EXPERIMENTS, out)
         rows = _write_tables(out)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=shown(out)) from None
     runs = sum(1 for _ in run_folders(out / RUNS))
     atomic_write(out / "README.md", results_card(out, CONFIGS, runs).encode())
-    return Collected(runs, new, tuple(left_out), rows)
+    return Collected(runs, new, (*left_out, *doubtful), rows, made)
 
 
 def _take_runs(layout: Layout, out: Path) -> tuple[int, list[tuple[str, str]]]:

@@ -241,13 +241,16 @@ def _print_found(found: Any, ways: Any) -> None:
 @click.command(
     cls=Verb,
     examples="""rh-bench collect runs --out results
+                rh-bench collect runs --experiments experiments --out results
                 rh-bench collect org/results --out results""",
 )
 @click.argument("source")
+@click.option("--experiments", type=FOLDER, help="Folder of experiments. That of the results repository without it.")
 @click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder of results; what is there is kept.")
 @json_option
-def collect(source: str, out_folder: Path, as_json: bool) -> None:
-    """Gather the valid runs of SOURCE, a folder of runs or a results repository, with tables over all of them.
+def collect(source: str, experiments: Path | None, out_folder: Path, as_json: bool) -> None:
+    """Gather the valid runs of SOURCE, a folder of runs or a results repository, with tables over all of them, and the
+    valid experiments on these runs.
 
     The folder can be published with `rh-bench publish`: `load_dataset` then reads configs heads, models, samples and
     events.
@@ -256,7 +259,9 @@ def collect(source: str, out_folder: Path, as_json: bool) -> None:
     from rh_bench.hub import fetch_results, parse_repo
 
     folder = Path(source) if Path(source).is_dir() else fetch_results(parse_repo(source))[0]
-    report = collect_results(folder, out_folder)
+    if experiments is not None and not experiments.is_dir():
+        raise InputError("no such folder", where=experiments, mend="give what was --out of the experiments")
+    report = collect_results(folder, out_folder, experiments)
     if as_json:
         print_json(report.to_json())
         return
@@ -266,6 +271,8 @@ def collect(source: str, out_folder: Path, as_json: bool) -> None:
     for config, rows in report.rows.items():
         console.print(f"{config}: {rows:,} rows")
     console.print(f"[green]Results:[/] {escape(str(out_folder))}, runs: {report.runs}, new: {report.new}")
+    if report.new_experiments:
+        console.print(f"new experiments: {report.new_experiments}")
 
 
 HUB_COMMANDS: Sequence[click.Command] = (collect, publish, review, submit, verify)

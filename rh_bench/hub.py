@@ -24,7 +24,7 @@ Kind = Literal["model", "dataset", "space"]
 
 SET_FILES = ("manifest.json", "README.md", "*.parquet")
 
-RESULT_FILES = ("runs/*", "verification/*")
+RESULT_FILES = ("runs/*", "verification/*", "experiments/*")
 
 MODEL_FILES = (
     "*.json",
@@ -117,7 +117,7 @@ def fetch_set(
 def fetch_results(
     ref: RepoRef, cache_dir: Path | None = None, *, endpoint: str | None = None, token: str | None = None
 ) -> tuple[Path, str]:
-    """Download the runs and verifications of a results repository. Arguments and result as of `fetch_set`.
+    """Download the runs, verifications and experiments of a results repository. Arguments and result as of `fetch_set`.
 
     Raises:
         InputError: the repository cannot be had, or holds no runs.
@@ -139,7 +139,7 @@ def fetch_verifications(
     Raises:
         InputError: the repository cannot be had.
     """
-    snapshot, _ = _download(ref, "dataset", RESULT_FILES[1:], (), None, endpoint, token)
+    snapshot, _ = _download(ref, "dataset", RESULT_FILES[1:2], (), None, endpoint, token)
     return {(path.parent.name, path.stem): path for path in sorted(snapshot.glob("verification/*/*.json"))}
 
 

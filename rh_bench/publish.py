@@ -16,7 +16,7 @@ from rh_bench.files import regular_file, shown
 from rh_bench.hub import Kind, parse_repo, repo_commit
 from rh_bench.hub_write import Access, Changes, api_of, find_changes, name_commit, push
 from rh_bench.records import Json
-from rh_bench.results import DATA, RUNS, SITE_MARK, VERIFICATION
+from rh_bench.results import DATA, EXPERIMENTS, RUNS, SITE_MARK, VERIFICATION
 from rh_bench.sets import MANIFEST, read_set
 
 LARGEST_GROUP = 300_000_000
@@ -156,7 +156,7 @@ def _eval_yaml(manifest: Json) -> bytes:
 
 def _results(folder: Path) -> _Content:
     files: dict[str, Path | bytes] = {"README.md": regular_file(folder, "README.md")}
-    for part in (RUNS, VERIFICATION, DATA):
+    for part in (RUNS, EXPERIMENTS, VERIFICATION, DATA):
         paths = sorted(path.relative_to(folder).as_posix() for path in (folder / part).rglob("*") if path.is_file())
         files |= {path: regular_file(folder, path) for path in paths}
     if not any(path.startswith(f"{DATA}/") for path in files):
@@ -167,7 +167,7 @@ def _results(folder: Path) -> _Content:
 
 def _keeps_runs(changes: Changes) -> None:
     """What was taken in meanwhile is not thrown out by somebody who did not know of it."""
-    lost = [path for path in changes.removed if path.startswith((f"{RUNS}/", f"{VERIFICATION}/"))]
+    lost = [path for path in changes.removed if path.startswith((f"{RUNS}/", f"{EXPERIMENTS}/", f"{VERIFICATION}/"))]
     if lost:
         raise InputError(
             f"the repository holds {lost[0]}, which is not here",

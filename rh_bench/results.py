@@ -2,6 +2,7 @@
 
 ```
 runs/<slug>/<run_id>/                  the run, as of `rh_bench.runs`
+experiments/<slug>/<kind>-<id>/        experiments on these runs, as of `rh_bench.experiments.artifact`
 verification/<slug>/<run_id>.json      written by the maintainer when the run is taken in
 data/<config>/*.parquet                tables over all runs, made from the two above
 ```
@@ -24,7 +25,7 @@ from rh_bench.records import Json
 from rh_bench.schema import load_json, validate_document
 from rh_bench.verify import Verification
 
-RUNS, VERIFICATION, DATA = "runs", "verification", "data"
+RUNS, EXPERIMENTS, VERIFICATION, DATA = "runs", "experiments", "verification", "data"
 SITE_MARK = '<meta name="generator" content="rh_bench leaderboard">'
 """In the head of every page that is rendered from results: by it a folder is known as such a site."""
 _LONGEST_REASON = 2000

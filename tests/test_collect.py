@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from fake_experiments import make_dynamic, make_intrinsic, make_relatives
 from fake_runs import make_run
 from hub_fixtures import RESULTS, hub, owner
 from loopback_hub import Blob
@@ -209,3 +210,27 @@ def test_load_dataset_plain_and_streaming(hub: WritableHub, runs: Path, tmp_path
         "pandas": 5,
         "polars": report.rows["heads"],
     }
+
+
+def test_valid_experiments_on_gathered_runs_are_taken_and_published(hub: WritableHub, tmp_path: Path) -> None:
+    base, chat, stranger = make_relatives(tmp_path / "runs", n_samples=10)
+    made = tmp_path / "experiments"
+    good = [make_dynamic(made, base, permutations=20), make_intrinsic(made, chat, base, permutations=20)]
+    damaged = make_dynamic(made, stranger, permutations=20)
+    (damaged / "note.txt").write_text("x")
+    elsewhere = make_run(tmp_path / "other", model_id="other/model")
+    make_dynamic(made, elsewhere, permutations=20)
+    report = collect_results(tmp_path / "runs", tmp_path / "results", made)
+    assert report.new_experiments == 2
+    reasons = dict(report.left_out)
+    assert "does not belong" in reasons[f"experiments/{damaged.parent.name}/{damaged.name}"]
+    assert "is not among the results" in next(why for name, why in reasons.items() if "other__model" in name)
+    for folder in good:
+        copy = tmp_path / "results" / "experiments" / folder.parent.name / folder.name
+        assert bytes_below(copy) == bytes_below(folder)
+    assert collect_results(tmp_path / "runs", tmp_path / "results", made).new_experiments == 0
+    publish_folder(tmp_path / "results", RESULTS, access=owner(hub))
+    fetched, _ = fetch_results(RepoRef(RESULTS), cache_dir=tmp_path / "cache", endpoint=hub.url)
+    assert bytes_below(fetched / "experiments") == bytes_below(tmp_path / "results" / "experiments")
+    again = collect_results(fetched, tmp_path / "again")
+    assert again.new_experiments == 2 and again.left_out == ()
