@@ -92,6 +92,17 @@ def test_a_page_that_was_changed_in_the_site_is_made_again(tmp_path: Path) -> No
     assert contents(site) == full
 
 
+def test_a_page_that_is_a_link_is_made_again(tmp_path: Path) -> None:
+    root, site = results(tmp_path), tmp_path / "site"
+    card = build_site(root, site).cards[0]
+    full = contents(site)
+    (site / card.page).replace(tmp_path / "elsewhere.html")
+    (site / card.page).symlink_to(tmp_path / "elsewhere.html")
+    assert build_site(root, site).kept == 2
+    assert not (site / card.page).is_symlink()
+    assert contents(site) == full
+
+
 @pytest.mark.parametrize(
     "damage",
     [
