@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.evaluate import OnStage, OnStep, Outcome, Request, evaluate
+from rh_bench.experiments.artifact import keep_experiment
+from rh_bench.experiments.dynamic import observe
 from rh_bench.grids import QUICK
 from rh_bench.validate import validate_path
 
@@ -43,7 +45,7 @@ def find_weights() -> Path:
 
 
 def run_demo(out: Path, on_step: OnStep | None = None, on_stage: OnStage | None = None) -> DemoReport:
-    """Build the quick set, measure SmolLM2 on it, validate the run and render a site.
+    """Build the quick set, measure SmolLM2 on it, validate the run, ask when its heads are active and render a site.
 
     Args:
         out: folder for all results. What is already there is kept and gone on with.
@@ -66,7 +68,9 @@ def run_demo(out: Path, on_step: OnStep | None = None, on_stage: OnStage | None 
     problems = validate_path(outcome.folder)
     if problems:
         raise CheckFailed(f"the run is not valid: {problems[0].file}{problems[0].pointer}: {problems[0].message}")
+    experiments = out / "experiments"
+    keep_experiment(experiments, *observe(outcome.folder))
     if on_stage:
         on_stage("Rendering the site")
-    build_site(out / "runs", out / "site")
+    build_site(out / "runs", out / "site", experiments=experiments)
     return DemoReport(folder, outcome, out / "site" / "index.html")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import HOSTILE, HOSTILE_SHOWN
-from fake_experiments import make_dynamic, make_intrinsic, make_relatives
+from fake_experiments import SMALL, make_dynamic, make_intrinsic, make_relatives
 
 from leaderboard import Card, build_site
 from leaderboard.build import SITE_PAGES
@@ -245,6 +245,15 @@ def test_every_kind_is_drawn(cards: list[Card]) -> None:
         "17-3",
     ):
         assert words in text
+
+
+@pytest.mark.parametrize("kind", sorted(SMALL))
+def test_a_real_artifact_of_every_kind_is_drawn(kind: str, tmp_path: Path) -> None:
+    SMALL[kind](tmp_path)
+    build_site(tmp_path, tmp_path / "site")
+    text = (tmp_path / "site" / "experiments.html").read_text()
+    section = {"chain_of_thought": "questions", "extractive_qa": "questions"}.get(kind, kind)
+    assert f'<h2 id="{section}">' in text and "not shown" not in text
 
 
 def test_a_site_without_experiments_says_how_to_make_one(cards: list[Card]) -> None:
