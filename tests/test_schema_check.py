@@ -1,0 +1,94 @@
+"""The quick answer to whether a document fits its schema, against the validator that finds every error."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mutations import make_subjects, mutate_json
+
+from rh_bench.schema import KINDS, _accepts, _StrictValidator, _validator, parse_json
+from rh_bench.schema_check import Unsupported, compile_schema
+
+VALUES: Any = st.recursive(
+    st.sampled_from([None, True, False, 0, 1, 1.0, 1.5, -3, 7, "", "a", "ab", "abc\n", "b" * 9]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=3),
+    max_leaves=8,
+)
+SCHEMAS: list[dict[str, Any]] = [
+    {"type": ["integer", "null"], "minimum": 1},
+    {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1.5},
+    {"enum": [1, "a", None]},
+    {"const": True},
+    {"pattern": "^a", "minLength": 2, "maxLength": 3},
+    {"pattern": "c$"},
+    {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2, "uniqueItems": True},
+    {"prefixItems": [{"type": "string"}], "items": {"type": "boolean"}},
+    {"properties": {"a": {"type": "integer"}}, "required": ["a"], "additionalProperties": False},
+    {"properties": {"a": False}, "additionalProperties": {"type": "string"}, "minProperties": 1, "maxProperties": 2},
+    {"propertyNames": {"enum": ["a", "b"]}},
+    {"if": {"type": "string"}, "then": {"minLength": 1}, "else": {"not": {"const": 0}}},
+    {"anyOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#"}}]},
+    {"allOf": [{"minimum": 0}, {"maximum": 1}]},
+    {"$defs": {"t": {"anyOf": [{"type": "null"}, {"items": {"$ref": "#/$defs/t"}}]}}, "$ref": "#/$defs/t"},
+]
+
+
+def fits(schema: dict[str, Any], document: Any) -> bool:
+    return bool(_StrictValidator(schema).is_valid(document))
+
+
+def unique(document: Any) -> bool:
+    return fits({"uniqueItems": True}, document)
+
+
+@given(VALUES)
+def test_every_keyword_means_what_it_means_to_the_validator(document: Any) -> None:
+    for schema in SCHEMAS:
+        try:
+            accepts = compile_schema(schema, unique)
+        except Unsupported:
+            assert schema == SCHEMAS[12]  # it refers to itself as a whole
+            continue
+        assert accepts(document) == fits(schema, document), (schema, document)
+
+
+@pytest.mark.parametrize("schema", [{"patternProperties": {}}, {"items": {"format": "uri"}}, {"enum": [[1]]}])
+def test_what_is_not_known_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(Unsupported):
+        compile_schema(schema, unique)
+
+
+@pytest.fixture(scope="module")
+def documents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, bytes]]:
+    """Every JSON document that the project writes, by its kind."""
+    subjects = make_subjects(tmp_path_factory.mktemp("subjects")).values()
+    files = {subject.folder / name for subject in subjects for name in subject.files if name.endswith(".json")}
+    found = [(path.read_bytes(), path) for path in sorted(files)]
+    kinds = [(json.loads(data).get("schema", "").removeprefix("rh_bench/"), data) for data, _ in found]
+    return [(kind, data) for kind, data in kinds if kind in KINDS]
+
+
+def test_documents_that_are_written_are_accepted_at_once(documents: list[tuple[str, bytes]]) -> None:
+    assert {kind for kind, _ in documents} == set(KINDS)
+    for kind, data in documents:
+        assert _accepts(kind)(json.loads(data)), kind
+
+
+def test_damaged_documents_get_the_answer_of_the_validator(documents: list[tuple[str, bytes]]) -> None:
+    chance = random.Random(5)
+    said = {True: 0, False: 0}
+    for number in range(900):
+        kind, data = documents[number % len(documents)]
+        try:
+            document = parse_json(mutate_json(chance, data).decode("utf-8"))
+        except (ValueError, RecursionError):
+            continue
+        quick = _accepts(kind)(document)
+        assert quick == bool(_validator(kind).is_valid(document)), (kind, document)
+        said[quick] += 1
+    assert min(said.values()) > 20, said
