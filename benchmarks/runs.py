@@ -60,7 +60,11 @@ SETS = (("synthetic-quick", "b" * 64), ("synthetic-paper", "c" * 64), ("prose-pa
 
 def make_small_run(root: Path, number: int, layers: int = 32, heads: int = 32) -> Path:
     """A run of a model of its own, with 24 samples and scores of its own: for pages that show many. One in ten is on
-    the second set, one in ten on the third."""
+    the second set, one in ten on the third. One that is there already is left as it is."""
+    family, architecture, parameters = FAMILIES[number % len(FAMILIES)]
+    model_id = f"{family}-lab/{family}-{number:04d}-instruct"
+    for finished in (root / model_slug(model_id)).glob("*/run.json"):
+        return finished.parent
     random = np.random.RandomState(number)
     strength = np.zeros(layers * heads)
     strong = int(random.randint(5, 60))
@@ -75,8 +79,7 @@ def make_small_run(root: Path, number: int, layers: int = 32, heads: int = 32) -
         for depth in (0, 30, 60, 90)
     ]
     results = tuple(_result(random, strength, heads, sample) for sample in samples)
-    family, architecture, parameters = FAMILIES[number % len(FAMILIES)]
-    document = _document(shape, f"{family}-lab/{family}-{number:04d}-instruct")
+    document = _document(shape, model_id)
     document["model"] |= {
         "model_type": family,
         "architecture": architecture,

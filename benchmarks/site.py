@@ -13,6 +13,7 @@ import gzip
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -77,7 +78,7 @@ def build(source: Path, out: Path, workers: int) -> Json:
     """A build in a process of its own; `seconds_all` counts the start of Python, too."""
     command = [sys.executable, "-m", "benchmarks.site", "--measure", str(source), str(out), str(workers)]
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return {**json.loads(done.stdout), "seconds_all": round(time.perf_counter() - started, 2)}
 
 
@@ -125,15 +126,17 @@ def in_browser(site: Path) -> Json | None:
 
 
 def run(count: int, workers: int, root: Path) -> Json:
-    """All measurements, below `root`."""
+    """All measurements, below `root`; runs that are there are used."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(partial(make_small_run, root / "runs"), range(count), chunksize=4))
+    shutil.rmtree(root / "site", ignore_errors=True)
     report: Json = {"benchmark": "site", "workers": workers, "builds": {}}
     builds = report["builds"]
     builds["full"] = build(root / "runs", root / "site", workers)
     builds["unchanged"] = build(root / "runs", root / "site", workers)
-    make_small_run(root / "runs", count)
+    new = make_small_run(root / "runs", count)
     builds["one new run"] = build(root / "runs", root / "site", workers)
+    shutil.rmtree(new.parent)
     report["first_page"] = sizes(root / "site")
     report["browser"] = in_browser(root / "site")
     report["environment"] = describe_environment("cpu", "CPU")
@@ -175,6 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="keep the runs and the site here, and use what is there")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--measure", nargs=3, metavar=("SOURCE", "OUT", "WORKERS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -183,7 +187,7 @@ def main() -> None:
         print(json.dumps(measure(Path(source), Path(out), int(workers))))
         return
     with tempfile.TemporaryDirectory() as made:
-        report = run(arguments.runs, arguments.workers, Path(made))
+        report = run(arguments.runs, arguments.workers, arguments.folder or Path(made))
     show(report, Console(width=110))
     if arguments.out:
         atomic_write(arguments.out, dump_json(report))
