@@ -163,6 +163,7 @@ def test_the_command(place: Path, whole: Detection, capsys: pytest.CaptureFixtur
     assert "copy, attention-mass, induction" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.real_model
 def test_a_real_model_has_induction_heads_and_they_retrieve(tmp_path: Path) -> None:
     build_set(
