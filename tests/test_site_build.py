@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -132,14 +134,36 @@ def test_another_address_or_other_code_means_a_full_build(tmp_path: Path, monkey
     assert build_site(root, site, url="https://example.org/heads").kept == 0
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As many runs as are worth worker processes."""
+    return results(tmp_path_factory.mktemp("many"), *(f"acme/m{number}" for number in range(_WORTH_WORKERS)))
+
+
 @pytest.mark.slow
-def test_worker_processes_give_the_same_site(tmp_path: Path) -> None:
-    root = results(tmp_path, *(f"acme/m{number}" for number in range(_WORTH_WORKERS)))
+def test_worker_processes_give_the_same_site(tmp_path: Path, many: Path) -> None:
+    root = many
     seen: list[tuple[int, int]] = []
     build_site(root, tmp_path / "two", workers=2, on_run=lambda done, total: seen.append((done, total)))
     build_site(root, tmp_path / "one")
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
     assert seen[-1] == (_WORTH_WORKERS, _WORTH_WORKERS)
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_start_are_done_without(tmp_path: Path, many: Path) -> None:
+    # Each worker runs a script without a guard again, which multiprocessing forbids: it dies.
+    script = tmp_path / "build.py"
+    script.write_text(
+        f"from pathlib import Path\nfrom leaderboard import build_site\n"
+        f"build_site(Path({str(many)!r}), Path({str(tmp_path / 'site')!r}), workers=2)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "bootstrapping phase" in done.stderr, "or the workers have started after all"
+    build_site(many, tmp_path / "one")
+    assert contents(tmp_path / "site") == contents(tmp_path / "one")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["build.py", "one", "site"]
 
 
 def test_experiments_reach_the_card_of_the_run_whose_bytes_they_name(tmp_path: Path) -> None:
