@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from itertools import accumulate, groupby, pairwise
 
 from markupsafe import Markup, escape
 
 from . import words
 
 _BOX, _GAP, _HEIGHT = 9, 2, 12
+_MOST_RUNS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +43,32 @@ def shown(text: str) -> str:
     return words.visible(text.replace("\r\n", "\n").replace("\n", " ↵ ").replace("\t", " "))
 
 
+def first_pieces(pieces: Sequence[str], longest: int) -> list[str]:
+    """The pieces that make at most `longest` characters, and dots where there are more."""
+    ends = accumulate(map(len, pieces))
+    kept = [piece for piece, end in zip(pieces, ends, strict=True) if end <= longest]
+    return kept if len(kept) == len(pieces) else [*kept, "…"]
+
+
 def shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
 
 
-def strip(tokens: int, copied: Collection[int]) -> Strip:
+def strip(tokens: int, copied: Collection[int], most: int) -> Strip:
     """
     Args:
         tokens: of the answer.
         copied: their numbers, from 0.
+        most: boxes to draw; the label names all tokens.
     """
 
     def boxes(places: Collection[int]) -> str:
         return "".join(f"M{place * (_BOX + _GAP)} 0h{_BOX}v{_HEIGHT}h-{_BOX}z" for place in sorted(places))
 
-    width = tokens * (_BOX + _GAP) - _GAP
-    return Strip(width, _HEIGHT, boxes(range(tokens)), boxes(copied), f"{token_numbers(copied)} of {tokens}")
+    drawn = min(tokens, most)
+    width = drawn * (_BOX + _GAP) - _GAP
+    inside = [place for place in copied if place < drawn]
+    return Strip(width, _HEIGHT, boxes(range(drawn)), boxes(inside), f"{token_numbers(copied)} of {tokens}")
 
 
 def token_numbers(copied: Collection[int]) -> str:
@@ -67,5 +78,6 @@ def token_numbers(copied: Collection[int]) -> str:
     ordered = sorted(copied)
     breaks = [0, *(i + 1 for i, (a, b) in enumerate(pairwise(ordered)) if b != a + 1), len(ordered)]
     runs = [(ordered[first] + 1, ordered[last - 1] + 1) for first, last in pairwise(breaks)]
-    listed = ", ".join(f"{first}–{last}" if last > first else str(first) for first, last in runs)
+    listed = ", ".join(f"{first}–{last}" if last > first else str(first) for first, last in runs[:_MOST_RUNS])
+    listed += ", …" if len(runs) > _MOST_RUNS else ""
     return f"{'token' if len(ordered) == 1 else 'tokens'} {listed}"

@@ -18,7 +18,7 @@ from rh_bench.statistics import FloatArray
 from . import words
 from .activity import Activity, SampleRow
 from .collect import Entry, Head
-from .copied import Strip, marked, shortened, shown, strip
+from .copied import Strip, first_pieces, marked, shortened, shown, strip
 from .heat import anchor
 from .palette import LEVELS
 from .words import Figure
@@ -26,7 +26,10 @@ from .words import Figure
 LEAST, MOST = 20, 64
 """Heads shown: those above the threshold, but at least so many of those that score, and at most so many."""
 EXAMPLES = 3
-_LONGEST_TEXT = 600
+MOST_SQUARES, MOST_SAMPLES = 4_000, 20_000
+"""Beyond which a run has no page of heads: whoever submits a run chooses its lengths and depths."""
+_LONGEST_TEXT, _LONGEST_NAME = 600, 80
+_MOST_BOXES = 100
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -98,7 +101,7 @@ def chosen_heads(heads: Sequence[Head], threshold: float) -> list[Head]:
 
 
 def head_page(entry: Entry, activity: Activity, page: str, back: str) -> HeadPage | None:
-    """What the page shows; None where no head scores.
+    """What the page shows; None where no head scores, or where the grid of the samples is too large to draw.
 
     Args:
         page: path of the page below the site's root.
@@ -109,6 +112,8 @@ def head_page(entry: Entry, activity: Activity, page: str, back: str) -> HeadPag
     if not chosen:
         return None
     grid = _Grid.of(activity)
+    if len(grid.lengths) * len(grid.depths) > MOST_SQUARES or len(activity.samples) > MOST_SAMPLES:
+        return None
     places = {head: place for place, head in enumerate(activity.heads)}
     columns = [places[head.layer, head.head] for head in chosen]
     shares = activity.shares[:, columns]
@@ -143,7 +148,7 @@ def head_page(entry: Entry, activity: Activity, page: str, back: str) -> HeadPag
         depths=tuple(words.depth(depth) for depth in grid.depths),
         squares=grid.squares(),
         samples=grid.listed(activity.samples),
-        needles_json=json.dumps([words.visible(needle) for needle in grid.needles], ensure_ascii=False),
+        needles_json=json.dumps([_needle(needle) for needle in grid.needles], ensure_ascii=False),
         digits=digits,
         counted=len(shares),
         pieces=activity.spelling is not None,
@@ -241,12 +246,11 @@ class _Grid:
 
     def means(self, shares: FloatArray) -> FloatArray:
         """float64 [counted samples, P] to float64 [cells, P]; NaN where no sample counts."""
-        cells = len(self.lengths) * len(self.depths)
-        belongs = np.zeros((cells, len(self.cells)))
-        belongs[self.cells, np.arange(len(self.cells))] = 1.0
-        counts = np.bincount(self.cells, minlength=cells).astype(np.float64)
-        counts[counts == 0] = np.nan
-        means: FloatArray = np.round((belongs @ shares) / counts[:, None], 9)
+        means = np.full((len(self.lengths) * len(self.depths), shares.shape[1]), np.nan)
+        order = np.argsort(self.cells, kind="stable")
+        found, first, counts = np.unique(self.cells[order], return_index=True, return_counts=True)
+        sums = np.add.reduceat(shares[order], first, axis=0)
+        means[found] = np.round(sums / counts[:, None], 9)
         return means
 
     def spots(self, means: FloatArray) -> list[Markup]:
@@ -323,21 +327,26 @@ def _example(activity: Activity, sample: SampleRow, place: int, head: int) -> Ex
     steps, offsets = set(events[:, 0].tolist()), set(events[:, 1].tolist())
     pieces = activity.pieces_of(place)
     if pieces is None:
-        answer, text = escape(shown(sample.answer)), escape(shortened(shown(sample.text), _LONGEST_TEXT))
+        answer, text = (escape(shortened(shown(part), _LONGEST_TEXT)) for part in (sample.answer, sample.text))
     else:
-        answer, text = marked(pieces.span, offsets), marked(pieces.generated, steps)
+        answer = marked(first_pieces(pieces.span, _LONGEST_TEXT), offsets)
+        text = marked(first_pieces(pieces.generated, _LONGEST_TEXT), steps)
     return Example(
-        needle=words.visible(sample.needle_id),
+        needle=_needle(sample.needle_id),
         where=_cell(sample),
         copied=f"{len(offsets)} of {sample.span} {'token' if sample.span == 1 else 'tokens'}",
         answer=answer,
         text=text,
-        strip=strip(sample.span, offsets) if pieces is None else None,
+        strip=strip(sample.span, offsets, _MOST_BOXES) if pieces is None else None,
     )
 
 
 def _where(sample: SampleRow) -> str:
-    return f"{words.visible(sample.needle_id)} at {_cell(sample)}"
+    return f"{_needle(sample.needle_id)} at {_cell(sample)}"
+
+
+def _needle(name: str) -> str:
+    return shortened(words.visible(name), _LONGEST_NAME)
 
 
 def _cell(sample: SampleRow) -> str:

@@ -21,7 +21,7 @@ from .detectors_view import DetectorsView, detectors_views
 from .experiment_card import scorecard_rows, thin_experiments
 from .experiment_views import Experiments, experiments_view
 from .head_files import Offer, activity_table, head_files
-from .head_page import chosen_heads, head_figure, head_page
+from .head_page import MOST_SQUARES, chosen_heads, head_figure, head_page
 from .heat import HeatMap, anchor, heat_map
 from .palette import rate_level
 from .render import Document, Frame
@@ -280,7 +280,10 @@ def _heroes(run: Json, summary: Json) -> tuple[Hero, ...]:
 
 
 def success_grid(success: Json) -> SuccessGrid:
-    """The grid of cells that were measured. A cell that the set does not have is None, not zero."""
+    """The grid of cells that were measured. A cell that the set does not have is None, not zero. A grid of more than
+    `MOST_SQUARES` has no rows: whoever submits a run chooses its lengths and depths."""
+    if len(success["by_length"]) * len(success["by_depth"]) > MOST_SQUARES:
+        return SuccessGrid((), (), (), _rate(success["rate"]))
     cells = {(row["length"], row["depth"]): _rate(row["rate"]) for row in success["by_cell"]}
     by_length = {row["length"]: _rate(row["rate"]) for row in success["by_length"]}
     by_depth = {row["depth"]: _rate(row["rate"]) for row in success["by_depth"]}

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import HOSTILE, HOSTILE_SHOWN, changed, renamed, uncounted
-from fake_runs import ANSWER, make_document, make_layers, make_results, make_run
+from fake_runs import ANSWER, make_document, make_layers, make_results, make_run, spelt
 
 from leaderboard import Entry
 from leaderboard.activity import activity_of
 from leaderboard.collect import Head, collect
 from leaderboard.convergence_chart import HEIGHT, WIDTH, _apart, score_chart, share_chart
-from leaderboard.copied import marked, strip, token_numbers
+from leaderboard.copied import first_pieces, marked, strip, token_numbers
 from leaderboard.head_files import MOST_SCORES
 from leaderboard.head_page import LEAST, MOST, chosen_heads, head_page
 from leaderboard.heat import heat_map, numbers
@@ -355,8 +355,8 @@ def test_grid_shows_means_of_counted_samples_and_names_them(entry: Entry) -> Non
 )
 def test_tokens_are_named_by_number(copied: list[int], words: str) -> None:
     assert token_numbers(copied) == words
-    assert strip(7, copied).copied.count("M") == len(copied)
-    assert strip(7, copied).all.count("M") == 7
+    assert strip(7, copied, 99).copied.count("M") == len(copied)
+    assert strip(7, copied, 99).all.count("M") == 7
 
 
 def test_marks_join_neighbours_and_leave_spaces_and_hostile_text_outside() -> None:
@@ -368,10 +368,10 @@ def test_marks_join_neighbours_and_leave_spaces_and_hostile_text_outside() -> No
 
 def test_a_run_that_spells_its_tokens_has_them_marked_in_answer_and_response(tmp_path: Path) -> None:
     make_run(tmp_path, layers=5, heads=12, kv_heads=4, n_samples=24, spell=True)
-    spelt = collect(tmp_path).entries[0]
-    activity = activity_of(spelt)
+    entry = collect(tmp_path).entries[0]
+    activity = activity_of(entry)
     assert activity is not None
-    view = head_page(spelt, activity, "p", "b")
+    view = head_page(entry, activity, "p", "b")
     assert view is not None and view.pieces
     words = ANSWER.split()
     for panel in view.panels:
@@ -395,3 +395,63 @@ def test_a_run_that_spells_its_tokens_has_them_marked_in_answer_and_response(tmp
 def test_samples_without_a_spelling_have_no_pieces(entry: Entry) -> None:
     activity = activity_of(entry)
     assert activity is not None and activity.spelling is None and activity.pieces_of(0) is None
+
+
+# What a submitter could make too large
+
+
+def test_a_grid_without_end_is_not_drawn_and_the_rest_of_the_page_is(tmp_path: Path) -> None:
+    layers = make_layers(2, 4, 2)
+    results = [
+        replace(result, sample=replace(result.sample, length=512 + place, depth=place / 4))
+        for place, result in enumerate(make_results(2, 4, 80))
+    ]
+    document = make_document(layers, "acme/endless")
+    folder = run_folder(tmp_path, "acme__endless", document["run_id"])
+    folder.mkdir(parents=True)
+    write_run(folder, document, layers, results)
+    found = dict(documents(collect(tmp_path).entries[0], Frame()))
+    assert not any(name.endswith("/heads.html") for name in found)
+    text = page_of(found)
+    assert "too many cells to be drawn" in text and "heads.html" not in text
+    assert '<h2 id="settling">' in text and text.count("<td") < 400
+
+
+def test_long_texts_and_names_are_cut_on_the_page_of_heads(tmp_path: Path) -> None:
+    layers = make_layers(2, 4, 2)
+    long = "word " * 5000
+    results = [
+        replace(
+            result,
+            sample=replace(result.sample, needle_id="n" * 5000),
+            text=f"{result.answer} {long}",
+            rouge1_recall=1.0,
+            success=True,
+        )
+        for result in make_results(2, 4, 10, failure_every=0)
+    ]
+    for name, own in (("plain", results), ("spelt", list(spelt(tuple(results))))):
+        own = [
+            replace(one, generated_ids=(*one.generated_ids, 1))
+            if one.spelling is None
+            else replace(
+                one, spelling=replace(one.spelling, generated_ends=(*one.spelling.generated_ends[:6], len(one.text)))
+            )
+            for one in own
+        ]
+        document = make_document(layers, f"acme/{name}", schema_version="1.2")
+        folder = run_folder(tmp_path / name, f"acme__{name}", document["run_id"])
+        folder.mkdir(parents=True)
+        write_run(folder, document, layers, own)
+        found = collect(tmp_path / name)
+        assert found.entries, found.left_out
+        heads = next(text for page, text in documents(found.entries[0], Frame()) if page.endswith("heads.html"))
+        assert len(heads) < 60_000 and "…" in heads
+
+
+def test_pieces_and_boxes_end_where_there_are_too_many() -> None:
+    assert first_pieces(["ab", "cd", "ef"], 6) == ["ab", "cd", "ef"]
+    assert first_pieces(["ab", "cd", "ef"], 5) == ["ab", "cd", "…"]
+    drawn = strip(1000, range(0, 1000, 2), 100)
+    assert (drawn.all.count("M"), drawn.copied.count("M")) == (100, 50)
+    assert drawn.label.endswith(", … of 1000") and len(drawn.label) < 300
