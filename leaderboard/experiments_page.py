@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from rh_bench.similarity import pairs, pearson
 
 from . import words
 from .cards import Card
@@ -18,6 +22,7 @@ from .experiment_views import (
     PairView,
     ScoreRow,
     experiments_view,
+    signed,
 )
 from .render import Document, Site
 
@@ -39,6 +44,17 @@ class CardRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A model and its base, as the model's card names it, that nobody has compared."""
+
+    names: tuple[str, str]
+    pages: tuple[str, str]
+    pearson: str
+    """Correlation of the scores as they are; it has no interval."""
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExperimentsPage:
     """Everything the template needs. Charts are (model, page of the run, view)."""
 
@@ -49,6 +65,7 @@ class ExperimentsPage:
     causal: tuple[tuple[str, str, CausalView], ...]
     dynamic: tuple[tuple[str, str, DynamicView], ...]
     pairs: tuple[PairView, ...]
+    waiting: tuple[Waiting, ...]
     answers: tuple[tuple[str, str, AnswersView], ...]
     detectors: tuple[tuple[str, str, AgreementView], ...]
     factors: tuple[str, ...]
@@ -74,6 +91,7 @@ def experiments_page(cards: Sequence[Card], imported: Sequence[Imported] = ()) -
         causal=tuple((name, page, one) for name, page, view in labelled for one in view.causal)[:MOST_CHARTS],
         dynamic=tuple((name, page, one) for name, page, view in labelled for one in view.dynamic),
         pairs=_pairs([view for _, view in views] + [experiments_view((), one.experiments, ()) for one in imported]),
+        waiting=tuple(_waiting(cards))[:MOST_CHARTS],
         answers=tuple((name, page, one) for name, page, view in labelled for one in view.answers)[:MOST_CHARTS],
         detectors=tuple((name, page, one) for name, page, view in labelled for one in view.detectors)[:MOST_CHARTS],
         factors=FACTORS,
@@ -86,6 +104,39 @@ def _row(card: Card, view: Experiments) -> CardRow:
     by_claim = {row.claim: row for row in view.rows}
     cells = tuple(by_claim[claim] for claim in CLAIM_NAMES)
     return CardRow(card.page, words.visible(card.model), words.visible(card.set_name), cells)
+
+
+def _waiting(cards: Sequence[Card]) -> Iterator[Waiting]:
+    """Pairs of a model with its base that have the same heads, were measured alike, and are in no experiment."""
+    compared = {
+        frozenset((run["slug"], run["run_id"]) for run in one["chart"]["runs"])
+        for card in cards
+        for one in card.experiments
+        if one["kind"] == "intrinsic"
+    }
+    by_name: dict[tuple[str, str, str], list[Card]] = {}
+    for card in cards:
+        by_name.setdefault((card.model.casefold(), card.group, card.cross.grid), []).append(card)
+    for card in cards:
+        for name in card.bases:
+            for base in by_name.get((name.casefold(), card.group, card.cross.grid), ()):
+                both = {(one.slug, one.run_id) for one in (card, base)}
+                if len(both) == 2 and both not in compared:
+                    yield _waiting_pair(card, base)
+
+
+def _waiting_pair(card: Card, base: Card) -> Waiting:
+    rows = [card.cross.rows(), base.cross.rows()]
+    value = math.nan
+    if rows[0] is not None and rows[1] is not None:
+        value = float(pairs(pearson(), rows[0][None], rows[1][None])[0])
+    folders = " ".join(shlex.quote(f"runs/{one.slug}/{one.run_id}") for one in (card, base))
+    return Waiting(
+        names=(words.visible(card.model), words.visible(base.model)),
+        pages=(card.page, base.page),
+        pearson=words.MISSING if math.isnan(value) else signed(value),
+        command=words.visible(f"rh-bench compare {folders} --out experiments"),
+    )
 
 
 def _pairs(views: Sequence[Experiments]) -> tuple[PairView, ...]:

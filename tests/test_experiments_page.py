@@ -258,7 +258,7 @@ def test_a_real_artifact_of_every_kind_is_drawn(kind: str, tmp_path: Path) -> No
 
 def test_a_site_without_experiments_says_how_to_make_one(cards: list[Card]) -> None:
     ((_, text),) = documents(Site([replace(card, experiments=()) for card in cards], (), (), Frame()))
-    assert "rh-bench dynamic" in text and "<table" not in text
+    assert "rh-bench dynamic" in text and 'class="cards"' not in text
 
 
 def test_what_is_not_shown_is_named(cards: list[Card]) -> None:
@@ -279,6 +279,20 @@ def test_pairs_of_imports_are_shown(root: Path, tmp_path: Path) -> None:
     build_site(results, tmp_path / "site")  # from the cache
     text = (tmp_path / "site" / "experiments.html").read_text()
     assert text.count("org/<wbr>a") == text.count("org/<wbr>b") == 1
+
+
+def test_a_base_that_nobody_compared_is_found_by_the_card(cards: list[Card]) -> None:
+    assert experiments_page(cards).waiting == ()
+    alone = [replace(card, experiments=()) for card in cards]
+    (one,) = experiments_page(alone).waiting
+    assert one.names == ("acme/chat", "acme/base") and one.pearson == "1.00"
+    assert one.command.startswith("rh-bench compare runs/acme__chat/") and " runs/acme__base/" in one.command
+    ((_, text),) = documents(Site(alone, (), (), Frame()))
+    assert "Not compared yet" in text
+    other_set = [replace(card, group="other") if card.bases else card for card in alone]
+    assert experiments_page(other_set).waiting == ()
+    nothing = [replace(card, cross=replace(card.cross, scores=None)) for card in alone]
+    assert experiments_page(nothing).waiting[0].pearson == "–"
 
 
 def test_hostile_names_are_text(cards: list[Card]) -> None:
