@@ -223,6 +223,11 @@ def test_settings_that_make_computing_endless_are_refused(tmp_path: Path) -> Non
         one = {"kind": "full", "query_heads": 32_000, "kv_heads": 1, "window": None}
         edit(folder, lambda d, layer=one: d["model"].update(layers=[{"index": i, **layer} for i in range(1000)]))  # type: ignore[misc]
         assert "have 32000000 heads" in said(seal(folder))
+    for kind, name in (("dynamic", "contexts.parquet"), ("intrinsic", "samples.parquet")):
+        folder = SMALL[kind](tmp_path / f"long {kind}")
+        table = pq.read_table(folder / name)
+        many = table.slice(0, 1).take(pa.array(np.zeros(200_001, dtype=np.int64)))
+        assert f"{name}  has 200001" in said(write(folder, name, many))
     folder = SMALL["dynamic"](tmp_path / "more")
     few = {"kind": "full", "query_heads": 32_000, "kv_heads": 1, "window": None}
     edit(folder, lambda d: d["model"].update(layers=[{"index": i, **few} for i in range(4)]))

@@ -82,9 +82,13 @@ COPIES = pa.schema(
     ]
 )
 _MOST_SPAN = 512
-_MOST_CELLS = 1 << 26
-_MOST_WORK = 1 << 31
+MOST_CONTEXTS = 100_000
+_MOST_CELLS = 1 << 24
+"""Contexts × heads, replicates × heads. The paper's grid has 2 ** 22 of them on a model of 6,144 heads."""
+_MOST_WORK = 1 << 34
 """Permutations × contexts × heads."""
+_MOST_TURNED = 1 << 31
+"""Permutations × heads that copy, over all contexts."""
 _MOST_TURNS = 1 << 24
 """Span length, added up over heads that copy and contexts."""
 
@@ -387,7 +391,10 @@ def check(document: Json, tables: Tables) -> Iterator[Problem]:
     layers = [Layer(**layer) for layer in document["model"]["layers"]]
     contexts, copies = tables["contexts"], tables["copies"]
     spans = contexts.column("span_length").to_numpy().astype(np.int64)
-    yield from _work_problems(document, layers, spans)
+    too_much = list(_work_problems(document, layers, spans))
+    if too_much:
+        yield from too_much
+        return
     rows = contexts.to_pylist()
     for place, row in enumerate(rows):
         if row["context"] != place:
@@ -410,11 +417,14 @@ def check(document: Json, tables: Tables) -> Iterator[Problem]:
 
 def _work_problems(document: Json, layers: Sequence[Layer], spans: NanoArray) -> Iterator[Problem]:
     """Settings that would make computing endless."""
+    if len(spans) > MOST_CONTEXTS:
+        yield Problem("contexts.parquet", "", f"has {len(spans)} contexts, at most {MOST_CONTEXTS} are read")
+        return
     heads, settings, contexts = max(1, len(head_grid(list(layers)))), document["settings"], len(spans)
     for name, number in (("contexts", contexts), ("replicates", settings["bootstrap"]["replicates"])):
         if number * heads > _MOST_CELLS:
             yield Problem("experiment.json", "/settings", f"{number} {name} of {heads} heads are too many")
-    if int(spans.sum()) * heads > _MOST_CELLS * 4:
+    if int(spans.sum()) * heads > _MOST_CELLS * 16:
         yield Problem("contexts.parquet", "/span_length", f"{int(spans.sum())} tokens for {heads} heads are too many")
     if settings["permutations"] * max(1, contexts) * heads > _MOST_WORK:
         most = _MOST_WORK // (max(1, contexts) * heads)
@@ -443,7 +453,7 @@ def _copy_problems(copies: pa.Table, spans: NanoArray, layers: Sequence[Layer], 
         yield Problem("copies.parquet", "", "copies must be sorted by context, layer, head and offset, each once")
         return
     pairs = np.unique(values[:, :3], axis=0)
-    if int(spans[pairs[:, 0]].sum()) > _MOST_TURNS or permutations * len(pairs) > _MOST_WORK:
+    if int(spans[pairs[:, 0]].sum()) > _MOST_TURNS or permutations * len(pairs) > _MOST_TURNED:
         yield Problem("copies.parquet", "", f"{len(pairs)} heads copy over all contexts: too many to turn around")
 
 

@@ -78,7 +78,8 @@ SCORES = pa.schema(
     ]
 )
 _MOST_HEADS = 1 << 17
-_MOST_CELLS = 1 << 26
+MOST_SAMPLES = 200_000
+_MOST_CELLS = 1 << 24
 _MOST_ORDERS = 1 << 28
 """Permutations × heads."""
 
@@ -241,7 +242,8 @@ def _side_means(tables: Tables, side: int, bootstrap: Bootstrap) -> Means:
         return Means(np.rint(column * NANO).astype(np.int64), None)
     samples = tables["samples"]
     own = np.flatnonzero(samples.column("side").to_numpy() == side)
-    labels = {name: [samples.column(name)[int(i)].as_py() for i in own] for name in ("needle", "length", "depth")}
+    chosen = samples.take(pa.array(own))
+    labels = {name: chosen.column(name).to_pylist() for name in ("needle", "length", "depth")}
     seed = (bootstrap.seed + side) % 2**32
     strata = stratify(labels, len(own))
     return bootstrap_means(scores, strata, Bootstrap(bootstrap.replicates, seed, bootstrap.confidence))
@@ -353,7 +355,10 @@ def check(document: Json, tables: Tables) -> Iterator[Problem]:
     """What the columns alone do not say of the tables."""
     yield from _document_problems(document)
     heads, samples, scores = (tables[name] for name in ("heads", "samples", "scores"))
-    yield from _work_problems(document["settings"], len(heads), len(samples))
+    too_much = list(_work_problems(document["settings"], len(heads), len(samples)))
+    if too_much:
+        yield from too_much
+        return
     names = list(zip(*(heads.column(name).to_pylist() for name in ("layer", "head")), strict=True))
     if not names or names != sorted(set(names)) or names[0][0] < 0 or min(head for _, head in names) < 0:
         yield Problem("heads.parquet", "", "heads must be sorted and named once")
@@ -391,6 +396,8 @@ def _work_problems(settings: Json, heads: int, samples: int) -> Iterator[Problem
     """Settings that would make computing endless."""
     if heads > _MOST_HEADS:
         yield Problem("heads.parquet", "", f"has {heads} heads, at most {_MOST_HEADS} are compared")
+    if samples > MOST_SAMPLES:
+        yield Problem("samples.parquet", "", f"has {samples} samples, at most {MOST_SAMPLES} are compared")
     for name, number, most in (
         ("samples", samples, _MOST_CELLS),
         ("replicates", settings["bootstrap"]["replicates"], _MOST_CELLS),
