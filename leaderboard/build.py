@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -92,10 +92,9 @@ def build_site(
     with replacing(out) as fresh:
         cache = Cache.read(out, code_digest(frame))
         marks = [fingerprint(source) for source in found]
-        made: dict[str, Made] = {}
-        for source, mark in zip(found, marks, strict=True):
-            if (kept := cache.keep(source.name, mark, out, fresh)) is not None:
-                made[source.name] = kept
+        with ThreadPoolExecutor(_MOST_WORKERS) as pool:  # reading, hashing and linking leave the interpreter free
+            kept = pool.map(lambda one: cache.keep(one[0].name, one[1], out, fresh), zip(found, marks, strict=True))
+            made = {source.name: one for source, one in zip(found, kept, strict=True) if one is not None}
         kept_count = len(made)
         todo = [source for source in found if source.name not in made]
         for source, one in _make_all(todo, frame, fresh, workers):
