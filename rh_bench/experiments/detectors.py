@@ -430,7 +430,8 @@ def agreement_rows(results: Json) -> list[Json]:
 
 
 def head_rows(results: Json, most: int = 20) -> list[Json]:
-    """Heads that more than one detector names, those that most name first, of equals by their mean rank: `head`, the
+    """Heads that more than one detector names, those that most name first, of equals by their mean rank by the
+    first score of each detector: `head`, the
     detectors that it is `named_by`, its mean `scores` with `value`, `low`, `high` and `rank`, by name of score.
 
     Named on the samples that count for all detectors, where there are any."""
@@ -456,7 +457,8 @@ def head_rows(results: Json, most: int = 20) -> list[Json]:
                 for score in columns
             }
             rows.append({"head": head_name(head), "named_by": by, "scores": scores})
-    rows.sort(key=lambda row: (-len(row["named_by"]), sum(s["rank"] for s in row["scores"].values())))
+    first = [d["scores"][0]["score"] for d in results["detectors"] if d["scores"][0]["value"] is not None]
+    rows.sort(key=lambda row: (-len(row["named_by"]), sum(row["scores"][score]["rank"] for score in first)))
     return rows[:most]
 
 
