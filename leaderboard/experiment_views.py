@@ -184,11 +184,21 @@ def causal_view(chart: Json) -> CausalView:
         y_ticks=tuple(Tick(y(share / 4), f"{share * 25}%") for share in range(5)),
         retrieval_x=_between(chart["retrieval_heads"], places, pitch),
         retrieval_heads=chart["retrieval_heads"],
-        about=f"{chart['samples']} samples of {chart['needles']} needles that the detection never saw"
-        if chart["needles"] != 1
-        else f"{chart['samples']} samples of one needle that the detection never saw",
+        about=_causal_about(chart),
         rows=tuple(_causal_row(point) for point in chart["points"]),
     )
+
+
+_HOW = {"mean": "at their mean", "span": "blind to the answer", "uniform": "blurred, as in the paper's code"}
+_PHASE = {"prefill": "before the answer only", "decode": "while the answer is produced only"}
+
+
+def _causal_about(chart: Json) -> str:
+    """What was measured, and how heads were changed where that is not the rule (zero, everywhere)."""
+    needles = "one needle" if chart["needles"] == 1 else f"{chart['needles']} needles"
+    about = f"{chart['samples']} samples of {needles} that the detection never saw"
+    special = [names[key] for names, key in ((_HOW, chart["how"]), (_PHASE, chart["phase"])) if key in names]
+    return f"{about}; heads {', '.join(special)}" if special else about
 
 
 def _between(count: int, places: Mapping[int, int], pitch: float) -> float | None:

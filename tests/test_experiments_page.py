@@ -176,6 +176,15 @@ def test_the_causal_curve() -> None:
     assert causal_view(CAUSAL | {"retrieval_heads": 90}).retrieval_x is None
 
 
+def test_a_causal_curve_says_what_is_not_the_rule() -> None:
+    assert causal_view(CAUSAL).about == "40 samples of 4 needles that the detection never saw"
+    special = causal_view(CAUSAL | {"how": "uniform", "phase": "decode", "needles": 1}).about
+    assert special == (
+        "40 samples of one needle that the detection never saw; heads blurred, as in the paper's code, "
+        "while the answer is produced only"
+    )
+
+
 def test_questions_by_heads_and_ways_of_asking() -> None:
     view = answers_view(ANSWERS)
     assert view.modes == ("answer at once", "chain of thought") and view.questions == "1,319"
