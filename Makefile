@@ -1,9 +1,13 @@
 # `make demo` and `make test` are all a new machine needs, with Python 3.11 to 3.13 and its venv module. Everything goes
-# into .venv; what has been installed is noted in .make, so that it is not installed twice.
+# into .venv; what has been installed is noted in .make, so that it is not installed twice. `make JOBS=8 test` on a
+# larger machine.
 
 PYTHON ?= python3
+JOBS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq -c constraints.txt
+# One thread a process: tests have tiny models, and JOBS processes beside one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 STEP := @printf '== %s\n'
 
 # Without the environment, the notes of what it holds are no longer true.
@@ -26,11 +30,11 @@ demo: .make/weights ## measure a small real model and make a site of it to open 
 
 test: .make/dev lint types browser ## everything that CI runs: lint, types, all tests
 	$(STEP) 'pytest'
-	@if $(HAVE_BROWSER); then export RH_BENCH_REQUIRE_BROWSER=1; fi; $(BIN)/python -m pytest
+	@if $(HAVE_BROWSER); then export RH_BENCH_REQUIRE_BROWSER=1; fi; $(PYTEST) -n $(JOBS) --dist loadfile
 
 quick-test: .make/dev ## the tests that take seconds: no browser, no real model
 	$(STEP) 'pytest, quick tests'
-	@$(BIN)/python -m pytest -m 'not slow and not browser and not real_model'
+	@$(PYTEST) -m 'not slow and not browser and not real_model'
 
 lint: .make/dev ## ruff, checking only
 	$(STEP) 'ruff'
