@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,11 +102,16 @@ def test_a_dropped_sample_is_caught(forged: dict[str, Path]) -> None:
     assert report.levels[1].reasons == (f"sample {run.results[0].sample.sample_id} is missing",)
 
 
-@pytest.mark.parametrize(("column", "value"), [("prompt_sha256", "0" * 64), ("text", "quite another thing")])
-def test_a_sample_that_is_not_reproduced_is_caught(forged: dict[str, Path], column: str, value: str) -> None:
+@pytest.mark.parametrize(
+    ("column", "forge"), [("prompt_sha256", lambda _: "0" * 64), ("text", lambda text: text[::-1])]
+)
+def test_a_sample_that_is_not_reproduced_is_caught(
+    forged: dict[str, Path], column: str, forge: Callable[[str], str]
+) -> None:
     run = read_run(forged["run"])
     changed = [dict(row) for row in pq.read_table(forged["run"] / "samples.parquet").to_pylist()]
-    changed[0][column] = value
+    before, changed[0][column] = changed[0][column], forge(changed[0][column])
+    assert changed[0][column] != before
     changed[0]["rouge1_recall"] = rouge1_recall(changed[0]["answer"], changed[0]["text"])
     schema = pq.read_schema(forged["run"] / "samples.parquet")
     pq.write_table(pa.Table.from_pylist(changed, schema=schema), forged["run"] / "samples.parquet")
