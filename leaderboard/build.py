@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -45,6 +46,7 @@ _WORTH_WORKERS = 24
 """Runs to render from which starting worker processes, a second or so each, pays."""
 _MOST_WORKERS = 4
 _CHUNK = 4
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +151,31 @@ def _make_all(todo: Sequence[Source], frame: Frame, fresh: Path, workers: int) -
         context = multiprocessing.get_context("spawn")
         try:
             with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                for task, one in zip(tasks, pool.map(_make_one, tasks, chunksize=_CHUNK), strict=True):
+                with _one_thread_each():
+                    made = pool.map(_make_one, tasks, chunksize=_CHUNK)
+                for task, one in zip(tasks, made, strict=True):
                     done += 1
                     yield task[0], one
         except BrokenProcessPool:
             pass
     for task in islice(tasks, done, None):
         yield task[0], _make_one(task)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes that are started inside the block have linear algebra of one thread: with a thread a core in each of
+    them, they would wait for one another and spin."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _site(made: Iterable[Made], frame: Frame) -> Site:
