@@ -163,7 +163,9 @@ def test_workers_that_cannot_start_are_done_without(tmp_path: Path, many: Path) 
     assert "bootstrapping phase" in done.stderr, "or the workers have started after all"
     build_site(many, tmp_path / "one")
     assert contents(tmp_path / "site") == contents(tmp_path / "one")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["build.py", "one", "site"]
+    # A worker that is ended while it runs the script again can leave its own temporary folder.
+    left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".site.")}
+    assert left == {"build.py", "one", "site"}
 
 
 def test_experiments_reach_the_card_of_the_run_whose_bytes_they_name(tmp_path: Path) -> None:
