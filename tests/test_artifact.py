@@ -70,8 +70,10 @@ def coin(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFacto
     monkeypatch.setattr(artifact, "KINDS", {COIN.name: COIN})
     monkeypatch.setattr(schema, "_folder", lambda: folder)
     schema._validator.cache_clear()
+    schema._accepts.cache_clear()
     yield
     schema._validator.cache_clear()
+    schema._accepts.cache_clear()
 
 
 def tosses(*heads: bool) -> dict[str, pa.Table]:
