@@ -68,7 +68,7 @@ def app() -> None:
 @app.command(
     cls=Verb,
     examples="""rh-bench demo
-                rh-bench demo --out /tmp/demo""",
+                rh-bench demo --out first-look""",
 )
 @click.option(
     "--out", "out_folder", type=FOLDER, default=Path("demo"), show_default=True, help="Folder for all results."

@@ -99,24 +99,11 @@ def evaluate(request: Request, on_step: OnStep | None = None, on_stage: OnStage 
     """
     refuse_light_install("evaluate")
     say = on_stage or (lambda words: None)
-    say("Reading the haystack set")
-    haystacks, location, commit = find_set(request.haystack)
-    samples, grid = choose_samples(haystacks, request)
-    say("Loading the model")
-    from rh_bench.models import load_model
-
-    loaded = load_model(
-        request.model,
-        dtype=request.dtype,
-        device=request.device,
-        trust_remote_code=request.trust_remote_code,
-        positions=max(sample.length for sample in samples) + request.max_new_tokens,
-        on_plan=lambda memory: say(f"Loading the model ({memory})"),
-    )
-    refuse_beyond_window(samples, loaded.window, request.max_new_tokens, loaded.source.id)
+    task = prepare(request, say)
+    loaded = task.loaded
     say("Assembling the prompts")
-    measurement = _Measurement(request, haystacks, samples, loaded)
-    document = measurement.document(grid, location, commit)
+    measurement = _Measurement(request, task.haystacks, task.samples, loaded)
+    document = measurement.document(task.grid, task.location, task.commit)
     folder = run_folder(request.out, loaded.source.slug, document["run_id"])
     finished = _already_there(folder)
     if finished is not None:
@@ -134,6 +121,45 @@ def evaluate(request: Request, on_step: OnStep | None = None, on_stage: OnStage 
         document = write_run(folder, document, loaded.layers, results)
         (folder / JOURNAL).unlink(missing_ok=True)
     return Outcome(folder, document, resumed, len(results) - resumed)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request with its set read, its samples chosen and its model loaded."""
+
+    haystacks: HaystackSet
+    location: str
+    """The set's name for a document."""
+    commit: str | None
+    """The set's commit on the Hub."""
+    samples: tuple[Sample, ...]
+    grid: Json
+    """Which samples they are, as a document says it."""
+    loaded: LoadedModel
+
+
+def prepare(request: Request, say: OnStage) -> Prepared:
+    """Read the set, choose the samples, load the model, and refuse lengths beyond its window.
+
+    Raises:
+        InputError: the model, the set or an option is wrong.
+    """
+    say("Reading the haystack set")
+    haystacks, location, commit = find_set(request.haystack)
+    samples, grid = choose_samples(haystacks, request)
+    say("Loading the model")
+    from rh_bench.models import load_model
+
+    loaded = load_model(
+        request.model,
+        dtype=request.dtype,
+        device=request.device,
+        trust_remote_code=request.trust_remote_code,
+        positions=max(sample.length for sample in samples) + request.max_new_tokens,
+        on_plan=lambda memory: say(f"Loading the model ({memory})"),
+    )
+    refuse_beyond_window(samples, loaded.window, request.max_new_tokens, loaded.source.id)
+    return Prepared(haystacks, location, commit, samples, grid, loaded)
 
 
 class _Measurement:

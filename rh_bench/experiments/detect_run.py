@@ -24,9 +24,7 @@ from rh_bench.evaluate import (
     OnStep,
     Request,
     Step,
-    choose_samples,
-    find_set,
-    refuse_beyond_window,
+    prepare,
 )
 from rh_bench.experiments.artifact import DOCUMENT, read_document, write_experiment
 from rh_bench.experiments.detectors import KIND, SAMPLES, SCORES
@@ -35,7 +33,7 @@ from rh_bench.experiments.kind import Tables
 from rh_bench.files import shown
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Lines, open_lines
-from rh_bench.models import LoadedModel, load_model
+from rh_bench.models import LoadedModel
 from rh_bench.prompts import PromptBuilder
 from rh_bench.records import IntArray, Json, Prompt, Sample, head_grid
 from rh_bench.rouge import rouge1_recall
@@ -92,22 +90,10 @@ def detect(
     """
     chosen = choose_detectors(detectors)
     say = on_stage or (lambda words: None)
-    say("Reading the haystack set")
-    haystacks, location, commit = find_set(request.haystack)
-    samples, grid = choose_samples(haystacks, request)
-    say("Loading the model")
-    loaded = load_model(
-        request.model,
-        dtype=request.dtype,
-        device=request.device,
-        trust_remote_code=request.trust_remote_code,
-        positions=max(sample.length for sample in samples) + request.max_new_tokens,
-        on_plan=lambda memory: say(f"Loading the model ({memory})"),
-    )
-    refuse_beyond_window(samples, loaded.window, request.max_new_tokens, loaded.source.id)
+    task = prepare(request, say)
     say("Assembling the prompts")
-    detecting = _Detecting(request, haystacks, samples, loaded, chosen, seed)
-    document = detecting.document(grid, location, commit)
+    detecting = _Detecting(request, task.haystacks, task.samples, task.loaded, chosen, seed)
+    document = detecting.document(task.grid, task.location, task.commit)
     folder = experiment_folder(request.out, document)
     if (folder / DOCUMENT).is_file():
         return Detection(folder, read_document(folder), resumed=0, measured=0)
