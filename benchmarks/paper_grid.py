@@ -26,8 +26,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.machine import matmul_tflops, peak_memory
 from rh_bench.compiled import compiled_arithmetic
-from rh_bench.engines.base import StopRule, find_layers
+from rh_bench.engines.base import StopRule
 from rh_bench.engines.fast import FastEngine, plan
+from rh_bench.engines.layers import find_layers
 from rh_bench.engines.reference import ReferenceEngine
 from rh_bench.environment import describe_environment
 from rh_bench.files import atomic_write

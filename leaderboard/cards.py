@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from rh_bench.records import Json
+from rh_bench.records import SCORED_KINDS, Json
 
 from . import words
 from .badges import badge
@@ -17,7 +17,6 @@ from .collect import Entry
 from .cross_card import CrossCard, make_cross
 from .experiment_card import scorecard_rows, thin_experiments
 
-SCORED_KINDS = ("full", "sliding")
 """Kinds of layers with softmax attention, whose heads have scores."""
 
 

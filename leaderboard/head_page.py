@@ -183,7 +183,8 @@ def _in_words(shown: int, above: int, threshold: float) -> str:
 
 def _facts(layer: Json, head: int) -> tuple[str, ...]:
     """What the architecture says of a head."""
-    facts = [f"sliding window of {layer['window']:,} tokens" if layer["window"] else "full attention"]
+    near = "chunks" if layer["kind"] == "chunked" else "sliding window"
+    facts = [f"{near} of {layer['window']:,} tokens" if layer["window"] else "full attention"]
     queries, keys = layer["query_heads"], layer["kv_heads"]
     if keys and queries % keys == 0 and queries > keys:
         size = queries // keys

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from rh_bench.interchange.records import HeadList
-from rh_bench.records import Json
+from rh_bench.records import SCORED_KINDS, Json
 from rh_bench.statistics import NANO
 
 from . import words
-from .cards import SCORED_KINDS
 from .collect import Head
 from .palette import score_level
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,6 +52,7 @@ _HARMLESS = frozenset(
         "head_mask",
         "num_key_value_groups",
         "s_aux",
+        "sinks",
         "softcap",
         "position_bias",
         "output_router_logits",
@@ -60,6 +62,8 @@ _HARMLESS = frozenset(
 _KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 """What SDPA may dispatch to. Not cuDNN, whose plan for each new shape costs more than a token takes: it is called by
 :mod:`rh_bench.fused`, where shapes repeat."""
+_ONLY_EAGER = ("softcap", "s_aux", "sinks")
+"""Arguments that no fused kernel takes."""
 _QUERY_BLOCK = 256
 """Query rows at a time where no fused kernel can compute the attention (soft-capping, sinks)."""
 
@@ -69,14 +73,19 @@ class Recorder:
     """Holds what the attention function sees while a capture is on.
 
     `targets` is int32 [R, A, H] on the device, preset to -1; the next forward pass writes where its last `count` query
-    rows look to the first `count` of them. `rows` maps a layer's index to its place on the A axis.
+    rows look to the first `count` of them, and -1 where that is an attention sink. `rows` maps a layer's index to its
+    place on the A axis.
     """
 
     rows: dict[int, int] = field(default_factory=dict)
     targets: torch.Tensor | None = None
     count: int = 0
+    end: int | None = None
+    """Positions of the sequence with the pass's last token. A layer that keeps fewer keys has dropped the first."""
     seen: dict[int, tuple[int, int, int | None]] = field(default_factory=dict)
     """layer index -> (query heads, key/value heads, window) of every layer that called the attention function."""
+    calls: Counter[int] = field(default_factory=Counter)
+    """layer index -> how often."""
 
     def observe(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, kwargs: dict[str, Any]
@@ -88,10 +97,27 @@ class Recorder:
         if self.count:
             self.record(layer, _argmax_rows(query, key, mask, kwargs, self.count))
 
-    def record(self, layer: int, positions: torch.Tensor) -> None:
-        """Write `positions` (int64 [count, H])."""
+    def record(self, layer: int, keys: torch.Tensor) -> None:
+        """Write where the rows look: `keys`, int64 [count, H], indices into the pass's keys."""
         assert self.targets is not None
-        self.targets[: len(positions), self.rows[layer], : positions.shape[1]] = positions
+        self.targets[: len(keys), self.rows[layer], : keys.shape[1]] = keys
+
+    def shift(self, layer: int, heads: int, dropped: int) -> None:
+        """Make positions of the indices into the keys of a layer that has dropped the first `dropped`."""
+        if dropped and self.targets is not None:
+            looks = self.targets[: self.count, self.rows[layer], :heads]
+            looks += dropped * (looks >= 0)
+
+
+@dataclass
+class Sinks:
+    """Of each layer's last query row in the last pass: which heads give an attention sink more than any position."""
+
+    rows: dict[int, torch.Tensor] = field(default_factory=dict)
+    """layer index -> bool [H]; nothing for layers without sinks."""
+
+    def larger(self, layer: int) -> torch.Tensor | None:
+        return self.rows.get(layer)
 
 
 @contextmanager
@@ -107,27 +133,45 @@ def capture(model: Any, recorder: Recorder) -> Iterator[Recorder]:
 
 
 @contextmanager
-def eager(model: Any) -> Iterator[None]:
-    """Materialised attention weights inside the block, the model's own implementation after it."""
-    if changes_attention(model):
-        with intervened(model, "eager"):
+def eager(model: Any, sinks: Sinks | None = None) -> Iterator[None]:
+    """Materialised attention weights inside the block, the model's own implementation after it.
+
+    Args:
+        sinks: receives which rows look at a sink, which the weights leave out.
+    """
+    if changes_attention(model) or (sinks is not None and _has_sinks(model)):
+        with intervened(model, "eager", sinks):
             yield
         return
     before = _implementations(model)
     try:
-        model.set_attn_implementation("eager")
+        if takes_functions(model):
+            model.set_attn_implementation("eager")
+        else:  # what such a model reads of its configuration when it makes its masks
+            _restore(model, [(config, "eager") for config, _ in before])
         yield
     finally:
         _restore(model, before)
 
 
+def takes_functions(model: Any) -> bool:
+    """Whether transformers can route the model's attention through a function of ours. It warns where it cannot."""
+    can = getattr(model, "_can_set_attn_implementation", None)
+    return can is None or bool(can())
+
+
+def _has_sinks(model: Any) -> bool:
+    return any(hasattr(module, name) for module in model.modules() for name in ("sinks", "sink_proj"))
+
+
 @contextmanager
-def intervened(model: Any, implementation: str | None = None) -> Iterator[None]:
+def intervened(model: Any, implementation: str | None = None, sinks: Sinks | None = None) -> Iterator[None]:
     """An attention function on which the interventions on `model` have the last word inside the block.
 
     Args:
         implementation: "eager" for materialised weights, "sdpa" for SDPA; None is the model's own where it is either of
             them, SDPA where it is something else, and nothing at all where it is one of ours, which asks by itself.
+        sinks: see :func:`eager`.
     """
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
@@ -136,7 +180,7 @@ def intervened(model: Any, implementation: str | None = None) -> Iterator[None]:
         yield
         return
     base = implementation or ("eager" if own == "eager" else "sdpa")
-    with attention_function(model, _asking(model, base), ALL_MASK_ATTENTION_FUNCTIONS[base]):
+    with attention_function(model, _asking(model, base, sinks), ALL_MASK_ATTENTION_FUNCTIONS[base]):
         yield
 
 
@@ -232,19 +276,30 @@ def _attention_function(model: Any, recorder: Recorder) -> Callable[..., tuple[t
         unknown = {k for k, v in kwargs.items() if v is not None and k not in _HARMLESS}
         if unknown:
             raise UnsupportedAttention(f"attention argument {', '.join(sorted(unknown))} is not understood")
-        layer = int(module.layer_idx)
+        layer = _index(module)
         recorder.seen[layer] = (query.shape[1], key.shape[1], kwargs.get("sliding_window"))
+        recorder.calls[layer] += 1
         recorder.observe(layer, query, key, attention_mask, kwargs)
         call = Call(layer, query, key, value, attention_mask, kwargs)
         if recorder.count and recorder.targets is not None:
-            positions = recorder.targets[: recorder.count, recorder.rows[layer], : query.shape[1]]
-            recorder.record(layer, seen(model, call, positions))
+            keys = recorder.targets[: recorder.count, recorder.rows[layer], : query.shape[1]]
+            recorder.record(layer, seen(model, call, keys))
+            recorder.shift(layer, query.shape[1], 0 if recorder.end is None else recorder.end - key.shape[2])
         return changed(model, call, _attend(module, query, key, value, attention_mask, kwargs), None)
 
     return rh_bench_attention
 
 
-def _asking(model: Any, base: str) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
+def _index(module: Any) -> int:
+    index = getattr(module, "layer_idx", None)
+    if not isinstance(index, int):
+        raise UnsupportedAttention(f"attention of {type(module).__name__} does not say which layer it is of")
+    return index
+
+
+def _asking(
+    model: Any, base: str, sinks: Sinks | None = None
+) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
     """The attention of `base` ("eager" or "sdpa"), changed by the interventions on `model`."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -258,16 +313,23 @@ def _asking(model: Any, base: str) -> Callable[..., tuple[torch.Tensor, torch.Te
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         function = own_eager(module) if base == "eager" else sdpa_attention_forward
         out, weights = function(module, query, key, value, attention_mask, **kwargs)
-        return changed(model, Call(int(module.layer_idx), query, key, value, attention_mask, kwargs), out, weights)
+        layer = _index(module)
+        sink = sink_scores(kwargs, 0, 1)
+        if sinks is not None and sink is not None:
+            scores = row_scores(query, key, attention_mask, kwargs, 0, 1).flatten(0, 1)
+            sinks.rows[layer] = (sink > scores.amax(dim=-1))[:, 0]
+        return changed(model, Call(layer, query, key, value, attention_mask, kwargs), out, weights)
 
     return attention
 
 
 def own_eager(module: Any) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
     """The eager attention function of an attention module's own model code."""
-    function: Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
-    function = sys.modules[type(module).__module__].eager_attention_forward
-    return function
+    function = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if function is None:
+        raise UnsupportedAttention(f"{type(module).__name__} has no eager attention to compare with")
+    found: Callable[..., tuple[torch.Tensor, torch.Tensor | None]] = function
+    return found
 
 
 class UnsupportedAttention(Exception):
@@ -277,22 +339,43 @@ class UnsupportedAttention(Exception):
 def _argmax_rows(
     query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, kwargs: dict[str, Any], rows: int
 ) -> torch.Tensor:
-    """Key position with the largest attention weight, of each head, for the last few query rows; ties: the lowest.
+    """The key with the largest attention weight, of each head, for the last few query rows; ties: the lowest.
 
-    Softmax keeps the order of the scores, so the weights themselves are not needed.
+    Softmax keeps the order of the scores, so the weights themselves are not needed. A row that gives an attention sink
+    more than any key looks nowhere.
 
     Args:
         query: [1, H, Q, D]; key: [1, G, K, D] with H a multiple of G; mask: bool or additive [1, 1 or H, Q, K] or None.
         rows: how many of the last query rows.
 
     Returns:
-        int64 [rows, H].
+        int64 [rows, H]; -1 where it is a sink.
     """
-    blocks = [
-        row_scores(query, key, mask, kwargs, near, far, order_only=True).argmax(dim=-1).flatten(0, 1).T
-        for near, far in row_blocks(query, key, rows)
-    ]
+    blocks = []
+    for near, far in row_blocks(query, key, rows):
+        sink = sink_scores(kwargs, near, far)
+        scores = row_scores(query, key, mask, kwargs, near, far, order_only=sink is None)
+        if sink is None:
+            looks = scores.argmax(dim=-1).flatten(0, 1)
+        else:
+            by_head = scores.flatten(0, 1)
+            looks = by_head.argmax(dim=-1).masked_fill(sink > by_head.amax(dim=-1), -1)
+        blocks.append(looks.T)
     return torch.cat(blocks)
+
+
+def sink_scores(kwargs: dict[str, Any], near: int, far: int) -> torch.Tensor | None:
+    """Scores of attention sinks beside the keys', for one block of :func:`row_blocks`: float32 [H, 1 or far - near].
+
+    A sink is one number a head (`s_aux`, as in gpt-oss) or one a head and query (`sinks` [1, H, Q, 1]); None where a
+    model has neither.
+    """
+    for_heads, for_rows = kwargs.get("s_aux"), kwargs.get("sinks")
+    if for_rows is not None:
+        queries = for_rows.shape[2]
+        rows: torch.Tensor = for_rows[0, :, queries - far : queries - near, 0].float()
+        return rows
+    return None if for_heads is None else for_heads.float().reshape(-1, 1)
 
 
 def row_blocks(query: torch.Tensor, key: torch.Tensor, rows: int) -> list[tuple[int, int]]:
@@ -368,7 +451,7 @@ def _attend(
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     queries = query.shape[2]
-    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:
+    if any(kwargs.get(name) is not None for name in _ONLY_EAGER):
         return _attend_in_blocks(module, query, key, value, mask, kwargs)
     if mask is None and queries > 1 and kwargs.get("position_bias") is None:
         return causal_attention(query, key, value, kwargs.get("scaling")).transpose(1, 2).contiguous()
@@ -388,14 +471,19 @@ def _attend_in_blocks(
     function = own_eager(module)
     queries, keys = query.shape[2], key.shape[2]
     floor = torch.finfo(query.dtype).min
+    by_query = {name: kwargs[name] for name in ("position_bias", "sinks") if kwargs.get(name) is not None}
     blocks = []
     for first in range(0, queries, _QUERY_BLOCK):
         last = min(first + _QUERY_BLOCK, queries)
         if mask is None:
             rows = torch.arange(first, last, device=query.device) + (keys - queries)
-            allowed = torch.arange(keys, device=query.device)[None, :] <= rows[:, None]
+            allowed = (torch.arange(keys, device=query.device)[None, :] <= rows[:, None])[None, None]
         else:
-            allowed = mask[0, 0, first:last]
-        additive = torch.zeros(allowed.shape, dtype=query.dtype, device=query.device).masked_fill(~allowed, floor)
-        blocks.append(function(module, query[:, :, first:last], key, value, additive[None, None], **kwargs)[0])
+            allowed = mask[:, :, first:last, :keys]
+        if allowed.dtype == torch.bool:
+            hidden = torch.zeros(allowed.shape, dtype=query.dtype, device=query.device).masked_fill(~allowed, floor)
+        else:
+            hidden = allowed
+        own = {**kwargs, **{name: value[:, :, first:last] for name, value in by_query.items()}}
+        blocks.append(function(module, query[:, :, first:last], key, value, hidden, **own)[0])
     return torch.cat(blocks, dim=1)

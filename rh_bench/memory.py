@@ -97,38 +97,55 @@ def _workspace(shape: Shape, width: int, positions: int, chunk: int) -> int:
 
 
 def model_shape(config: Any, parameters: int) -> Shape:
-    """The shape of a model from its configuration.
+    """The shape of a model from its configuration. Where layers differ, the largest counts.
 
     Args:
         config: as transformers loads it.
         parameters: how many the model has.
     """
     text = config.get_text_config(decoder=True)
-    heads = _first(text, "num_attention_heads", "n_head") or 1
-    hidden = _first(text, "hidden_size", "n_embd") or 1
-    dim = _first(text, "head_dim") or hidden // heads
-    layers = _first(text, "num_hidden_layers", "n_layer") or 1
-    kinds = getattr(text, "layer_types", None) or ["full_attention"] * layers
+    heads = max(_sizes(text, "num_attention_heads_per_layer")) or _largest(text, *_HEADS) or 1
+    hidden = _largest(text, "hidden_size", "n_embd", "d_model", "emb_dim") or 1
+    latent = _largest(text, "qk_nope_head_dim") + _largest(text, "qk_rope_head_dim")
+    key_dim = max(_largest(text, "head_dim", "kv_channels", "attention_head_dim"), latent) or -(-hidden // heads)
+    value_dim = _largest(text, "v_head_dim") or key_dim
+    groups = _largest(text, "num_key_value_heads", "num_kv_heads", "kv_n_heads") or heads
+    layers = _largest(text, *_LAYERS) or 1
+    kinds = list(getattr(text, "layer_types", None) or getattr(text, "layers_block_type", None) or [])
+    kinds = [str(kind) for kind in kinds] or ["full_attention"] * layers
     return Shape(
         parameters=parameters,
         hidden=hidden,
-        intermediate=_first(text, "intermediate_size", "ffn_dim", "n_inner") or 4 * hidden,
-        vocabulary=_first(text, "vocab_size") or 1,
+        intermediate=_largest(text, "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size") or 4 * hidden,
+        vocabulary=_largest(text, "vocab_size") or 1,
         query_heads=heads,
-        head_dim=dim,
+        head_dim=max(key_dim, value_dim),
         # Sliding layers keep every position, too: their window is in the mask.
-        cached=2 * (_first(text, "num_key_value_heads") or heads) * dim * sum(k.endswith("attention") for k in kinds),
-        whole=any(kind not in ("full_attention", "sliding_attention", "chunked_attention") for kind in kinds),
+        cached=groups * (key_dim + value_dim) * sum(kind not in _WITHOUT_CACHE for kind in kinds),
+        whole=any(kind not in (*_CAN_BE_CUT, *_STATELESS) for kind in kinds),
     )
 
 
-def _first(config: Any, *names: str) -> int | None:
-    """The first of these attributes that is set; per-layer lists count with their largest."""
-    for name in names:
-        value = getattr(config, name, None)
-        if value is not None:
-            return int(max(value) if isinstance(value, list | tuple) else value)
-    return None
+_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads")
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_CAN_BE_CUT = ("full_attention", "sliding_attention", "chunked_attention", "attention")
+_STATELESS = ("moe", "mlp")
+_WITHOUT_CACHE = (*_STATELESS, "linear_attention", "mamba", "mamba2", "conv", "recurrent")
+
+
+def _largest(config: Any, *names: str) -> int:
+    """The largest value of the first of these fields that is set anywhere; 0 where none is."""
+    return next((largest for name in names if (largest := max(_sizes(config, name)))), 0)
+
+
+def _sizes(config: Any, name: str) -> list[int]:
+    """A field's values: of all layers, where they have configurations or list entries of their own; at least a 0."""
+    try:
+        values = [getattr(config, name, None)]
+    except Exception:  # transformers' refusal to read what differs between layers is no AttributeError
+        values = [getattr(layer, name, None) for layer in config.per_layer_config]
+    flat = [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
+    return [0, *(int(one) for one in flat if isinstance(one, int | float) and not isinstance(one, bool))]
 
 
 def available_memory(device: Any) -> int | None:

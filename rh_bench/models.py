@@ -174,7 +174,7 @@ def load_model(
     """
     import torch
 
-    from rh_bench.engines.base import find_layers
+    from rh_bench.engines.layers import find_layers
 
     torch_device = _device(device)
     name = ("bfloat16" if torch_device.type == "cuda" else "float32") if dtype == "auto" else dtype

@@ -89,9 +89,12 @@ class Decoded:
     """int32 [T]: the tokens of greedy decoding, the stop token left out."""
     targets: IntArray
     """int32 [T, A, H]: key position of the largest attention weight, at the step that produced each token, for each
-    softmax-attention layer (in order) and query head; -1 pads layers with fewer heads."""
+    softmax-attention layer (in order) and query head; -1 where the largest weight is that of an attention sink, and as
+    padding of layers with fewer heads."""
     seconds: float
     """Wall time of this sample."""
+    thought: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+    """int32 [N]: the tokens that the model thought before its answer, those that closed the thought included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,20 +133,32 @@ class SampleResult:
     """None in runs of versions that did not write it."""
 
 
+SCORED_KINDS = ("full", "sliding", "chunked")
+"""Kinds of layers that have softmax attention, and so heads to score."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One decoder layer. `kind` is "full" or "sliding" for softmax attention; anything else names what the layer does
-    instead (for example "linear_attention") and has no heads to score."""
+    """One decoder layer: what attention it has, and what else it carries from token to token."""
 
     index: int
     kind: str
+    """"full", "sliding" or "chunked" for softmax attention; anything else names what the layer does instead (for
+    example "linear_attention") and has no heads to score."""
     query_heads: int = 0
     kv_heads: int = 0
     window: int | None = None
+    """Positions that a sliding or chunked layer sees at most."""
+    recurrent: bool = False
+    """It has a state beside keys and values (state space, linear attention), whether or not it has attention, too."""
+    croppable: bool = True
+    """What it keeps of earlier tokens can be cut back to any position, so that prompts can share their beginnings."""
+    read_from: str = "interface"
+    """Where its attention is seen: at transformers' attention "interface", or in the "weights" that it returns."""
 
     @property
     def scored(self) -> bool:
-        return self.kind in ("full", "sliding")
+        return self.kind in SCORED_KINDS
 
 
 def head_grid(layers: list[Layer] | tuple[Layer, ...]) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .errors import InputError
-from .records import Json
+from .records import SCORED_KINDS, Json
 
 MISSING = "–"
 UNSCORED = "?"
@@ -209,7 +209,7 @@ class HeatMap:
         yield Text(" " * margin + ruler.rstrip()[: len(heads) * wide + wide], style="dim", no_wrap=True)
         for layer in self.layers:
             line = Text(f"{layer['index']:>{margin - 1}} ", style="dim", no_wrap=True, overflow="ellipsis")
-            if layer["kind"] in ("full", "sliding"):
+            if layer["kind"] in SCORED_KINDS:
                 own = [head for head in heads if head < layer["query_heads"]]
                 line.append_text(Text.assemble(*(marks.cell(self.scores.get((layer["index"], h)), wide) for h in own)))
             else:

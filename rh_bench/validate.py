@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from rh_bench.errors import InputError
 from rh_bench.files import regular_file, sha256_file, shown
-from rh_bench.records import Json, Layer
+from rh_bench.records import SCORED_KINDS, Json, Layer
 from rh_bench.rows import MOST, capped, event_problems, head_problems, sample_problems
 from rh_bench.runs import RUN_FILES, compute_run_id, model_slug
 from rh_bench.schema import load_json, validate_document
@@ -124,7 +124,7 @@ def layer_problems(layers: Sequence[Json]) -> Iterator[tuple[str, str]]:
     """What is wrong with the layers of a model that their schema does not say."""
     for place, layer in enumerate(layers):
         pointer, heads, groups = f"/model/layers/{place}", layer["query_heads"], layer["kv_heads"]
-        scored = layer["kind"] in ("full", "sliding")
+        scored = layer["kind"] in SCORED_KINDS
         if layer["index"] != place:
             yield f"{pointer}/index", f"is {layer['index']}, layers are listed in order from 0"
         if scored and not 0 < heads < _MOST_HEADS:
@@ -133,8 +133,8 @@ def layer_problems(layers: Sequence[Json]) -> Iterator[tuple[str, str]]:
             yield f"{pointer}/kv_heads", f"is {groups}, which does not divide the {heads} query heads"
         elif not scored and heads:
             yield f"{pointer}/query_heads", f"is {heads}, a layer of kind {layer['kind']} has none to score"
-        if layer["kind"] == "sliding" and layer["window"] is None:
-            yield f"{pointer}/window", "is null, a sliding layer has a window"
+        if layer["kind"] in ("sliding", "chunked") and layer["window"] is None:
+            yield f"{pointer}/window", f"is null, a {layer['kind']} layer has a window"
 
 
 def _identity_problems(path: Path, run: Json) -> Iterator[tuple[str, str]]:

@@ -20,8 +20,9 @@ from rh_bench.ablation import HOW, PHASES, Head, ablate, ablate_rows, find_proje
 from rh_bench.capture import Recorder, capture, eager
 from rh_bench.compiled import compiled_arithmetic
 from rh_bench.engines import make_engine
-from rh_bench.engines.base import find_layers, new_cache
+from rh_bench.engines.base import new_cache
 from rh_bench.engines.fast import FastEngine, plan
+from rh_bench.engines.layers import find_layers
 from rh_bench.errors import InputError
 from rh_bench.events import copy_events
 from rh_bench.interventions import active, most_shared
@@ -166,7 +167,7 @@ def test_phases_divide_the_rows_at_the_first_that_produces_an_answer(name: str) 
     heads = some_heads(layers)
     bare, ids, prompt = without_columns(model, heads), tokens(30), 24
     for phase, before, after in (("prefill", bare, model), ("decode", model, bare), ("both", bare, bare)):
-        cache = new_cache(model, layers)
+        cache = new_cache(layers)
         first = before(input_ids=ids[:, : prompt - 1], past_key_values=cache, use_cache=True).logits
         rows = [
             after(input_ids=ids[:, i : i + 1], past_key_values=cache, use_cache=True).logits
@@ -182,7 +183,7 @@ def test_decode_leaves_the_prompts_cache_as_it_was() -> None:
     model, ids = tiny_model("qwen2"), tokens(20)
     caches = {}
     for phase in ("decode", "prefill", None):
-        caches[phase] = new_cache(model, find_layers(model))
+        caches[phase] = new_cache(find_layers(model))
         if phase is None:
             model(input_ids=ids, past_key_values=caches[phase])
             continue

@@ -11,9 +11,10 @@ from test_engines import NEVER, decode_all, make_prompts
 from tiny import ARCHITECTURES, random_ids, tiny_model
 
 from rh_bench.ablation import HOW, PHASES, Head, ablate, mean_inputs
-from rh_bench.engines.base import StopRule, find_layers
+from rh_bench.engines.base import StopRule
 from rh_bench.engines.batched import MOST_ROWS, BatchedEngine, rows_that_fit
 from rh_bench.engines.fast import FastEngine
+from rh_bench.engines.layers import find_layers
 from rh_bench.errors import InputError
 from rh_bench.records import Layer, Prompt, head_grid
 

@@ -17,7 +17,8 @@ from rh_bench.detectors.base import Measured, Subject
 from rh_bench.detectors.copying import Copying
 from rh_bench.detectors.passes import Passes, Positions
 from rh_bench.detectors.repeats import REPEATS, ROWS, Repeats, earlier, ordinary_tokens, repeated
-from rh_bench.engines.base import find_layers, stop_rule
+from rh_bench.engines.base import stop_rule
+from rh_bench.engines.layers import find_layers
 from rh_bench.errors import InputError
 from rh_bench.models import load_model
 from rh_bench.prompts import PromptBuilder

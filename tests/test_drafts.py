@@ -14,9 +14,10 @@ from test_engines import NEVER, decode_all, make_prompts
 from tiny import ARCHITECTURES, VOCABULARY, tiny_model
 
 from rh_bench.engines import make_engine
-from rh_bench.engines.base import StopRule, find_layers
+from rh_bench.engines.base import StopRule
 from rh_bench.engines.drafts import Draft, propose
 from rh_bench.engines.fast import FastEngine, common_prefix, plan
+from rh_bench.engines.layers import find_layers
 from rh_bench.events import copy_events
 
 Tokens = st.lists(st.integers(0, 9), max_size=30)

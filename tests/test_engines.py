@@ -14,8 +14,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rh_bench.capture import Recorder, capture, eager
 from rh_bench.engines import make_engine
-from rh_bench.engines.base import Engine, StopRule, find_layers
+from rh_bench.engines.base import Engine, StopRule
 from rh_bench.engines.fast import FastEngine
+from rh_bench.engines.layers import find_layers
 from rh_bench.errors import InputError
 from rh_bench.events import copy_events
 from rh_bench.prompts import prompt_sha256
@@ -210,12 +211,8 @@ def test_encoder_decoder_is_refused_by_name() -> None:
 
 
 def test_attention_without_the_interface_is_refused_by_name() -> None:
-    config = AutoConfig.for_model(
-        "bloom", hidden_size=16, n_layer=1, n_head=2, vocab_size=30, bos_token_id=1, eos_token_id=2
-    )
-    from transformers import AutoModelForCausalLM
-
-    with pytest.raises(InputError, match=r"attention interface|not supported"):
+    config = AutoConfig.for_model("mamba", hidden_size=16, num_hidden_layers=1, state_size=4, vocab_size=30)
+    with pytest.raises(InputError, match=r"MambaForCausalLM: it has no attention .*not supported"):
         find_layers(AutoModelForCausalLM.from_config(config))
 
 

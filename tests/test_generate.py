@@ -11,7 +11,7 @@ import torch
 from tiny import ARCHITECTURES, random_ids, tiny_checkpoint, tiny_model, tiny_tokenizer
 
 from rh_bench.ablation import ablate
-from rh_bench.engines.base import find_layers
+from rh_bench.engines.layers import find_layers
 from rh_bench.errors import InputError
 from rh_bench.experiments.generate import Generator, rows_that_fit
 from rh_bench.models import LoadedModel, ModelSource, load_model

@@ -11,7 +11,7 @@ from tiny import ARCHITECTURES, random_ids, tiny_model
 
 from rh_bench import capture as capture_module
 from rh_bench.capture import capture, eager
-from rh_bench.engines.base import find_layers
+from rh_bench.engines.layers import find_layers
 from rh_bench.mass import MassRecorder, attention_mass
 
 ROWS = 9

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny import ARCHITECTURES, tiny_model
 from transformers import LlamaConfig
 
-from rh_bench.engines.base import find_layers
+from rh_bench.engines.layers import find_layers
 from rh_bench.errors import InputError
 from rh_bench.memory import CHUNK, SMALLEST_CHUNK, _cgroup, _meminfo, available_memory, model_shape, plan_memory
 

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 
 from rh_bench.capture import capture
-from rh_bench.engines.base import can_crop, logits_argument, new_cache
+from rh_bench.engines.base import Forward, can_crop, new_cache, not_finite, reads_weights
 from rh_bench.engines.fast import Planned, SharedPrefix, plan
+from rh_bench.engines.rope import LengthRope
 from rh_bench.errors import InputError
 from rh_bench.mass import MassRecorder
 from rh_bench.memory import CHUNK
@@ -39,16 +40,21 @@ class Passes:
         most = max(layer.query_heads for layer in scored)
         self._model, self._layers, self._heads = model, layers, [layer.query_heads for layer in scored]
         self._chunk = chunk or CHUNK.get(model.device.type, CHUNK["cpu"])
-        self._shares = can_crop(layers)
-        self._logits_argument = logits_argument(model)
+        self._shares, self._rope, self._forward = can_crop(layers), LengthRope(model), Forward(model)
+        if reads_weights(layers):
+            raise InputError(
+                "its attention does not go through transformers' attention interface",
+                where=type(model).__name__,
+                mend="only the copy detector measures this architecture",
+            )
         self._recorder = MassRecorder(rows={layer.index: place for place, layer in enumerate(scored)})
         self._recorder.masses = torch.zeros(sets, len(scored), most, device=model.device)
 
     @torch.inference_mode()
     def alone(self, ids: IntArray, positions: Positions) -> Masses:
         """The masses of one prompt that shares nothing."""
-        cache = new_cache(self._model, self._layers, len(ids)) if self._shares else None
-        with capture(self._model, self._recorder):
+        cache = new_cache(self._layers, len(ids))
+        with capture(self._model, self._recorder), self._rope.prompt(len(ids)):
             return self._observe(ids, cache, 0, positions)
 
     @torch.inference_mode()
@@ -69,14 +75,14 @@ class Passes:
                     yield prompt.sample.sample_id, masses, time.perf_counter() - started
             return
         capacity = max((len(prompt.ids) for prompt in prompts), default=0)
-        prefix = SharedPrefix(self._run, new_cache(self._model, self._layers, capacity))
-        for planned in _before_rows(plan(prompts), lambda prompt: positions(prompt).shape[1]):
+        prefix = SharedPrefix(self._run, new_cache(self._layers, capacity))
+        for planned in _before_rows(plan(prompts, rope=self._rope.key), lambda prompt: positions(prompt).shape[1]):
             prompt = planned.prompt
             started = time.perf_counter()
             prefix.enter(planned)
             if prompt.sample.sample_id in done:
                 continue
-            with capture(self._model, self._recorder):
+            with capture(self._model, self._recorder), self._rope.prompt(len(prompt.ids)):
                 kept = prefix.load()
                 masses = self._observe(prompt.ids[kept:], prefix.cache, kept, positions(prompt))
             yield prompt.sample.sample_id, masses, time.perf_counter() - started
@@ -89,7 +95,10 @@ class Passes:
         return np.concatenate([by_layer[:, place, :heads] for place, heads in enumerate(self._heads)], axis=1)
 
     def _run(self, ids: IntArray, cache: Any, cached: int, positions: torch.Tensor | None = None) -> None:
-        """Run `ids` after the `cached` tokens of the cache, in pieces; the last piece holds all recorded rows."""
+        """Run `ids` after the `cached` tokens of the cache, in pieces; the last piece holds all recorded rows.
+
+        Without a cache they run at once.
+        """
         tokens = torch.from_numpy(ids.astype(np.int64)).to(self._model.device)[None]
         rows = 0 if positions is None else positions.shape[1]
         first, last = 0, len(ids)
@@ -97,13 +106,10 @@ class Passes:
             while first < last:
                 end = first + self._chunk if cache is not None and last - first - rows >= self._chunk else last
                 self._recorder.positions = positions if end == last else None
-                self._model(
-                    input_ids=tokens[:, first:end],
-                    past_key_values=cache,
-                    use_cache=cache is not None,
-                    **self._logits_argument(1),
-                )
+                out = self._forward(tokens[:, first:end], cache, cached + first, use_cache=cache is not None)
                 first = end
+            if rows and not bool(torch.isfinite(out.logits[0, -1].amax())):
+                raise not_finite(self._model)
         except torch.OutOfMemoryError:
             raise InputError(
                 "the device has too little memory for this model at this length",

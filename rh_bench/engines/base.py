@@ -9,13 +9,10 @@ from typing import Any, Protocol
 
 import torch
 
-from rh_bench.capture import Recorder, UnsupportedAttention, capture
 from rh_bench.errors import InputError
 from rh_bench.records import Decoded, Layer, Prompt
 
 MAX_NEW_TOKENS = 50
-NO_SOFTMAX = ("linear_attention", "mamba", "mamba2", "conv", "recurrent", "ssm", "moe", "mlp", "deltanet")
-"""Layer types, as configurations name them, that have no softmax attention to score."""
 
 
 class Engine(Protocol):
@@ -78,78 +75,105 @@ def stop_rule(model: Any, tokenizer: Any, decode: Callable[[list[int]], str] | N
     return StopRule(frozenset(ids), decode)
 
 
-def find_layers(model: Any) -> tuple[Layer, ...]:
-    """Every decoder layer of `model`, found by watching which ones call the attention interface.
+@dataclass(frozen=True)
+class Thought:
+    """What a model thinks before it answers: up to and including the tokens `closing`, at most `limit` tokens."""
 
-    Raises:
-        InputError: the model is an encoder-decoder, or a layer computes attention in a way that cannot be recorded.
-    """
-    config = model.config.get_text_config(decoder=True)
-    name = type(model).__name__
-    if getattr(model.config, "is_encoder_decoder", False):
-        raise InputError("encoder-decoder models are not supported", where=name, mend="use a decoder-only model")
-    recorder = Recorder()
-    probe = torch.zeros((1, 4), dtype=torch.long, device=model.device)
-    try:
-        with torch.inference_mode(), capture(model, recorder):
-            model(input_ids=probe, use_cache=False)
-    except UnsupportedAttention as error:
-        raise InputError(str(error), where=name, mend="this architecture is not supported") from None
-    total = int(getattr(config, "num_hidden_layers", 0)) or (max(recorder.seen, default=-1) + 1)
-    types = getattr(config, "layer_types", None) or [None] * total
-    layers = tuple(_layer(i, types[i], recorder.seen.get(i), config, name) for i in range(total))
-    if not any(layer.scored for layer in layers):
-        raise InputError(
-            "its attention does not go through transformers' attention interface", where=name, mend="not supported"
-        )
-    return layers
+    closing: tuple[int, ...]
+    limit: int
 
-
-def _layer(index: int, kind: str | None, seen: tuple[int, int, int | None] | None, config: Any, name: str) -> Layer:
-    if seen is not None:
-        query_heads, kv_heads, window = seen
-        if window is None and kind == "sliding_attention":
-            window = getattr(config, "sliding_window", None)
-        return Layer(index, "full" if window is None else "sliding", query_heads, kv_heads, window)
-    if kind is not None and kind not in ("full_attention", "sliding_attention", "chunked_attention"):
-        return Layer(index, kind)
-    raise InputError(
-        f"layer {index} has attention that does not go through transformers' attention interface",
-        where=name,
-        mend="this architecture is not supported",
-    )
+    def ends(self, tokens: Sequence[int]) -> bool:
+        """Whether `tokens` end with the closing ones."""
+        return tuple(tokens[-len(self.closing) :]) == self.closing
 
 
 def can_crop(layers: Sequence[Layer]) -> bool:
     """Whether a cache can be cut back to an earlier position: recurrent states cannot."""
-    return all(layer.scored for layer in layers)
+    return all(layer.croppable for layer in layers)
 
 
-def new_cache(model: Any, layers: Sequence[Layer], capacity: int | None = None) -> Any:
-    """An empty key/value cache that keeps every position of every softmax layer, so that positions are absolute.
+def reads_weights(layers: Sequence[Layer]) -> bool:
+    """Whether the model computes attention by itself, so that where heads look is read from the weights it returns."""
+    return any(layer.read_from == "weights" for layer in layers)
 
-    Sliding layers keep all their keys, too: the window is in the mask. Recurrent layers keep their own kind of state.
+
+def new_cache(layers: Sequence[Layer], capacity: int | None = None) -> Any:
+    """An empty key/value cache that keeps every position of every layer and can be cut back; None for a model whose
+    cache cannot be: it makes its own.
+
+    Sliding layers keep all their keys, too: the window is in the mask.
 
     Args:
-        capacity: positions to reserve memory for at once, in a cache that can be cut back; None for one that grows.
+        capacity: positions to reserve memory for at once; None for a cache that grows.
     """
     from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
 
-    if can_crop(layers):
-        if capacity is None:
-            return DynamicCache()
-        from rh_bench.engines.cache import BufferCache
+    if not can_crop(layers):
+        return None
+    if capacity is None:
+        return DynamicCache()
+    from rh_bench.engines.cache import BufferCache
 
-        return BufferCache(len(layers), capacity)
-    cache = DynamicCache(config=model.config)
-    cache.layers = [
-        DynamicLayer() if layer.scored else state for layer, state in zip(layers, cache.layers, strict=True)
-    ]
-    return cache
+    return BufferCache(len(layers), capacity)
 
 
-def logits_argument(model: Any) -> Callable[[int], dict[str, int]]:
-    """Gives the argument that spares the logits of all rows but the last few, for models that know it."""
-    known = "logits_to_keep" in inspect.signature(model.forward).parameters
-    return lambda rows: {"logits_to_keep": rows} if known else {}
+class Forward:
+    """Calls a model on the next tokens of a sequence, in the way that it takes them.
+
+    Positions are always said where a model takes them: some count from zero in every call (Bamba).
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        known = inspect.signature(model.forward).parameters
+        self._positions, self._keep = "position_ids" in known, "logits_to_keep" in known
+
+    def __call__(
+        self,
+        tokens: torch.Tensor,
+        cache: Any,
+        first: int,
+        rows: int = 1,
+        *,
+        weights: bool = False,
+        use_cache: bool = True,
+    ) -> Any:
+        """The model's output for `tokens` (int64 [B, n]), which stand after `first` others.
+
+        Args:
+            cache: holds those others; None for none, or for a model that makes its own.
+            rows: logits of how many of the last rows are wanted; models that know no such thing give all.
+            weights: return attention weights.
+        """
+        arguments: dict[str, Any] = {"input_ids": tokens, "past_key_values": cache, "use_cache": use_cache}
+        if self._positions:
+            at = torch.arange(first, first + tokens.shape[1], device=tokens.device)
+            arguments["position_ids"] = at[None].expand(tokens.shape[0], -1)
+        if self._keep:
+            arguments["logits_to_keep"] = rows
+        if weights:
+            arguments["output_attentions"] = True
+        return self._model(**arguments)
+
+
+def most_likely(logits: torch.Tensor, model: Any) -> torch.Tensor:
+    """The token of the largest logit in each row: int64 [...] of float [..., V].
+
+    Raises:
+        InputError: a row has no largest logit, because the type of the weights cannot hold the model's numbers.
+    """
+    largest, tokens = logits.max(dim=-1)
+    if not bool(torch.isfinite(largest).all()):
+        raise not_finite(model)
+    return tokens
+
+
+def not_finite(model: Any) -> InputError:
+    """The refusal of a model whose logits are no numbers."""
+    dtype = str(model.dtype).removeprefix("torch.")
+    other = "bfloat16 or float32" if dtype == "float16" else "float32"
+    return InputError(
+        f"its logits are NaN or infinite in {dtype}, so its answers mean nothing",
+        where=type(model).__name__,
+        mend=f"give --dtype {other}" if dtype != "float32" else "the weights themselves may be broken",
+    )

@@ -18,8 +18,9 @@ import torch
 
 from rh_bench.ablation import Head, How, MeanInputs, Phase, ablate_rows
 from rh_bench.capture import Recorder, capture
-from rh_bench.engines.base import StopRule, can_crop, logits_argument, new_cache
+from rh_bench.engines.base import Forward, StopRule, can_crop, most_likely, new_cache, reads_weights
 from rh_bench.engines.fast import Planned, SharedPrefix, plan
+from rh_bench.engines.rope import LengthRope
 from rh_bench.errors import InputError
 from rh_bench.interventions import decoding, most_shared
 from rh_bench.memory import CHUNK
@@ -50,7 +51,7 @@ class BatchedEngine:
     """
 
     name = "batched"
-    version = 1
+    version = 2
 
     def __init__(
         self,
@@ -64,8 +65,14 @@ class BatchedEngine:
     ) -> None:
         self._model, self._layers, self._stop, self._max_new = model, tuple(layers), stop, max_new_tokens
         self._rows, self._chunk = rows, chunk or CHUNK.get(model.device.type, CHUNK["cpu"])
-        self._shares = can_crop(layers)
-        self._logits = logits_argument(model)(1)
+        self._shares, self._rope = can_crop(layers), LengthRope(model)
+        self._run = Forward(model)
+        if reads_weights(layers):
+            raise InputError(
+                "its attention does not go through transformers' attention interface",
+                where=type(model).__name__,
+                mend="heads of this architecture cannot be removed",
+            )
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -97,6 +104,7 @@ class BatchedEngine:
             InputError: the device has too little memory for so many rows.
         """
         batches = self.batches(sets)
+        self._refuse_starting_over(prompts)
         try:
             if phase == "decode" and self._shares:
                 yield from self._with_one_prompt(prompts, batches, how, means, done)
@@ -111,6 +119,16 @@ class BatchedEngine:
                 mend=f"give --rows {max(1, self._rows // 2)} or shorter --lengths",
             ) from None
 
+    def _refuse_starting_over(self, prompts: Sequence[Prompt]) -> None:
+        for prompt in prompts:
+            if self._rope.starts_over(len(prompt.ids), len(prompt.ids) + self._max_new):
+                raise InputError(
+                    f"a prompt of {len(prompt.ids)} tokens and its answer lie on both sides of the window at which "
+                    "this model changes its rotary factors",
+                    where=type(self._model).__name__,
+                    mend="give other --lengths",
+                )
+
     def _batch(
         self, number: int, rows: int, prompts: Sequence[Prompt], done: Collection[tuple[int, str]]
     ) -> Iterator[Answers]:
@@ -123,10 +141,10 @@ class BatchedEngine:
                 prefix.enter(planned)
             if (number, prompt.sample.sample_id) in done:
                 continue
-            with capture(self._model, Recorder()), decoding(self._model, prompt):
-                cache = new_cache(self._model, self._layers) if prefix is None else prefix.cache
+            with capture(self._model, Recorder()), decoding(self._model, prompt), self._rope.prompt(len(prompt.ids)):
+                cache = new_cache(self._layers) if prefix is None else prefix.cache
                 kept = 0 if prefix is None else prefix.load()
-                generated = self._greedy(prompt.ids[kept:], cache, rows)
+                generated = self._greedy(prompt.ids[kept:], cache, kept, rows)
             yield Answers(number, prompt.sample.sample_id, generated, time.perf_counter() - started)
 
     def _with_one_prompt(
@@ -147,39 +165,41 @@ class BatchedEngine:
             if not waiting:
                 continue
             started = time.perf_counter()
-            with capture(self._model, Recorder()):
+            with capture(self._model, Recorder()), self._rope.prompt(len(prompt.ids)):
                 kept = prefix.load()
                 if kept < len(prompt.ids) - 1:
-                    self._forward(prompt.ids[kept:-1], prefix.cache, 1)
+                    self._forward(prompt.ids[kept:-1], prefix.cache, kept, 1)
             for number in waiting:
                 rows = len(batches[number])
                 with (
                     ablate_rows(self._model, batches[number], how=how, phase="decode", means=means),
                     capture(self._model, Recorder()),
                     decoding(self._model, prompt),
+                    self._rope.prompt(len(prompt.ids)),
                 ):
                     cache = prefix.cache.repeated(rows, len(prompt.ids) + self._max_new)
-                    generated = self._greedy(prompt.ids[-1:], cache, rows)
+                    generated = self._greedy(prompt.ids[-1:], cache, len(prompt.ids) - 1, rows)
                 yield Answers(number, prompt.sample.sample_id, generated, time.perf_counter() - started)
                 started = time.perf_counter()
 
     def _plan(self, prompts: Sequence[Prompt]) -> list[Planned]:
-        return plan(prompts, lambda one, other: most_shared(self._model, one, other))
+        return plan(prompts, lambda one, other: most_shared(self._model, one, other), self._rope.key)
 
     def _prefix(self, prompts: Sequence[Prompt], rows: int) -> SharedPrefix | None:
         if not self._shares:
             return None
         capacity = max((len(p.ids) for p in prompts), default=0) + self._max_new
-        cache = new_cache(self._model, self._layers, capacity)
-        return SharedPrefix(lambda ids, into, _: self._forward(ids, into, rows), cache)
+        cache = new_cache(self._layers, capacity)
+        return SharedPrefix(lambda ids, into, cached: self._forward(ids, into, cached, rows), cache)
 
-    def _greedy(self, waiting: IntArray, cache: Any, rows: int) -> tuple[tuple[int, ...], ...]:
-        """Greedy decoding of every row after `waiting` tokens that the cache does not have yet."""
-        logits = self._forward(waiting, cache, rows)
+    def _greedy(self, waiting: IntArray, cache: Any, cached: int, rows: int) -> tuple[tuple[int, ...], ...]:
+        """Greedy decoding of every row after `waiting` tokens that the cache, of `cached` tokens, does not have yet."""
+        logits, cache = self._forward(waiting, cache, cached, rows)
+        cached += len(waiting)
         answers: list[list[int]] = [[] for _ in range(rows)]
         going = set(range(rows))
         for step in range(self._max_new):
-            tokens = logits[:, -1].argmax(-1)
+            tokens = most_likely(logits[:, -1], self._model)
             for row, token in enumerate(tokens.tolist()):
                 if row in going and self._stop(token):
                     going.discard(row)
@@ -187,20 +207,20 @@ class BatchedEngine:
                     answers[row].append(token)
             if not going or step + 1 == self._max_new:
                 break
-            logits = self._model(
-                input_ids=tokens[:, None], past_key_values=cache, use_cache=True, **self._logits
-            ).logits
+            out = self._run(tokens[:, None], cache, cached)
+            logits, cache, cached = out.logits, out.past_key_values, cached + 1
         return tuple(tuple(answer) for answer in answers)
 
-    def _forward(self, ids: IntArray, cache: Any, rows: int) -> torch.Tensor:
-        """Run `ids` in every row, in pieces. Returns the logits of the last position, [rows, 1, V]."""
+    def _forward(self, ids: IntArray, cache: Any, cached: int, rows: int) -> tuple[torch.Tensor, Any]:
+        """Run `ids` in every row, in pieces, after `cached` tokens. Returns the logits of the last position,
+        [rows, 1, V], and the cache."""
         tokens = torch.from_numpy(np.asarray(ids, dtype=np.int64)).to(self._model.device).expand(rows, -1)
         size = max(1, self._chunk // rows) if self._shares else tokens.shape[1]
         for first in range(0, tokens.shape[1], size):
-            piece = tokens[:, first : first + size]
-            out = self._model(input_ids=piece, past_key_values=cache, use_cache=True, **self._logits).logits
-        last: torch.Tensor = out[:, -1:]
-        return last
+            out = self._run(tokens[:, first : first + size], cache, cached + first)
+            cache = out.past_key_values
+        last: torch.Tensor = out.logits[:, -1:]
+        return last, cache
 
 
 def rows_that_fit(layers: Sequence[Layer], head_dim: int, width: int, positions: int, device: str) -> int:

@@ -22,14 +22,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from rh_bench.capture import Recorder, capture
 from rh_bench.compiled import compiled_arithmetic
-from rh_bench.engines.base import StopRule, can_crop, logits_argument, new_cache
+from rh_bench.engines.base import StopRule, Thought, can_crop, new_cache, reads_weights
 from rh_bench.engines.drafts import Draft, propose
-from rh_bench.errors import InputError
-from rh_bench.fused import QUERY_STEP
+from rh_bench.engines.runner import Runner
 from rh_bench.interventions import active, decoding, most_shared
-from rh_bench.memory import CHUNK, MOST_ROWS, SMALLEST_CHUNK
+from rh_bench.memory import CHUNK, MOST_ROWS
 from rh_bench.records import Decoded, IntArray, Layer, Prompt
 
 _WORTH_COMPILING = 1e16
@@ -51,10 +49,11 @@ class FastEngine:
     Args:
         chunk: prompt tokens in one forward pass.
         draft: guesses what comes next; see :mod:`rh_bench.engines.drafts`.
+        thought: what the model thinks before it answers; None where it answers at once.
     """
 
     name = "fast"
-    version = 1
+    version = 2
 
     def __init__(
         self,
@@ -64,26 +63,34 @@ class FastEngine:
         max_new_tokens: int,
         chunk: int | None = None,
         draft: Draft = propose,
+        *,
+        thought: Thought | None = None,
     ) -> None:
         self._model, self._layers, self._stop, self._max_new = model, tuple(layers), stop, max_new_tokens
-        self._chunk, self._draft = chunk or CHUNK.get(model.device.type, CHUNK["cpu"]), draft
-        self._halves = model.device.type == "cuda"
-        scored = [layer for layer in layers if layer.scored]
-        self._shares = can_crop(layers)
-        self._shape = (MOST_ROWS, len(scored), max(layer.query_heads for layer in scored))
-        self._rows = {layer.index: place for place, layer in enumerate(scored)}
-        self._logits_argument = logits_argument(model)
+        self._thought, self._draft = thought, draft
+        self._shares, self._weights = can_crop(layers), reads_weights(layers)
+        self._runner = Runner(model, layers, chunk or CHUNK.get(model.device.type, CHUNK["cpu"]))
+        self._rope = self._runner.rope
 
     @property
     def chunk(self) -> int:
         """Prompt tokens in one forward pass: what was given, halved each time the device ran out of memory."""
-        return self._chunk
+        return self._runner.chunk
 
     @property
     def notes(self) -> tuple[str, ...]:
-        if self._shares:
-            return ()
-        return ("prefixes are not shared and answers not drafted: a recurrent layer's state cannot be cut back",)
+        notes = []
+        if any(layer.recurrent for layer in self._layers):
+            notes.append(
+                "prefixes are not shared and answers not drafted: a recurrent layer's state cannot be cut back"
+            )
+        elif not self._shares:
+            notes.append("prefixes are not shared and answers not drafted: the model's own cache cannot be cut back")
+        if self._weights:
+            notes.append("attention is read, token by token, from the weights that the model returns")
+        if self._rope:
+            notes.append("rotary frequencies depend on length: only prompts of equal frequencies share prefixes")
+        return tuple(notes)
 
     def cost(self, prompt: Prompt) -> float:
         return len(prompt.ids) - prompt.insert_at + 100 if self._shares else len(prompt.ids) + 10 * self._max_new
@@ -91,20 +98,23 @@ class FastEngine:
     @torch.inference_mode()
     def decode(self, prompts: Sequence[Prompt], done: Mapping[str, Sequence[int]] | None = None) -> Iterator[Decoded]:
         done = done or {}
-        recorder = Recorder(rows=self._rows)
         if not self._shares:
             for prompt in prompts:
                 if prompt.sample.sample_id not in done:
-                    yield self._decode_alone(prompt, recorder)
+                    yield self._decode_alone(prompt)
             return
-        capacity = max((len(p.ids) for p in prompts), default=0) + self._max_new
-        prefix = SharedPrefix(self._forward, new_cache(self._model, self._layers, capacity))
-        order = plan(prompts, lambda one, other: most_shared(self._model, one, other))
+        longest = max((len(p.ids) for p in prompts), default=0)
+        prefix = SharedPrefix(self._runner.fill, new_cache(self._layers, longest + self._answer_tokens))
+        order = plan(prompts, lambda one, other: most_shared(self._model, one, other), self._rope.key)
         with compiled_arithmetic(self._model) if self._compiles(order) else nullcontext():
-            yield from self._decode_sharing(order, done, prefix, recorder)
+            yield from self._decode_sharing(order, done, prefix)
+
+    @property
+    def _answer_tokens(self) -> int:
+        return self._max_new + (0 if self._thought is None else self._thought.limit)
 
     def _decode_sharing(
-        self, order: Sequence[Planned], done: Mapping[str, Sequence[int]], prefix: SharedPrefix, recorder: Recorder
+        self, order: Sequence[Planned], done: Mapping[str, Sequence[int]], prefix: SharedPrefix
     ) -> Iterator[Decoded]:
         said: dict[str, Sequence[int]] = {}
         begun_with = active(self._model)
@@ -117,61 +127,75 @@ class FastEngine:
             if prompt.sample.sample_id in done:
                 answer = done[prompt.sample.sample_id]
             else:
-                with capture(self._model, recorder), decoding(self._model, prompt):
+                with self._runner.of(prompt), decoding(self._model, prompt):
                     kept = prefix.load()
-                    generated, targets = self._greedy(prompt, kept, prefix.cache, recorder, said)
-                yield Decoded(prompt.sample.sample_id, generated, targets, time.perf_counter() - started)
+                    thought, generated, targets = self._greedy(prompt, kept, prefix.cache, said)
+                seconds = time.perf_counter() - started
+                yield Decoded(prompt.sample.sample_id, generated, targets, seconds, thought)
                 answer = generated.tolist()
             said[prompt.sample.needle_id] = answer
 
     def _compiles(self, order: Sequence[Planned]) -> bool:
         """In float32 on a CPU nothing is compiled: there, events are to be those of the reference."""
-        if not (self._halves and self._model.dtype in (torch.bfloat16, torch.float16)):
+        if not (self._model.device.type == "cuda" and self._model.dtype in (torch.bfloat16, torch.float16)):
             return False
         tokens = sum(len(planned.prompt.ids) - planned.shared for planned in order)
         parameters: int = sum(p.numel() for p in self._model.parameters())
         return 2.0 * tokens * parameters > _WORTH_COMPILING
 
-    def _decode_alone(self, prompt: Prompt, recorder: Recorder) -> Decoded:
+    def _decode_alone(self, prompt: Prompt) -> Decoded:
         """Without sharing: a cache that cannot be cut back is good for one prompt, and for no guesses."""
         started = time.perf_counter()
-        with capture(self._model, recorder), decoding(self._model, prompt):
-            generated, targets = self._greedy(prompt, 0, new_cache(self._model, self._layers), recorder, None)
-        return Decoded(prompt.sample.sample_id, generated, targets, time.perf_counter() - started)
+        with self._runner.of(prompt), decoding(self._model, prompt):
+            thought, generated, targets = self._greedy(prompt, 0, new_cache(self._layers), None)
+        return Decoded(prompt.sample.sample_id, generated, targets, time.perf_counter() - started, thought)
 
     def _greedy(
-        self, prompt: Prompt, kept: int, cache: Any, recorder: Recorder, said: Mapping[str, Sequence[int]] | None
-    ) -> tuple[IntArray, IntArray]:
+        self, prompt: Prompt, kept: int, cache: Any, said: Mapping[str, Sequence[int]] | None
+    ) -> tuple[IntArray, IntArray, IntArray]:
         """Greedy decoding of what follows `prompt`, whose first `kept` tokens are in the cache.
 
         Args:
             said: the last answer to each needle's question; None where guesses cannot be taken back.
+
+        Returns:
+            The thought, the answer, and where heads look while the answer is given.
         """
-        if recorder.targets is None:
-            recorder.targets = torch.full(self._shape, -1, dtype=torch.int32, device=self._model.device)
-        sources = None if said is None else _sources(prompt, said)
+        answer = _Answer(self._runner, prompt, kept, cache)
+        sources = None if said is None or self._weights else _sources(prompt, said)
+        thought = _nothing()
+        if self._thought is not None:
+            thought = self._think(answer, self._thought)
+            if not self._thought.ends(thought.tolist()):
+                return thought, _nothing(), self._runner.no_rows()
         generated: list[int] = []
-        targets = [np.empty((0, *self._shape[1:]), dtype=np.int32)]
-        waiting, cached = prompt.ids[kept:], kept
+        targets = [self._runner.no_rows()]
         while True:
-            guess = self._guess(generated, sources)
-            produced, rows = self._forward(np.concatenate([waiting, guess]), cache, cached, recorder, len(guess) + 1)
-            cached += len(waiting)
+            guess = self._guess(generated, sources, answer)
+            produced, rows = answer.step(guess)
             agreed, stopped = self._accept(produced, guess)
             generated += produced[:agreed]
             targets.append(rows[:agreed])
             if stopped or len(generated) == self._max_new:
-                break
-            # The last token produced is not in the cache yet; the guesses before it are, and those after it go.
-            cached += agreed - 1
-            if self._shares:
-                cache.cut(cached)
-            waiting = np.asarray(generated[-1:], dtype=np.int32)
-        return np.asarray(generated, dtype=np.int32), np.concatenate(targets)
+                return thought, np.asarray(generated, dtype=np.int32), np.concatenate(targets)
+            answer.keep(produced[:agreed])
 
-    def _guess(self, generated: Sequence[int], sources: Sequence[Sequence[int]] | None) -> IntArray:
+    def _think(self, answer: _Answer, thought: Thought) -> IntArray:
+        """What the model says up to the end of its thought; cut off at the limit, or where the model ends its turn."""
+        tokens: list[int] = []
+        while not thought.ends(tokens) and len(tokens) < thought.limit:
+            produced, _ = answer.step(_nothing())
+            if self._stop(produced[0]):
+                break
+            tokens += produced
+            answer.keep(produced)
+        return np.asarray(tokens, dtype=np.int32)
+
+    def _guess(self, generated: Sequence[int], sources: Sequence[Sequence[int]] | None, answer: _Answer) -> IntArray:
         """Tokens to run ahead of what is known; one more than they are is produced, which must fit in the answer."""
         most = min(self._max_new - len(generated), MOST_ROWS) - 1
+        room = answer.room_for_guesses
+        most = most if room is None else min(most, room)
         guess = [] if sources is None else self._draft(generated, sources, most)[: max(most, 0)]
         return np.asarray(guess, dtype=np.int32)
 
@@ -187,63 +211,47 @@ class FastEngine:
                 return row + 1, False
         raise AssertionError("there is one row more than there are guesses")
 
-    def _forward(
-        self, ids: IntArray, cache: Any, cached: int, recorder: Recorder | None = None, rows: int = 0
-    ) -> tuple[list[int], IntArray]:
-        """Run `ids` after the `cached` tokens of the cache, in pieces; record the last `rows` rows.
+
+class _Answer:
+    """An answer in the making: what is in the cache, and what waits to be run.
+
+    Args:
+        kept: tokens of the prompt that are in the cache.
+        cache: None for a model that makes its own.
+    """
+
+    def __init__(self, runner: Runner, prompt: Prompt, kept: int, cache: Any) -> None:
+        self._runner, self._cache, self._cached, self._waiting = runner, cache, kept, prompt.ids[kept:]
+        self._sequence = prompt.ids
+        self._length = len(prompt.ids)
+        """The prompt's length, for frequencies that depend on it; that of the sequence where it was started over."""
+
+    @property
+    def room_for_guesses(self) -> int | None:
+        """Guesses that may be run before the model would start over; None where it does not."""
+        return self._runner.rope.room_before_starting_over(len(self._sequence))
+
+    def step(self, guess: IntArray) -> tuple[list[int], IntArray]:
+        """Run what waits, and a guess at what follows.
 
         Returns:
-            The tokens that the last `rows` rows produce, and int32 [rows, A, H], where their heads look. They leave the
-            device together: one transfer for an answer whose guess was right.
+            The tokens that follow the sequence and each token of the guess, and where heads look at these steps.
         """
-        tokens = torch.from_numpy(ids.astype(np.int64)).to(self._model.device)[None]
-        first, last = 0, tokens.shape[1]
-        logits = None
-        while first < last:
-            end = self._piece_end(first, last, rows)
-            final = recorder is not None and end == last
-            if recorder is not None:
-                recorder.count = rows if final else 0
-            try:
-                logits = self._model(
-                    input_ids=tokens[:, first:end],
-                    past_key_values=cache,
-                    use_cache=True,
-                    **self._logits_argument(rows if final else 1),
-                ).logits
-            except torch.OutOfMemoryError:
-                self._halve_chunk()
-                cache.cut(cached + first)
-                continue
-            first = end
-        if recorder is None or recorder.targets is None or logits is None:
-            return [], np.empty((0, *self._shape[1:]), dtype=np.int32)
-        recorder.count = 0
-        produced = logits[0, -rows:].argmax(dim=-1).to(torch.int32)
-        both = torch.cat([produced[:, None], recorder.targets[:rows].flatten(1)], dim=1).cpu().numpy()
-        return both[:, 0].tolist(), both[:, 1:].reshape(rows, *self._shape[1:])
+        if self._cached and self._runner.rope.starts_over(self._cached, len(self._sequence)):
+            self._cache, self._cached = self._runner.empty_cache(len(self._sequence) + MOST_ROWS), 0
+            self._waiting, self._length = self._sequence, len(self._sequence)
+        with self._runner.rope.prompt(self._length):
+            ids = np.concatenate([self._waiting, guess])
+            produced, rows, self._cache = self._runner.record(ids, self._cache, self._cached, len(guess) + 1)
+        self._cached += len(self._waiting)
+        return produced, rows
 
-    def _piece_end(self, first: int, last: int, rows: int) -> int:
-        """Where the piece that begins at `first` ends; the last piece holds all recorded rows.
-
-        On a GPU a rest goes in halves of the chunk, down to what `rh_bench.fused` splits: new shapes cost it a plan.
-        """
-        if not self._shares:
-            return last
-        size, rest = self._chunk, last - first - rows
-        while self._halves and size > max(rest, QUERY_STEP):
-            size //= 2
-        return first + size if rest >= size else last
-
-    def _halve_chunk(self) -> None:
-        """After the device ran out of memory."""
-        self._chunk //= 2
-        if not self._shares or self._chunk < SMALLEST_CHUNK:
-            raise InputError(
-                "the device has too little memory for this model at this length",
-                mend="give shorter --lengths, a smaller --dtype or another --device",
-            )
-        torch.cuda.empty_cache()
+    def keep(self, tokens: Sequence[int]) -> None:
+        """Go on after `tokens`: all but the last are in the cache, guesses after them go."""
+        self._cached += len(tokens) - 1
+        self._runner.cut(self._cache, self._cached)
+        self._waiting = np.asarray(tokens[-1:], dtype=np.int32)
+        self._sequence = np.concatenate([self._sequence, np.asarray(tokens, dtype=np.int32)])
 
 
 class SharedPrefix:
@@ -294,20 +302,31 @@ class SharedPrefix:
 
 
 def plan(
-    prompts: Sequence[Prompt], most: Callable[[Prompt, Prompt], int | None] = lambda one, other: None
+    prompts: Sequence[Prompt],
+    most: Callable[[Prompt, Prompt], int | None] = lambda one, other: None,
+    rope: Callable[[int], str] = lambda length: "",
 ) -> list[Planned]:
     """Prompts in the order in which neighbours share most: of a haystack the deepest insertion point first; at one
     point needle by needle, short before long, since a longer one begins with all of a shorter one but its end.
 
     Args:
         most: how many tokens two neighbours may share at most, or None for as many as are equal.
+        rope: of a prompt's length; prompts whose values differ have keys of their own and share nothing.
     """
-    ordered = sorted(
-        prompts, key=lambda p: (p.sample.haystack_id, -p.insert_at, p.sample.needle_id, len(p.ids), p.sample.sample_id)
-    )
+    ropes = {length: rope(length) for length in sorted({len(prompt.ids) for prompt in prompts})}
+    places = {key: place for place, key in enumerate(dict.fromkeys(ropes.values()))}
+
+    def place(p: Prompt) -> tuple[Any, ...]:
+        alike = places[ropes[len(p.ids)]]
+        return p.sample.haystack_id, alike, -p.insert_at, p.sample.needle_id, len(p.ids), p.sample.sample_id
+
+    def limit(one: Prompt, other: Prompt) -> int | None:
+        return most(one, other) if ropes[len(one.ids)] == ropes[len(other.ids)] else 0
+
+    ordered = sorted(prompts, key=place)
     # The last token of a prompt is always run: its row produces the first token of the answer.
-    equal = [(common_prefix(a.ids[:-1], b.ids[:-1]), most(a, b)) for a, b in pairwise(ordered)]
-    shared = [0, *(size if limit is None else min(size, limit) for size, limit in equal), 0]
+    equal = [(common_prefix(a.ids[:-1], b.ids[:-1]), limit(a, b)) for a, b in pairwise(ordered)]
+    shared = [0, *(size if bound is None else min(size, bound) for size, bound in equal), 0]
     return [Planned(prompt, shared[i], shared[i + 1]) for i, prompt in enumerate(ordered)]
 
 
@@ -316,6 +335,10 @@ def common_prefix(a: IntArray, b: IntArray) -> int:
     size = min(len(a), len(b))
     differs = np.flatnonzero(a[:size] != b[:size])
     return int(differs[0]) if len(differs) else size
+
+
+def _nothing() -> IntArray:
+    return np.empty(0, dtype=np.int32)
 
 
 def _sources(prompt: Prompt, said: Mapping[str, Sequence[int]]) -> list[Sequence[int]]:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from rh_bench.capture import eager
-from rh_bench.engines.base import StopRule, can_crop, logits_argument, new_cache
+from rh_bench.capture import Sinks, eager
+from rh_bench.engines.base import Forward, StopRule, Thought, can_crop, most_likely, new_cache
+from rh_bench.engines.rope import LengthRope
 from rh_bench.interventions import decoding
 from rh_bench.records import Decoded, IntArray, Layer, Prompt
 
@@ -23,14 +24,27 @@ _WEIGHTS_BUDGET = 1 << 30
 
 
 class ReferenceEngine:
-    """See the module. `version` changes whenever the events it gives could change."""
+    """See the module. `version` changes whenever the events it gives could change.
+
+    Args:
+        thought: what the model thinks before it answers; None where it answers at once.
+    """
 
     name = "reference"
-    version = 1
+    version = 2
 
-    def __init__(self, model: Any, layers: Sequence[Layer], stop: StopRule, max_new_tokens: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        layers: Sequence[Layer],
+        stop: StopRule,
+        max_new_tokens: int,
+        *,
+        thought: Thought | None = None,
+    ) -> None:
         self._model, self._layers, self._stop, self._max_new = model, tuple(layers), stop, max_new_tokens
         self._scored = [layer for layer in layers if layer.scored]
+        self._forward, self._rope, self._thought = Forward(model), LengthRope(model), thought
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -44,43 +58,85 @@ class ReferenceEngine:
         for prompt in prompts:
             if prompt.sample.sample_id not in (done or {}):
                 started = time.perf_counter()
-                with eager(self._model), decoding(self._model, prompt):
-                    generated, targets = self._greedy(prompt)
-                yield Decoded(prompt.sample.sample_id, generated, targets, time.perf_counter() - started)
+                sinks = Sinks()
+                with eager(self._model, sinks), decoding(self._model, prompt), self._rope.prompt(len(prompt.ids)):
+                    thought, generated, targets = self._decode(prompt, sinks)
+                seconds = time.perf_counter() - started
+                yield Decoded(prompt.sample.sample_id, generated, targets, seconds, thought)
 
-    def _greedy(self, prompt: Prompt) -> tuple[IntArray, IntArray]:
-        ids = torch.from_numpy(prompt.ids.astype(np.int64)).to(self._model.device)[None]
-        cache = new_cache(self._model, self._layers)
-        for first, last in self._pieces(ids.shape[1] - 1):
-            self._model(
-                input_ids=ids[:, first:last], past_key_values=cache, use_cache=True, **logits_argument(self._model)(1)
-            )
-        token, generated, rows = ids[:, -1:], [], []
+    def _decode(self, prompt: Prompt, sinks: Sinks) -> tuple[IntArray, IntArray, IntArray]:
+        """The thought, the answer, and where heads look while it is given."""
+        sequence = [int(token) for token in prompt.ids]
+        cache = self._fill(sequence[:-1])
+        thought: list[int] = []
+        while self._thought is not None and not self._thought.ends(thought):
+            produced, _, cache = self._step(sequence, cache, sinks)
+            if self._stop(produced) or len(thought) == self._thought.limit:
+                return _ids(thought), _ids([]), self._stack([])
+            thought.append(produced)
+            sequence.append(produced)
+        generated: list[int] = []
+        rows: list[IntArray] = []
         for _ in range(self._max_new):
-            out = self._model(input_ids=token, past_key_values=cache, use_cache=True, output_attentions=True)
-            produced = int(out.logits[0, -1].argmax())
+            produced, row, cache = self._step(sequence, cache, sinks)
             if self._stop(produced):
                 break
             generated.append(produced)
-            rows.append(self._targets(out.attentions))
-            token = torch.tensor([[produced]], device=ids.device)
-        heads = max(layer.query_heads for layer in self._scored)
-        targets = np.stack(rows) if rows else np.empty((0, len(self._scored), heads), dtype=np.int32)
-        return np.asarray(generated, dtype=np.int32), targets
+            rows.append(row)
+            sequence.append(produced)
+        return _ids(thought), _ids(generated), self._stack(rows)
+
+    def _step(self, sequence: Sequence[int], cache: Any, sinks: Sinks) -> tuple[int, IntArray, Any]:
+        """The token that follows `sequence`, all of which but the last is in the cache, and where heads look."""
+        if self._rope.starts_over(len(sequence) - 1, len(sequence)):
+            with self._rope.prompt(len(sequence)):
+                cache = self._fill(sequence[:-1])
+                return self._last(sequence, cache, sinks)
+        return self._last(sequence, cache, sinks)
+
+    def _last(self, sequence: Sequence[int], cache: Any, sinks: Sinks) -> tuple[int, IntArray, Any]:
+        out = self._forward(self._tensor(sequence[-1:]), cache, len(sequence) - 1, weights=True)
+        produced = int(most_likely(out.logits[0, -1:], self._model)[0])
+        return produced, self._targets(out.attentions, len(sequence), sinks), out.past_key_values
+
+    def _fill(self, tokens: Sequence[int]) -> Any:
+        """A cache of these tokens."""
+        cache = new_cache(self._layers)
+        for first, last in self._pieces(len(tokens)):
+            cache = self._forward(self._tensor(tokens[first:last]), cache, first).past_key_values
+        return cache
+
+    def _tensor(self, tokens: Sequence[int]) -> torch.Tensor:
+        return torch.tensor([list(tokens)], dtype=torch.long, device=self._model.device)
 
     def _pieces(self, length: int) -> list[tuple[int, int]]:
-        """Ranges in which to process `length` prompt tokens. Recurrent layers get theirs whole."""
+        """Ranges in which to process `length` prompt tokens. A cache that cannot be cut back gets them whole."""
         if length == 0:
             return []
         heads = max(layer.query_heads for layer in self._scored)
         size = max(16, _WEIGHTS_BUDGET // (8 * heads * length)) if can_crop(self._layers) else length
         return [(first, min(first + size, length)) for first in range(0, length, size)]
 
-    def _targets(self, attentions: Sequence[torch.Tensor | None]) -> IntArray:
-        """int32 [A, H] from the weights ([1, H, 1, K] each) of the softmax layers, in order."""
+    def _targets(self, attentions: Sequence[torch.Tensor | None], positions: int, sinks: Sinks) -> IntArray:
+        """int32 [A, H] from the weights ([1, H, 1, K] each) of the softmax layers, in order.
+
+        Args:
+            positions: of the sequence so far. A layer that keeps fewer keys has dropped the first.
+        """
         weights = [w for w in attentions if w is not None]
         assert len(weights) == len(self._scored), "one tensor of weights for each softmax layer"
         row = np.full((len(weights), max(layer.query_heads for layer in self._scored)), -1, dtype=np.int32)
-        for place, w in enumerate(weights):
-            row[place, : w.shape[1]] = w[0, :, -1].argmax(dim=-1).cpu().numpy()
+        for place, (layer, w) in enumerate(zip(self._scored, weights, strict=True)):
+            last = w[0, :, -1]
+            looks = last.argmax(dim=-1) + (positions - last.shape[-1])
+            sunk = sinks.larger(layer.index)
+            row[place, : w.shape[1]] = (looks if sunk is None else looks.masked_fill(sunk, -1)).cpu().numpy()
         return row
+
+    def _stack(self, rows: Sequence[IntArray]) -> IntArray:
+        heads = max(layer.query_heads for layer in self._scored)
+        return np.stack(rows) if rows else np.empty((0, len(self._scored), heads), dtype=np.int32)
+
+
+def _ids(tokens: Sequence[int]) -> IntArray:
+    return np.asarray(tokens, dtype=np.int32)

@@ -1,0 +1,1 @@
+"""Every causal-LM type of the installed transformers, measured and held against transformers itself."""

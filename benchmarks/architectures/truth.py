@@ -1,0 +1,117 @@
+"""What transformers itself says: tokens and attention of `generate()`, and of one pass without a cache.
+
+Nothing of rh_bench computes here, so that both of its engines can be held against it.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rh_bench.records import Prompt
+
+TIE = 1e-5
+"""Weights that differ by less are equal in float32, whose sums depend on their order: either position is right."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Of one prompt: the tokens, and the attention of the rows that produced them, by layer.
+
+    `rows[layer]` is float32 [T, H, L + T], zero where a row has no key.
+    """
+
+    generated: tuple[int, ...]
+    rows: tuple[npt.NDArray[np.float32], ...]
+
+
+def load_eager(folder: Path) -> Any:
+    """The model as transformers loads it, with attention weights that can be looked at."""
+    import torch
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model.generation_config = GenerationConfig(pad_token_id=0)
+    return model
+
+
+def generate(model: Any, prompt: Prompt, new_tokens: int) -> Truth:
+    """Greedy decoding by `generate()`, with the cache and the way of preparing inputs that the model itself has."""
+    import torch
+
+    own = copy.deepcopy(model)  # some rotary embeddings keep what a prompt before this one made of them
+    ids = torch.from_numpy(prompt.ids.astype(np.int64))[None]
+    out = own.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=new_tokens,
+        do_sample=False,
+        output_attentions=True,
+        return_dict_in_generate=True,
+        pad_token_id=0,
+    )
+    generated = tuple(out.sequences[0, ids.shape[1] :].tolist())
+    steps = [[w for w in step if w is not None] for step in out.attentions]
+    total = len(prompt.ids) + len(generated)
+    rows = []
+    for place in range(len(steps[0])):
+        weights = np.zeros((len(steps), steps[0][place].shape[1], total), dtype=np.float32)
+        for number, step in enumerate(steps):
+            row = step[place][0, :, -1].numpy()
+            end = len(prompt.ids) + number
+            weights[number, :, end - row.shape[1] : end] = row
+        rows.append(weights)
+    return Truth(generated, tuple(rows))
+
+
+def without_cache(model: Any, prompt: Prompt, generated: tuple[int, ...]) -> Truth:
+    """One pass over the prompt and its answer, with no cache at all."""
+    import torch
+
+    own = copy.deepcopy(model)
+    ids = torch.from_numpy(np.concatenate([prompt.ids, np.asarray(generated)]).astype(np.int64))[None]
+    with torch.inference_mode():
+        out = own(input_ids=ids, use_cache=False, output_attentions=True)
+    first = len(prompt.ids) - 1
+    wanted = slice(first, first + len(generated))
+    tokens = tuple(out.logits[0, wanted].argmax(-1).tolist())
+    rows = []
+    for weights in out.attentions:
+        if weights is not None:
+            rows.append(weights[0, :, wanted].transpose(0, 1).numpy())
+    return Truth(tokens, tuple(rows))
+
+
+def differing(
+    truth: Truth, generated: npt.NDArray[np.int32], targets: npt.NDArray[np.int32], sinks: bool
+) -> str | None:
+    """What an engine's answer and positions have that the truth has not; None where they agree.
+
+    Args:
+        targets: int32 [T, A, H]; -1 where a row has no target.
+        sinks: whether a row's largest weight may be that of an attention sink, which the truth's rows leave out.
+    """
+    if list(truth.generated) != generated.tolist():
+        place = next((i for i, (a, b) in enumerate(zip(truth.generated, generated, strict=False)) if a != b), -1)
+        return f"token {place} differs"
+    if len(truth.rows) != targets.shape[1]:
+        return f"{targets.shape[1]} layers are scored, transformers shows attention of {len(truth.rows)}"
+    for place, weights in enumerate(truth.rows):
+        largest = weights.max(axis=-1)
+        sunk = (1 - weights.sum(axis=-1, dtype=np.float64) > largest) if sinks else np.zeros(largest.shape, dtype=bool)
+        for step in range(len(generated)):
+            for head in range(weights.shape[1]):
+                target = int(targets[step, place, head])
+                if sunk[step, head] or target < 0:
+                    if sunk[step, head] != (target < 0):
+                        return f"step {step}, layer place {place}, head {head}: sink or not"
+                    continue
+                if weights[step, head, target] < largest[step, head] - TIE:
+                    right = int(weights[step, head].argmax())
+                    return f"step {step}, layer place {place}, head {head}: position {target} instead of {right}"
+    return None
