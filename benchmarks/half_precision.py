@@ -22,12 +22,12 @@ from rich.table import Table
 from benchmarks.engines import build_prompts, timed
 from benchmarks.machine import describe
 from rh_bench.errors import RhBenchError
-from rh_bench.evaluate import HEAD_THRESHOLD, SUCCESS_THRESHOLD
+from rh_bench.evaluate import HEAD_THRESHOLD
 from rh_bench.events import copy_events
 from rh_bench.files import atomic_write
 from rh_bench.models import load_model
 from rh_bench.records import Decoded, Json, Layer, Prompt, SampleResult, head_grid
-from rh_bench.rouge import rouge1_recall
+from rh_bench.rouge import rouge1_recall, succeeds
 from rh_bench.schema import dump_json
 from rh_bench.scoring import sample_scores
 from rh_bench.statistics import spearman
@@ -69,7 +69,7 @@ def _result(prompt: Prompt, decoded: Decoded, text: object, layers: Sequence[Lay
         generated_ids=tuple(decoded.generated.tolist()),
         text=answer,
         rouge1_recall=recall,
-        success=recall > SUCCESS_THRESHOLD,
+        success=succeeds(recall),
         seconds=decoded.seconds,
         events=copy_events(prompt, decoded, layers),
     )

@@ -19,7 +19,7 @@ from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Entry, Journal, open_journal
 from rh_bench.prompts import PromptBuilder
 from rh_bench.records import Json, Needle, Prompt, Sample, SampleResult
-from rh_bench.rouge import rouge1_recall
+from rh_bench.rouge import SUCCESS_THRESHOLD, rouge1_recall, succeeds
 from rh_bench.runs import RUN_FILES, compute_run_id, run_folder, write_run
 from rh_bench.schema import load_json
 from rh_bench.sets import HaystackSet, read_set
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from rh_bench.models import LoadedModel
 
 PROTOCOL_VERSION = 1
-SUCCESS_THRESHOLD = 0.5
 HEAD_THRESHOLD = 0.1
 MAX_NEW_TOKENS = 50
 BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
@@ -275,7 +274,7 @@ class _Measurement:
             generated_ids=entry.generated,
             text=text,
             rouge1_recall=recall,
-            success=recall > SUCCESS_THRESHOLD,
+            success=succeeds(recall),
             seconds=entry.seconds,
             events=entry.events,
             spelling=self._builder.spelling(prompt.sample.needle_id, entry.generated),

@@ -12,6 +12,8 @@ import re
 import unicodedata
 from collections import Counter
 
+SUCCESS_THRESHOLD = 0.5
+"""Of ROUGE-1 recall, as in the paper's released code (there 50 of 100)."""
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 
 
@@ -28,6 +30,11 @@ def rouge1_recall(answer: str, response: str) -> float:
     if not wanted:
         raise ValueError(f"the answer {answer!r} has no words")
     return (wanted & Counter(words(response))).total() / wanted.total()
+
+
+def succeeds(recall: float, threshold: float = SUCCESS_THRESHOLD) -> bool:
+    """Whether a sample with this ROUGE-1 recall counts: it exceeds the threshold. Half of the words is not enough."""
+    return recall > threshold
 
 
 def words(text: str) -> list[str]:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from rh_bench.files import shown
 from rh_bench.records import IntArray, Json, Layer
-from rh_bench.rouge import rouge1_recall
+from rh_bench.rouge import rouge1_recall, succeeds
 from rh_bench.tables import SPELLING
 
 MOST = 20
@@ -160,7 +160,7 @@ def _sample_answers(samples: pa.Table) -> Iterator[Found]:
     yield from listed(
         differs, "rouge1_recall", lambda row: f"is {recall[row]:g}, answer and text give {found[row]:.9g}"
     )
-    flipped = ~wordless & (success != (found > 0.5))
+    flipped = ~wordless & (success != np.array([succeeds(recall) for recall in found], dtype=bool))
     yield from listed(
         flipped,
         "success",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rh_bench.rouge import rouge1_recall, words
+from rh_bench.rouge import rouge1_recall, succeeds, words
 
 TEXT = st.text(max_size=40)
 
@@ -66,3 +66,9 @@ def test_order_of_words_does_not_matter(answer: list[str], response: list[str]) 
 def test_short_way_for_ascii_gives_the_words_of_the_long_one(text: str) -> None:
     # A letter outside ASCII, a word of its own, takes the whole text the long way.
     assert [*words(text), "é"] == words(text + " é")
+
+
+@pytest.mark.parametrize(("recall", "counts"), [(0.0, False), (0.5, False), (0.5 + 2**-50, True), (1.0, True)])
+def test_half_of_the_words_is_not_enough(recall: float, counts: bool) -> None:
+    assert succeeds(recall) is counts
+    assert succeeds(recall, 0.5) is counts

@@ -172,6 +172,18 @@ def test_a_changed_sample_is_found(run: Path, cells: dict[str, Any], column: str
     assert ("samples.parquet", f"/0/{column}") in places(validate_path(run))
 
 
+def test_a_recall_of_exactly_half_is_no_success(run: Path) -> None:
+    """The gate is open above one half: a run that counts the half itself is not valid."""
+
+    def half(success: bool) -> list[tuple[str, str]]:
+        said = {"answer": "two words", "text": "two of them", "rouge1_recall": 0.5, "success": success}
+        change_rows(run, "samples.parquet", lambda rows: rows[0].update(said))
+        return places(validate_path(run))
+
+    assert ("samples.parquet", "/0/success") in half(True)
+    assert ("samples.parquet", "/0/success") not in half(False)
+
+
 SPELLING_CHANGES = [
     ({"span_text": "a slow waltz"}, {"span_text", "span_ends"}),
     ({"span_ends": [1, 2, 3]}, {"span_ends"}),

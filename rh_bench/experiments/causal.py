@@ -20,7 +20,7 @@ from rh_bench.experiments.kind import Kind, Tables, Verdict, claim, column
 from rh_bench.files import shown
 from rh_bench.paired import difference_of_means, mcnemar, sign_flip_test
 from rh_bench.records import Json, Layer, head_grid
-from rh_bench.rouge import rouge1_recall, words
+from rh_bench.rouge import rouge1_recall, succeeds, words
 from rh_bench.statistics import (
     DECIMALS,
     NANO,
@@ -106,11 +106,11 @@ def judge(text: str, answer: str, question: str, own: Sequence[str], share: floa
     return {
         "rouge1_recall": recall,
         "rouge1_precision": rouge1_precision(answer, text),
-        "success": recall > threshold,
+        "success": succeeds(recall, threshold),
         "own_grams_said": said,
         "new_words": new,
         "haystack_share": share,
-        "error": error_of(recall > threshold, new, said, share),
+        "error": error_of(succeeds(recall, threshold), new, said, share),
     }
 
 

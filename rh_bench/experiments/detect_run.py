@@ -19,7 +19,6 @@ from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.evaluate import (
     BOOTSTRAP,
-    SUCCESS_THRESHOLD,
     OnStage,
     OnStep,
     Request,
@@ -36,7 +35,7 @@ from rh_bench.journal import Lines, open_lines
 from rh_bench.models import LoadedModel
 from rh_bench.prompts import PromptBuilder
 from rh_bench.records import IntArray, Json, Prompt, Sample, head_grid
-from rh_bench.rouge import rouge1_recall
+from rh_bench.rouge import SUCCESS_THRESHOLD, rouge1_recall, succeeds
 from rh_bench.sets import HaystackSet
 from rh_bench.statistics import NANO
 
@@ -248,7 +247,7 @@ class _Detecting:
             "depth": sample.depth,
             "prompt_sha256": prompt.sha256,
             "rouge1_recall": recall,
-            "success": None if recall is None else recall > SUCCESS_THRESHOLD,
+            "success": None if recall is None else succeeds(recall),
         }
 
 

@@ -26,6 +26,7 @@ from rh_bench.experiments.kind import Kind, Tables, column
 from rh_bench.files import shown
 from rh_bench.paired import holm
 from rh_bench.records import Json, Layer, head_grid
+from rh_bench.rouge import succeeds
 from rh_bench.rows import listed
 from rh_bench.scoring import STRATA_COLUMNS
 from rh_bench.statistics import (
@@ -540,7 +541,7 @@ def _sample_problems(samples: pa.Table, decoded: bool, threshold: float) -> Iter
         outside = np.array([not 0 <= value <= 1 for value in recall], dtype=bool)
         yield from listed(outside, "rouge1_recall", lambda row: f"is {recall[row]}, must be 0 to 1")
         differs = np.array(
-            [(value > threshold) != flag for value, flag in zip(recall, success, strict=True)], dtype=bool
+            [succeeds(value, threshold) != flag for value, flag in zip(recall, success, strict=True)], dtype=bool
         )
         yield from listed(differs, "success", lambda row: f"is {success[row]} with a recall of {recall[row]}")
 
