@@ -6,6 +6,7 @@ Nothing of rh_bench computes here, so that both of its engines can be held again
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rh_bench.records import Prompt
+from rh_bench.records import Layer, Prompt
 
 TIE = 1e-5
 """Weights that differ by less are equal in float32, whose sums depend on their order: either position is right."""
@@ -40,7 +41,7 @@ def load_eager(folder: Path) -> Any:
     return model
 
 
-def generate(model: Any, prompt: Prompt, new_tokens: int) -> Truth:
+def generate(model: Any, prompt: Prompt, new_tokens: int, layers: Sequence[Layer]) -> Truth:
     """Greedy decoding by `generate()`, with the cache and the way of preparing inputs that the model itself has."""
     import torch
 
@@ -56,7 +57,7 @@ def generate(model: Any, prompt: Prompt, new_tokens: int) -> Truth:
         pad_token_id=0,
     )
     generated = tuple(out.sequences[0, ids.shape[1] :].tolist())
-    steps = [[w for w in step if w is not None] for step in out.attentions]
+    steps = [_of_scored(step, layers) for step in out.attentions]
     total = len(prompt.ids) + len(generated)
     rows = []
     for place in range(len(steps[0])):
@@ -69,7 +70,7 @@ def generate(model: Any, prompt: Prompt, new_tokens: int) -> Truth:
     return Truth(generated, tuple(rows))
 
 
-def without_cache(model: Any, prompt: Prompt, generated: tuple[int, ...]) -> Truth:
+def without_cache(model: Any, prompt: Prompt, generated: tuple[int, ...], layers: Sequence[Layer]) -> Truth:
     """One pass over the prompt and its answer, with no cache at all."""
     import torch
 
@@ -80,11 +81,25 @@ def without_cache(model: Any, prompt: Prompt, generated: tuple[int, ...]) -> Tru
     first = len(prompt.ids) - 1
     wanted = slice(first, first + len(generated))
     tokens = tuple(out.logits[0, wanted].argmax(-1).tolist())
-    rows = []
-    for weights in out.attentions:
-        if weights is not None:
-            rows.append(weights[0, :, wanted].transpose(0, 1).numpy())
+    rows = [w[0, :, wanted].transpose(0, 1).numpy() for w in _of_scored(out.attentions, layers)]
     return Truth(tokens, tuple(rows))
+
+
+def _of_scored(attentions: Sequence[Any], layers: Sequence[Layer]) -> list[Any]:
+    """The weights of softmax attention; some types return something for their other layers, too."""
+    if len(attentions) == len(layers):
+        attentions = [one for one, layer in zip(attentions, layers, strict=True) if layer.scored]
+    return [one for one in attentions if one is not None]
+
+
+def agree(one: Truth, other: Truth) -> bool:
+    """Whether two ways in which transformers computes have the same tokens and the same largest weights."""
+    if one.generated != other.generated or len(one.rows) != len(other.rows):
+        return False
+    return all(
+        bool((np.take_along_axis(b, a.argmax(-1)[..., None], -1)[..., 0] >= b.max(-1) - TIE).all())
+        for a, b in zip(one.rows, other.rows, strict=True)
+    )
 
 
 def differing(

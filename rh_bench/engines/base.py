@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from rh_bench.capture import UnsupportedAttention
 from rh_bench.errors import InputError
 from rh_bench.records import Decoded, Layer, Prompt
 
@@ -95,6 +96,24 @@ def can_crop(layers: Sequence[Layer]) -> bool:
 def reads_weights(layers: Sequence[Layer]) -> bool:
     """Whether the model computes attention by itself, so that where heads look is read from the weights it returns."""
     return any(layer.read_from == "weights" for layer in layers)
+
+
+def scored_weights(attentions: Sequence[torch.Tensor | None] | None, layers: Sequence[Layer]) -> list[torch.Tensor]:
+    """The attention weights of the scored layers, in order, of what a model returned.
+
+    Some models return something for every layer, also for those without softmax attention; most only what there is.
+
+    Raises:
+        UnsupportedAttention: it is neither.
+    """
+    returned = list(attentions or ())
+    if len(returned) == len(layers):
+        returned = [one for one, layer in zip(returned, layers, strict=True) if layer.scored]
+    there = [one for one in returned if one is not None]
+    scored = sum(layer.scored for layer in layers)
+    if len(there) != scored:
+        raise UnsupportedAttention(f"{scored} layers are scored, and it shows the attention of {len(there)}")
+    return there
 
 
 def new_cache(layers: Sequence[Layer], capacity: int | None = None) -> Any:

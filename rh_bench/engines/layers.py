@@ -7,7 +7,7 @@ that cannot be measured rightly is refused with the reason, whoever wrote it.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -93,10 +93,8 @@ def _from_interface(model: Any) -> tuple[Layer, ...]:
     return tuple(_layer(i, kinds[i], recorder.seen.get(i), states[i], config) for i in range(total))
 
 
-def _layer(
-    index: int, kind: str | None, seen: tuple[int, int, int | None] | None, state: tuple[bool, bool], config: Any
-) -> Layer:
-    recurrent, croppable = state
+def _layer(index: int, kind: str | None, seen: tuple[int, int, int | None] | None, state: _State, config: Any) -> Layer:
+    recurrent, croppable = state.recurrent, state.croppable
     if seen is None:
         if kind not in NO_SOFTMAX:
             raise UnsupportedAttention(
@@ -110,6 +108,10 @@ def _layer(
         window = next((size for size in (getattr(config, key, None) for key in _WINDOWS[name]) if size), None)
         if window is None:
             raise UnsupportedAttention(f"layer {index} ({kind}) does not say how far it sees")
+    if window is None and state.forgets:
+        raise UnsupportedAttention(
+            f"layer {index} sees all tokens in one pass, and its cache keeps only the last {state.forgets}"
+        )
     return Layer(
         index,
         "full" if window is None else name,
@@ -159,8 +161,18 @@ def _kinds(config: Any) -> list[str]:
     return ["cross_attention" if i in crossing else "full_attention" for i in range(config.num_hidden_layers)]
 
 
-def _states(model: Any, total: int) -> list[tuple[bool, bool]]:
-    """(recurrent, croppable) of each layer, from the cache that transformers makes for the model's configuration."""
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What transformers' cache for a configuration has for a layer."""
+
+    recurrent: bool
+    croppable: bool
+    forgets: int | None
+    """Tokens after which it forgets the earliest; None where it keeps all."""
+
+
+def _states(model: Any, total: int) -> list[_State]:
+    """Of each layer, from the cache that transformers makes for the model's configuration."""
     from transformers import DynamicCache
     from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
@@ -174,7 +186,8 @@ def _states(model: Any, total: int) -> list[tuple[bool, bool]]:
         recurrent = hasattr(layer, "update_recurrent_state") or hasattr(layer, "update_conv_state")
         plain = layer is None or type(layer) in (DynamicLayer, DynamicSlidingWindowLayer)
         # A layer without a cache of its own reads another's, or has no attention.
-        states.append((recurrent, plain or type(layer).__name__ == "DummyLayer"))
+        forgets = getattr(layer, "sliding_window", None)
+        states.append(_State(recurrent, plain or type(layer).__name__ == "DummyLayer", forgets))
     return states
 
 

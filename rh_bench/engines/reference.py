@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from rh_bench.capture import Sinks, eager
-from rh_bench.engines.base import Forward, StopRule, Thought, can_crop, most_likely, new_cache
+from rh_bench.engines.base import Forward, StopRule, Thought, can_crop, most_likely, new_cache, scored_weights
 from rh_bench.engines.rope import LengthRope
 from rh_bench.interventions import decoding
 from rh_bench.records import Decoded, IntArray, Layer, Prompt
@@ -123,8 +123,7 @@ class ReferenceEngine:
         Args:
             positions: of the sequence so far. A layer that keeps fewer keys has dropped the first.
         """
-        weights = [w for w in attentions if w is not None]
-        assert len(weights) == len(self._scored), "one tensor of weights for each softmax layer"
+        weights = scored_weights(attentions, self._layers)
         row = np.full((len(weights), max(layer.query_heads for layer in self._scored)), -1, dtype=np.int32)
         for place, (layer, w) in enumerate(zip(self._scored, weights, strict=True)):
             last = w[0, :, -1]

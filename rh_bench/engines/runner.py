@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rh_bench.capture import Recorder, Sinks, capture, eager
-from rh_bench.engines.base import Forward, can_crop, new_cache, not_finite, reads_weights
+from rh_bench.engines.base import Forward, can_crop, new_cache, not_finite, reads_weights, scored_weights
 from rh_bench.engines.rope import LengthRope
 from rh_bench.errors import InputError
 from rh_bench.fused import QUERY_STEP
@@ -95,7 +95,7 @@ class Runner:
         if not bool(torch.isfinite(largest)):
             raise not_finite(self._model)
         looks = np.full((1, *self._shape[1:]), -1, dtype=np.int32)
-        for place, weights in enumerate(w for w in out.attentions if w is not None):
+        for place, weights in enumerate(scored_weights(out.attentions, self._layers)):
             looks[0, place, : weights.shape[1]] = weights[0, :, -1].argmax(dim=-1).cpu().numpy()
         return [int(produced)], looks, out.past_key_values
 

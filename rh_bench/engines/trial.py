@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from rh_bench.capture import UnsupportedAttention, eager
-from rh_bench.engines.base import Forward, StopRule, not_finite
+from rh_bench.engines.base import Forward, StopRule, not_finite, scored_weights
 from rh_bench.records import Decoded, IntArray, Layer, Prompt, Sample
 
 _SHARED, _OWN, _NEW, _PIECE = 15, 8, 3, 5
@@ -91,10 +91,8 @@ class Trial:
         return float((said - own).abs().max()) > below * (float(own.std()) + 1e-6) * 10
 
     def _differing(self, prompt: Prompt, decoded: Decoded, layers: Sequence[Layer]) -> str:
-        expected = self._expected(prompt, decoded.generated)
+        expected = self._expected(prompt, decoded.generated, layers)
         scored = [layer for layer in layers if layer.scored]
-        if len(expected.weights) != len(scored):
-            return f"{len(scored)} layers are scored, and it shows attention of {len(expected.weights)}"
         below, share = _ROUNDING.get(self._model.dtype, _ROUNDING_HALF)
         rows = slice(len(prompt.ids) - 1, len(prompt.ids) - 1 + len(decoded.generated))
         logits = expected.logits[rows].float()
@@ -116,14 +114,12 @@ class Trial:
                 return f"heads of layer {layer.index} look elsewhere"
         return "" if close >= share * total else f"{total - close} of {total} rows look elsewhere"
 
-    def _expected(self, prompt: Prompt, generated: IntArray) -> _Expected:
+    def _expected(self, prompt: Prompt, generated: IntArray, layers: Sequence[Layer]) -> _Expected:
         ids = np.concatenate([prompt.ids, generated])
         with torch.inference_mode(), eager(self._model):
             out = self._model(input_ids=_tensor(self._model, ids), use_cache=False, output_attentions=True)
-        returned = [w[0].cpu() for w in getattr(out, "attentions", None) or () if w is not None]
-        if not returned:
-            raise UnsupportedAttention("it returns no attention weights, so nothing recorded could be checked")
-        return _Expected(out.logits[0].cpu(), returned)
+        weights = scored_weights(getattr(out, "attentions", None), layers)
+        return _Expected(out.logits[0].cpu(), [one[0].cpu() for one in weights])
 
 
 def _prompt(ids: IntArray, seed: int) -> Prompt:
