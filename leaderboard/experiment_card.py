@@ -101,6 +101,7 @@ def _intrinsic(document: Json) -> Json:
         "models": [{"id": model["id"], "slug": model["slug"]} for model in settings["models"]],
         "runs": [{name: run[name] for name in ("slug", "run_id")} for run in document["runs"]],
         "relation": settings["relation"],
+        "numbers": settings.get("numbers", "score"),
         "samples": results["samples"],
         "retrieval_heads": results["retrieval_heads"],
         "shared": results["shared_retrieval_heads"],

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from rh_bench.interchange.records import MEASURES
 from rh_bench.records import Json
 
 from . import words
@@ -368,6 +369,8 @@ class PairView:
     slugs: tuple[tuple[str, str], tuple[str, str]]
     """Slug and run id of each."""
     relation: str
+    note: str
+    """What is compared, where it is not retrieval scores."""
     pearson: Figure
     shape: Whisker | None
     at_random: str
@@ -387,6 +390,7 @@ def pair_view(chart: Json) -> PairView:
         names=(names[0], names[1]),
         slugs=(runs[0], runs[1]),
         relation={"derived": "derived", "unrelated": "unrelated", "unknown": "not said"}[chart["relation"]],
+        note="" if chart["numbers"] == "score" else MEASURES[chart["numbers"]],
         pearson=words.figure(first["similarity"], signed),
         shape=whisker(first["similarity"], 1.0, None),
         at_random=words.MISSING if first["at_random"] is None else signed(first["at_random"]),

@@ -35,7 +35,7 @@ class HeatMap:
     """Heads above the threshold."""
     threshold: float
     scored: bool
-    """Whether any head has a score, so that a threshold can be moved."""
+    """Whether there is a threshold, and any head has a score, so that it can be moved."""
     numbers: Mapping[str, str]
     """Comma-separated numbers for the script, one list a measure, each with an entry a cell in the order of the cells,
     empty where there is none: `exact` in billionths, `score`, `low` and `high` in thousandths as printed, `rank`,
@@ -95,8 +95,13 @@ def size_of(columns: int) -> str:
     return "large" if columns <= 16 else "medium" if columns <= 40 else "small"
 
 
-def list_map(heads: HeadList, threshold: float) -> HeatMap | None:
-    """The map of a foreign list; None where the file does not say how large the model is, so that it has no shape."""
+def list_map(heads: HeadList, threshold: float | None, word: str) -> HeatMap | None:
+    """The map of a foreign list; None where the file does not say how large the model is, so that it has no shape.
+
+    Args:
+        threshold: above which a head is marked; None for numbers without one.
+        word: what a number is called.
+    """
     if heads.layers is None or heads.heads_per_layer is None:
         return None
     values = dict(zip(heads.heads, heads.values or (1.0,) * len(heads.heads), strict=True))
@@ -105,10 +110,11 @@ def list_map(heads: HeadList, threshold: float) -> HeatMap | None:
     # Rounded as all scores are, so that the page and its script agree on what lies above a threshold.
     known = [None if value is None or math.isnan(value) else round(value, 9) for value in known]
     wide = heads.heads_per_layer
+    limit = math.inf if threshold is None else threshold
     rows = []
     for layer in range(heads.layers):
         own = known[layer * wide : (layer + 1) * wide]
-        rows.append(_row(layer, "".join(_cell(value, threshold, None) for value in own), 0, None, ""))
+        rows.append(_row(layer, "".join(_cell(value, limit, None) for value in own), 0, None, ""))
     lists = {
         "exact": ["" if value is None else str(round(value * NANO)) for value in known],
         "value": ["" if value is None else f"{value:.4g}" for value in known],
@@ -118,12 +124,12 @@ def list_map(heads: HeadList, threshold: float) -> HeatMap | None:
         columns=wide,
         size=size_of(wide),
         heads=len(grid),
-        above=sum(value is not None and value > threshold for value in known),
-        threshold=threshold,
-        scored=any(value is not None for value in known),
+        above=sum(value is not None and value > limit for value in known),
+        threshold=limit,
+        scored=threshold is not None and any(value is not None for value in known),
         numbers={name: ",".join(column) for name, column in lists.items()},
-        word="Gate" if heads.measure == "gate" else "Score",
-        verb="have a gate above" if heads.measure == "gate" else "score above",
+        word=word,
+        verb="score above" if heads.measure == "score" else f"have a {word.lower()} above",
         missing="No number in the file",
     )
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rh_bench.interchange.folder import read_import
-from rh_bench.interchange.records import HeadList
+from rh_bench.interchange.records import MEASURES, HeadList, Measure
 from rh_bench.records import Json
 
 from . import words
@@ -22,18 +22,25 @@ from .model_page import LISTED, MOST_HEADS, Hero, Settling, settling
 from .render import Document, Frame
 from .words import Figure
 
-SCORE_THRESHOLD, GATE_THRESHOLD = 0.1, 0.5
-"""Where the marks begin: the paper's threshold; for learned gates, the middle of their range."""
+THRESHOLDS: Mapping[Measure, float] = {"score": 0.1, "argmax": 0.1, "gate": 0.5}
+"""Where the marks begin: the threshold of the paper and of the project with shares of prompts; for learned gates, the
+middle of their range. Attention mass and numbers of an unknown kind have none."""
+WORDS: Mapping[Measure, str] = {
+    "score": "Score",
+    "argmax": "Share",
+    "attention": "Mass",
+    "unknown": "Number",
+    "gate": "Gate",
+    "membership": "",
+}
+"""What a number is called."""
 PROJECTS = {
     "seed": "Retrieval_Head, the paper's released detections",
+    "pairs": "a bare list of heads and scores",
     "duo": "DuoAttention",
     "qrhead": "QRHead",
     "profile": "retrieval-head-profile",
-}
-MEASURES = {
-    "score": "retrieval scores of query heads",
-    "gate": "learned gates of key/value heads",
-    "membership": "a list of heads without scores",
+    "atlas": "retrieval-head-atlas",
 }
 _LONGEST_VALUE = 300
 
@@ -53,6 +60,8 @@ class ImportedPage:
     named_by: str
     project: str
     measure: str
+    other: bool
+    """Whether the numbers are something else than retrieval scores."""
     heroes: tuple[Hero, ...]
     findings: tuple[tuple[str, str], ...]
     """(code, message) of what the auditor found."""
@@ -93,27 +102,27 @@ def imported_page(one: Imported, heads: HeadList | None) -> ImportedPage:
         heads: the list itself; without it the page shows what the document says of it.
     """
     document = one.document
-    gate = document["measure"] == "gate"
-    threshold = GATE_THRESHOLD if gate else SCORE_THRESHOLD
+    measure: Measure = document["measure"]
+    threshold = THRESHOLDS.get(measure)
     rows = () if heads is None or heads.values is None else _as_heads(heads)
-    scored = document["measure"] == "score"
     named = {"file": "named by the file", "importer": "named by whoever imported it", None: "not named by the file"}
     return ImportedPage(
         page=import_path(one.folder),
         model=words.visible(document["model"]["id"] or document["model"]["slug"]),
         named_by=named[document["model"]["named_by"]],
         project=PROJECTS[document["format"]],
-        measure=MEASURES[document["measure"]],
+        measure=measure_words(document),
+        other=measure not in ("score", "membership"),
         heroes=_heroes(document),
         findings=tuple((finding["code"], words.visible(finding["message"])) for finding in document["findings"]),
-        heat=None if heads is None else list_map(heads, threshold),
+        heat=None if heads is None else list_map(heads, threshold, WORDS[measure]),
         listed=() if heads is None else _listed(heads),
         more=max(document["counts"]["heads"] - LISTED, 0),
-        word="Gate" if gate else "Score" if scored else "",
-        threshold=f"{threshold:g}",
-        curve=score_curve(rows, threshold) if scored and rows else None,
-        profile=layer_profile(_layers(heads, threshold)) if scored and heads and heads.layers else None,
-        settling=_settling(heads, threshold) if heads else None,
+        word=WORDS[measure],
+        threshold="" if threshold is None else f"{threshold:g}",
+        curve=score_curve(rows, THRESHOLDS["score"]) if measure == "score" and rows else None,
+        profile=_profile(heads) if measure == "score" and heads else None,
+        settling=_settling(heads) if measure == "score" and heads else None,
         source=_source(document),
         said=_said(document["extra"]),
     )
@@ -130,14 +139,17 @@ def _as_heads(heads: HeadList) -> tuple[Head, ...]:
 
 def _heroes(document: Json) -> tuple[Hero, ...]:
     counts, sparsity = document["counts"], document["sparsity"]
-    unit = str(document["unit"]).replace("_", "/")
+    unit = _unit(document)
+    every = document.get("every_head", False)
 
     def number(value: int | None, reason: str) -> Figure:
         text = words.MISSING if value is None else words.thousands(value)
         return Figure(text, "", "" if value is not None else reason, 0, "")
 
     return (
-        Hero("Heads", number(counts["heads"], ""), f"{unit} heads in the file"),
+        Hero("Heads", Figure("all", "", "", 0, ""), "of the model; the file names and counts none")
+        if every
+        else Hero("Heads", number(counts["heads"], ""), f"{unit} heads in the file"),
         Hero("Above 0.1", words.figure(sparsity["share_above_0.1"], words.percent), "of these heads; no interval"),
         Hero("Never retrieve", words.figure(sparsity["share_zero"], words.percent), "of these heads are at zero"),
         Hero("Chosen", number(counts["selected"], "the file chooses none"), "heads that the file names as chosen"),
@@ -159,22 +171,35 @@ def _listed_head(place: tuple[int, int], value: str, sort: str) -> ListedHead:
     return ListedHead(f"{place[0]}.{place[1]}", place[0] * MOST_HEADS + place[1], value, sort)
 
 
-def _layers(heads: HeadList, threshold: float) -> list[Json]:
-    """Mean score and retrieval heads of each layer, as a run's summary has them."""
+def measure_words(document: Json) -> str:
+    """What an import's numbers are, in words."""
+    said = MEASURES[document["measure"]]
+    return said if document["measure"] == "membership" else f"{said}, of {_unit(document)} heads"
+
+
+def _unit(document: Json) -> str:
+    return str(document["unit"]).replace("_", "/")
+
+
+def _profile(heads: HeadList) -> Profile | None:
+    """Mean score and retrieval heads of each layer, as a run's summary has them; None without the model's grid."""
+    if heads.layers is None:
+        return None
+    threshold = THRESHOLDS["score"]
     rows: list[Json] = []
     for layer, own in enumerate(heads.matrix()):
         known = own[~np.isnan(own)]
         mean = round(float(known.mean()), 9) if len(known) else None
         above = int((known > threshold).sum()) if len(known) else None
         rows.append({"layer": layer, "heads": len(known), "retrieval_heads": above, "mean_score": mean})
-    return rows
+    return layer_profile(rows)
 
 
-def _settling(heads: HeadList, threshold: float) -> Settling | None:
+def _settling(heads: HeadList) -> Settling | None:
     """Needs as many samples for every head: those of the same place in each row are taken to be the same sample."""
     if heads.samples is None or heads.instances is None:
         return None
-    return settling(np.array(heads.instances, dtype=np.float64).T, heads.heads, threshold)
+    return settling(np.array(heads.instances, dtype=np.float64).T, heads.heads, THRESHOLDS["score"])
 
 
 def _source(document: Json) -> tuple[tuple[str, str], ...]:
@@ -185,7 +210,8 @@ def _source(document: Json) -> tuple[tuple[str, str], ...]:
         ("SHA-256", source["sha256"]),
         ("Size", f"{source['bytes']:,} bytes"),
         ("Format", document["format"]),
-        ("Heads are", f"{str(document['unit']).replace('_', '/')} heads"),
+        ("Heads are", f"{_unit(document)} heads"),
+        ("Numbers are", MEASURES[document["measure"]]),
         ("Grid", shape),
         ("Import id", document["import_id"]),
         ("Schema", f"{document['schema']} {document['schema_version']}"),

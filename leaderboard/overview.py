@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from rh_bench.interchange.records import MEASURES
+
 from . import words
 from .badges import ABOUT
 from .badges import ORDER as BADGES
@@ -242,14 +244,14 @@ def _always_on(card: Card) -> Figure:
 
 def _imported(one: Imported) -> ImportedRow:
     document = one.document
-    grid, counts = document["grid"], document["counts"]
+    grid, counts, unit = document["grid"], document["counts"], document["unit"].replace("_", "/")
     return ImportedRow(
         page=import_path(one.folder),
         model=words.visible(document["model"]["id"] or document["model"]["slug"]),
         format=document["format"],
-        heads=f"{counts['heads']:,} {document['unit'].replace('_', '/')} heads",
+        heads=f"{'all' if document.get('every_head') else format(counts['heads'], ',')} {unit} heads",
         shape=f"{grid['layers']} × {grid['heads_per_layer']}" if grid["layers"] else words.MISSING,
-        measure=words.visible(str(document["measure"]).replace("_", " ")),
+        measure=MEASURES[document["measure"]],
         share=words.figure(document["sparsity"]["share_above_0.1"], words.percent),
         zero=words.figure(document["sparsity"]["share_zero"], words.percent),
         findings=tuple(words.visible(finding["message"]) for finding in document["findings"]),

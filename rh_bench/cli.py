@@ -54,7 +54,7 @@ def _fail(message: str, status: int) -> int:
     return status
 
 
-FOREIGN = ("seed", "duo", "qrhead", "profile")
+FOREIGN = ("seed", "pairs", "duo", "qrhead", "profile", "atlas")
 """Formats of other projects that are read and written."""
 
 
@@ -381,16 +381,19 @@ def vars_of(problem: Any) -> dict[str, str]:
 )
 @click.argument("file", type=FOLDER)
 @click.option("--format", "format_name", type=click.Choice(FOREIGN), help="Guessed from the file without it.")
-@click.option("--model", help="The model's name, for a file that gives none.")
+@click.option("--model", metavar="ID", help="The model's name, for a file that gives none or a name of its own.")
 @click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder of runs.")
 @json_option
 def import_(file: Path, format_name: str | None, model: str | None, out_folder: Path, as_json: bool) -> None:
     """Keep another project's FILE of head scores, marked as imported.
 
-    Formats: seed (the paper's released JSON), duo (DuoAttention's TSV or its folder), qrhead (YAML), profile
-    (retrieval-head-profile's JSON). An import has no events, so that it can be valid and nothing more.
+    Formats: seed (the paper's released JSON), pairs (a list of [[layer, head], score]), duo (DuoAttention's TSV or its
+    folder), qrhead (YAML), profile (retrieval-head-profile's JSON), atlas (retrieval-head-atlas's JSON). An import has
+    no events, so that it can be valid and nothing more. Numbers that are no copy scores are kept as what they are, and
+    compared with none.
     """
     from rh_bench.interchange.folder import import_file
+    from rh_bench.interchange.records import MEASURES
     from rh_bench.schema import load_json
 
     folder = import_file(file, out_folder, format=format_name, model=model)
@@ -402,7 +405,9 @@ def import_(file: Path, format_name: str | None, model: str | None, out_folder: 
     grid, share = document["grid"], document["sparsity"]["share_above_0.1"]
     shape = f"{grid['layers']} layers × {grid['heads_per_layer']} heads" if grid["layers"] else "grid unknown"
     about = f"{document['counts']['heads']} {document['unit'].replace('_', '/')} heads, {shape}"
+    about = "every head of the model, none named" if document["every_head"] else about
     console.print(f"{document['format']}, {escape(str(document['model']['id'] or 'model unknown'))}: {about}")
+    console.print(f"measure: {MEASURES[document['measure']]}")
     if share["value"] is not None:
         console.print(f"above 0.1: {share['value']:.1%}, at zero: {document['sparsity']['share_zero']['value']:.1%}")
     for finding in document["findings"]:
@@ -432,6 +437,7 @@ def import_(file: Path, format_name: str | None, model: str | None, out_folder: 
     help="For duo: what query heads of one key/value head become.",
 )
 @click.option("--dataset", help="For eval-results: the benchmark's repository, org/name.")
+@click.option("--developer", help="For eee: who published the model, where its name does not say.")
 @json_option
 def export(
     run: Path,
@@ -442,15 +448,18 @@ def export(
     top: int | None,
     reduce: str,
     dataset: str | None,
+    developer: str | None,
     as_json: bool,
 ) -> None:
     """Write RUN (or an import) in another project's format, and say what that format cannot carry.
 
-    eee is a record of Every Eval Ever; eval-results is an entry for .eval_results/ in the model's repository.
+    eee is a record of Every Eval Ever, at its path in that project's datastore; eval-results is an entry for
+    .eval_results/ in the model's repository.
     """
     from rh_bench.interchange.export import export_run, write_files
 
-    written = export_run(run, format_name, rule=rule, threshold=threshold, top=top, reduce=reduce, dataset=dataset)
+    options: dict[str, Any] = {"rule": rule, "threshold": threshold, "top": top, "reduce": reduce}
+    written = export_run(run, format_name, dataset=dataset, developer=developer, **options)
     paths = write_files(written, target)
     if as_json:
         print_json({"files": [str(path) for path in paths], "losses": list(written.losses)})
@@ -473,16 +482,19 @@ def export(
 def audit(file: Path, format_name: str | None, as_json: bool) -> None:
     """Say what is wrong with another project's FILE of head scores. Exit status 1 if anything is."""
     from rh_bench.interchange.audit import audit_file
+    from rh_bench.interchange.records import MEASURES
 
     report = audit_file(file, format_name)
     if as_json:
         findings = [{"code": finding.code, "message": finding.message} for finding in report.findings]
-        heads = {"heads": len(report.heads.heads), "samples": report.heads.samples, "model": report.heads.model}
+        found = report.heads
+        heads = {"heads": len(found.heads), "samples": found.samples, "model": found.model, "measure": found.measure}
         print_json({"file": str(file), "format": report.format, **heads, "findings": findings})
     else:
         console = out(soft_wrap=True)
         samples = f", {report.heads.samples} samples" if report.heads.samples else ""
-        console.print(f"{escape(str(file))}: {report.format}, {len(report.heads.heads)} heads{samples}")
+        count = "every head" if report.heads.every_head else f"{len(report.heads.heads)} heads"
+        console.print(f"{escape(str(file))}: {report.format}, {count}{samples}: {MEASURES[report.heads.measure]}")
         for finding in report.findings:
             console.print(f"  [yellow]{finding.code}[/]  {escape(finding.message)}")
         if not report.findings:

@@ -87,9 +87,16 @@ def _print_levels(verification: Any, indent: str = "") -> None:
 @click.option("--repo", required=True, help="The dataset (or, for a site, Space), org/name; made if it is not there.")
 @click.option("--tag", help="Name the published commit, as in v1. A tag is never moved.")
 @click.option("--private", is_flag=True, help="Make the repository private, if it is made.")
+@click.option(
+    "--evaluation-framework",
+    "framework",
+    help="Name this framework in a set's eval.yaml. The Hub takes names of its own list only; none without it.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 @json_option
-def publish(folder: Path, repo: str, tag: str | None, private: bool, dry_run: bool, as_json: bool) -> None:
+def publish(
+    folder: Path, repo: str, tag: str | None, private: bool, framework: str | None, dry_run: bool, as_json: bool
+) -> None:
     """Publish a haystack set, or results that `rh-bench collect` gathered, as a dataset of the Hub; or a site that
     `rh-bench leaderboard` made, as a static Space.
 
@@ -98,7 +105,8 @@ def publish(folder: Path, repo: str, tag: str | None, private: bool, dry_run: bo
     """
     from rh_bench.publish import publish_folder
 
-    report = publish_folder(folder, repo, tag=tag, private=private, dry_run=dry_run)
+    options: dict[str, Any] = {"tag": tag, "private": private, "evaluation_framework": framework}
+    report = publish_folder(folder, repo, dry_run=dry_run, **options)
     if as_json:
         print_json(report.to_json())
         return

@@ -25,6 +25,7 @@ NIAH_TASK = "niah"
 """Name of the one task of a set, to which `.eval_results` refer."""
 SITE_TYPES = (".css", ".csv", ".html", ".js", ".json", ".md", ".png", ".svg", ".tsv", ".txt", ".xml", ".yaml")
 """Ends of the names of all files that a site is made of."""
+_FRAMEWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 
 
@@ -68,6 +69,7 @@ def publish_folder(
     private: bool = False,
     dry_run: bool = False,
     access: Access | None = None,
+    evaluation_framework: str | None = None,
 ) -> Published:
     """Publish a haystack set, results that `rh-bench collect` gathered, or a site, whichever `folder` is.
 
@@ -77,17 +79,19 @@ def publish_folder(
         repo: the dataset repository, or the Space for a site; made if it is not there.
         tag: a name for the commit.
         dry_run: find out what would change, and change nothing.
+        evaluation_framework: what a set's `eval.yaml` names as such. The Hub takes names of a list of its own alone, on
+            which rh_bench does not stand, so that none is named without it.
 
     Raises:
-        InputError: the folder is none of them, the repository cannot be written or holds what must not be lost, or the
-            tag is taken.
+        InputError: the folder is none of them, the repository cannot be written or holds what must not be lost, the tag
+            is taken, or a framework is named that is no name, or for a folder that is no set.
     """
     access, ref = access or Access(), parse_repo(repo)
     if ref.revision is not None:
         raise InputError("is published on the main branch", where=repo, mend="leave out @" + ref.revision)
     if tag is not None and not _TAG.fullmatch(tag):
         raise InputError("is no name for a tag", where=repr(tag), mend="use letters, digits, '.', '_' and '-'")
-    what = _content(folder)
+    what = _content(folder, evaluation_framework)
     for path, content in what.files.items():
         if isinstance(content, Path) and path.endswith(".parquet"):
             _check_groups(content)
@@ -126,29 +130,39 @@ class _Content:
     kind: Kind = "dataset"
 
 
-def _content(folder: Path) -> _Content:
-    if (folder / RUNS).is_dir():
+def _content(folder: Path, framework: str | None) -> _Content:
+    results, site = (folder / RUNS).is_dir(), (folder / "index.html").is_file()
+    if framework is not None and (results or site):
+        raise InputError("only a set has an eval.yaml", where=folder, mend="leave out --evaluation-framework")
+    if results:
         return _results(folder)
-    return _site(folder) if (folder / "index.html").is_file() else _set(folder)
+    return _site(folder) if site else _set(folder, framework)
 
 
-def _set(folder: Path) -> _Content:
+def _set(folder: Path, framework: str | None) -> _Content:
+    if framework is not None and not _FRAMEWORK.fullmatch(framework):
+        mend = "use a name of the Hub's list, as in inspect-ai"
+        raise InputError("is no name of a framework", where=f"--evaluation-framework {shown(framework)!r}", mend=mend)
     haystacks = read_set(folder)
     name, digest = haystacks.manifest["name"], haystacks.manifest_sha256
     files: dict[str, Path | bytes] = {
         path: regular_file(folder, path) for path in [MANIFEST, *sorted(haystacks.manifest["files"])]
     }
-    files["eval.yaml"] = _eval_yaml(haystacks.manifest)
+    files["eval.yaml"] = _eval_yaml(haystacks.manifest, framework)
     return _Content(files, f"Haystack set {name}, manifest {digest[:12]}", digest, lambda changes: None)
 
 
-def _eval_yaml(manifest: Json) -> bytes:
-    """By this file the Hub knows a dataset that models are measured on, to which `.eval_results` refer."""
+def _eval_yaml(manifest: Json, framework: str | None) -> bytes:
+    """By this file the Hub knows a dataset that models are measured on, to which `.eval_results` refer.
+
+    Args:
+        framework: named only where it is given: the Hub checks the name against its own list, and refuses others.
+    """
     described = {
         "name": f"rh_bench {manifest['name']}",
         "description": "Needle-in-a-haystack samples for measuring retrieval heads. The result is the share of samples"
         " whose needle the model gives back (ROUGE-1 recall above 0.5); it says nothing about reasoning.",
-        "evaluation_framework": "rh_bench",
+        **({} if framework is None else {"evaluation_framework": framework}),
         "tasks": [{"id": NIAH_TASK, "config": "samples", "split": "test"}],
     }
     return yaml.safe_dump(described, sort_keys=False, width=1000).encode()

@@ -26,9 +26,9 @@ KINDS = {
     "run": (1, 2),
     "summary": (1, 0),
     "manifest": (1, 0),
-    "import": (1, 0),
+    "import": (1, 1),
     "verification": (1, 1),
-    "experiment": (1, 0),
+    "experiment": (1, 1),
 }
 """Document kinds and the newest schema version of each that this package reads."""
 MAX_JSON_BYTES = 64 << 20

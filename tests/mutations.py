@@ -413,6 +413,8 @@ PROFILE = {
     "argmax_scores": [[0.0, 0.2], [0.05, 0.9]],
     "copy_heads": [[0, 0]],
 }
+PAIRS = [[[1, 1], 0.94], [[0, 1], 0.5], [[1, 0], 0.125], [[0, 0], 0]]
+ATLAS = {"model_id": "org/tiny", "n_layers": 2, "n_heads": 2, "avg_mass": [[0.0002, 0.1337], [0.0, 0.4539]]}
 QRHEAD = 'attn_head_set: "13-18,8-11,13-1" # top3\nmodel_base_class: "Tiny"\nmodel_name_or_path: "org/tiny"\n'
 DUO = "1.0e+00\t-2.2e-05\n5.0e-01\t0.0e+00\n"
 
@@ -424,7 +426,10 @@ def make_subjects(work: Path) -> dict[str, Subject]:
     foreign.mkdir()
     (foreign / "seed.json").write_text(json.dumps(SEED))
     (foreign / "profile.json").write_text(json.dumps(PROFILE))
+    (foreign / "pairs.json").write_text(json.dumps(PAIRS))
+    (foreign / "atlas.json").write_text(json.dumps(ATLAS))
     (foreign / "q.yaml").write_text(QRHEAD)
+    (foreign / "full.yaml").write_text('attn_head_set: "full_heads"\nmodel_name_or_path: "org/tiny"\n')
     (foreign / "duo").mkdir()
     (foreign / "duo" / "full_attention_heads.tsv").write_text(DUO)
     (foreign / "duo" / "config.json").write_text(json.dumps({"model_name": "org/tiny", "sink_size": 64}))
@@ -455,7 +460,8 @@ def make_subjects(work: Path) -> dict[str, Subject]:
         subjects[kind] = Subject(
             made, files, seal_experiment, read_an_experiment, lambda name: name.endswith(".parquet")
         )
-    for kind, name in (("seed", "seed.json"), ("profile", "profile.json"), ("qrhead", "q.yaml")):
+    names = ("seed.json", "pairs.json", "profile.json", "atlas.json", "q.yaml", "full.yaml")
+    for kind, name in ((name.partition(".")[0], name) for name in names):
         subjects[kind] = Subject(foreign, (name,), unsealed, reads_foreign(name, out))
     return subjects
 

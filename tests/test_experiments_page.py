@@ -279,7 +279,7 @@ def test_what_is_not_shown_is_named(cards: list[Card]) -> None:
 def test_pairs_of_imports_are_shown(root: Path, tmp_path: Path) -> None:
     results = Path(shutil.copytree(root, tmp_path / "results"))
     for seed, name in enumerate(("org/a", "org/b")):
-        rows = {f"{i // 4}-{i % 4}": (i * np.random.RandomState(seed).rand(9) / 8).tolist() for i in range(8)}
+        rows = {f"{i // 4}-{i % 4}": (np.random.RandomState(seed).binomial(8, i / 8, 9) / 8).tolist() for i in range(8)}
         (tmp_path / "heads.json").write_text(json.dumps(rows))
         import_file(tmp_path / "heads.json", results / "runs", model=name)
     folders = [next((results / "runs" / slug).iterdir()) for slug in ("org__a", "org__b")]

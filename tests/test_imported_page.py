@@ -96,6 +96,49 @@ def test_gates_are_called_gates_and_have_a_threshold_of_their_own(tmp_path: Path
     assert ("config.nested.a", "[1, 2]") in view.said and not any("nested.b" in label for label, _ in view.said)
 
 
+def test_other_measures_are_shown_under_their_own_name_and_without_a_threshold(tmp_path: Path) -> None:
+    mass = {
+        f"{layer}-{head}": [0.0123 * layer + 0.0457 * head + 0.00311, 0.9] for layer in range(3) for head in range(4)
+    }
+    (tmp_path / "mass.json").write_text(json.dumps(mass))
+    folder = import_file(tmp_path / "mass.json", tmp_path / "runs", model="acme/mass")
+    view = view_of(folder)
+    assert (view.measure, view.word, view.other) == ("numbers of an unknown kind, of query heads", "Number", True)
+    assert (view.heat.scored, view.heat.above, view.threshold) == (False, 0, "")
+    assert view.curve is None and view.profile is None and view.settling is None
+    assert " above" not in str(view.heat.body), "no head is marked"
+    by_label = {hero.label: hero.figure for hero in view.heroes}
+    assert by_label["Above 0.1"].text == by_label["Never retrieve"].text == "–"
+    assert "not retrieval scores" in by_label["Above 0.1"].reason
+    text = text_of(folder)
+    assert "No retrieval scores." in text and 'id="threshold"' not in text and 'data-word="Number"' in text
+    build_site(tmp_path / "runs", tmp_path / "site")
+    index = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert "numbers of an unknown kind" in index and "compared with none" in index
+
+
+def test_shares_and_masses_of_other_projects_have_their_words(tmp_path: Path) -> None:
+    grid = {"n_layers": 2, "n_heads": 2, "avg_mass": [[0.0002, 0.1337], [0.0, 0.4539]], "model_id": "acme/atlas"}
+    (tmp_path / "atlas.json").write_text(json.dumps(grid))
+    atlas = view_of(import_file(tmp_path / "atlas.json", tmp_path / "runs"))
+    assert (atlas.word, atlas.heat.scored, atlas.project) == ("Mass", False, "retrieval-head-atlas")
+    profile = {"n_layers": 1, "n_heads": 2, "argmax_heads": [[0, 1]], "argmax_scores": [[0.0, 0.5]], "hf_id": "acme/p"}
+    (tmp_path / "profile.json").write_text(json.dumps(profile))
+    shares = view_of(import_file(tmp_path / "profile.json", tmp_path / "runs"))
+    assert (shares.word, shares.heat.threshold, shares.heat.above, shares.curve) == ("Share", 0.1, 1, None)
+    assert shares.heat.verb == "have a share above"
+
+
+def test_every_head_without_a_name(tmp_path: Path) -> None:
+    (tmp_path / "full.yaml").write_text('attn_head_set: "full_heads"\nmodel_name_or_path: acme/full\n')
+    folder = import_file(tmp_path / "full.yaml", tmp_path / "runs")
+    view = view_of(folder)
+    assert (view.heroes[0].figure.text, view.heat, view.listed, view.more) == ("all", None, (), 0)
+    assert "it chooses none" in text_of(folder)
+    build_site(tmp_path / "runs", tmp_path / "site")
+    assert "all query heads" in (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+
+
 def test_hostile_words_of_a_file_are_text(tmp_path: Path) -> None:
     (tmp_path / "full_attention_heads.tsv").write_text("0.9\t0.1\n")
     (tmp_path / "config.json").write_text(json.dumps({"model_name": HOSTILE, HOSTILE: HOSTILE}))

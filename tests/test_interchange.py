@@ -21,6 +21,7 @@ from rh_bench.interchange.export import export_run, write_files
 from rh_bench.interchange.folder import import_file, read_import
 from rh_bench.interchange.formats import READERS, guess_format, read_qrhead
 from rh_bench.runs import read_run
+from rh_bench.schema import load_json
 from rh_bench.verify import verify_run
 from tests.fake_runs import make_run
 
@@ -35,6 +36,15 @@ PROFILE: dict[str, Any] = {
     "copy_heads": [[0, 0]],
 }
 QRHEAD = 'attn_head_set: "13-18,8-11,13-1" # top3\nmodel_base_class: "Tiny"\nmodel_name_or_path: "org/tiny"\n'
+PAIRS = [[[1, 1], 0.94], [[0, 1], 0.5], [[1, 0], 0.125], [[0, 0], 0]]
+ATLAS: dict[str, Any] = {
+    "model_id": "org/tiny",
+    "n_layers": 2,
+    "n_heads": 2,
+    "tau": 0.05,
+    "event_rate": [[0.5, 0.0], [1.0, 0.25]],
+    "avg_mass": [[0.0002182881, 0.1336669921], [0.0, 0.4538574218]],
+}
 DUO = "1.000000000000000000e+00\t-2.229213714599609375e-05\n5.000000000000000000e-01\t0.000000000000000000e+00\n"
 
 
@@ -50,7 +60,9 @@ def files(tmp_path: Path) -> dict[str, Path]:
     put(folder / "duo" / "config.json", {"model_name": "org/tiny", "sink_size": 64})
     return {
         "seed": put(folder / "seed.json", SEED),
+        "pairs": put(folder / "pairs.json", PAIRS),
         "profile": put(folder / "profile.json", PROFILE),
+        "atlas": put(folder / "atlas.json", ATLAS),
         "qrhead": put(folder / "q.yaml", QRHEAD),
         "duo": put(folder / "duo" / "full_attention_heads.tsv", DUO).parent,
     }
@@ -118,13 +130,15 @@ def test_a_changed_import_is_caught(files: dict[str, Path], tmp_path: Path) -> N
 def test_a_run_in_every_format(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs")
     layers = read_run(run).layers
-    for format in READERS:
+    with pytest.raises(InputError, match="no attention mass"):
+        export_run(run, "atlas")
+    for format in set(READERS) - {"atlas"}:
         written = export_run(run, format)
         assert written.losses, "a run holds more than any of these formats"
         paths = write_files(written, tmp_path / format)
         heads = READERS[format](paths[0])
-        assert heads.model == (None if format == "seed" else "acme/tiny-1")
-        if format in ("seed", "profile"):
+        assert heads.model == (None if format in ("seed", "pairs") else "acme/tiny-1")
+        if format in ("seed", "pairs", "profile"):
             assert heads.heads == tuple((x.index, h) for x in layers for h in range(x.query_heads))
     seed = READERS["seed"](tmp_path / "seed" / "heads.json")
     profile = READERS["profile"](tmp_path / "profile" / "profile.json")
@@ -132,6 +146,8 @@ def test_a_run_in_every_format(tmp_path: Path) -> None:
     chosen = [head for head, value in zip(profile.heads, profile.values or (), strict=True) if value > 0.1]
     assert profile.selected == frozenset(chosen)
     assert chosen
+    pairs = json.loads((tmp_path / "pairs" / "heads.json").read_text())
+    assert [score for _, score in pairs] == sorted(profile.values or (), reverse=True)
 
 
 @pytest.mark.parametrize("reduce", ["max", "mean"])
@@ -160,27 +176,6 @@ def test_a_run_without_a_counted_sample_has_no_head_list(tmp_path: Path) -> None
         export_run(run, "seed")
 
 
-def test_every_eval_ever_has_intervals_and_no_null(tmp_path: Path) -> None:
-    record = json.loads(export_run(make_run(tmp_path / "runs"), "eee").files["every-eval-ever.json"])
-    required = {
-        "schema_version", "evaluation_id", "retrieved_timestamp", "source_metadata", "model_info", "eval_library",
-        "evaluation_results",
-    }  # fmt: skip
-    assert required <= record.keys()
-    assert record["schema_version"] == "0.3.0"
-    details = record["model_info"]["additional_details"]
-    assert (details["deployment_type"], details["model_availability"]) == ("self_deployed", "open_weights")
-    assert all(isinstance(value, str) for value in details.values())
-    assert record["retrieved_timestamp"].isdigit()
-    assert "null" not in json.dumps(record)
-    names = [result["evaluation_name"] for result in record["evaluation_results"]]
-    assert names == ["niah-success", "share-of-heads-above-0.1"]
-    for result in record["evaluation_results"]:
-        interval = result["score_details"]["uncertainty"]["confidence_interval"]
-        assert interval["lower"] <= result["score_details"]["score"] <= interval["upper"]
-        assert result["metric_config"]["score_type"] == "continuous"
-
-
 def test_eval_results_are_read_by_the_hubs_own_class(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs")
     with pytest.raises(InputError, match="--dataset"):
@@ -207,12 +202,16 @@ def test_the_audit_names_what_is_wrong(content: object, expected: set[str], tmp_
 
 
 def test_the_audit_of_other_formats(files: dict[str, Path], tmp_path: Path) -> None:
-    assert codes(files["profile"]) == {"no-samples"}
-    assert codes(put(tmp_path / "p.json", {**PROFILE, "argmax_heads": [[1, 1]]})) == {"no-samples", "selection-differs"}
+    other = {"no-samples", "other-measure"}
+    assert codes(files["profile"]) == codes(files["atlas"]) == other
+    assert codes(put(tmp_path / "p.json", {**PROFILE, "argmax_heads": [[1, 1]]})) == other | {"selection-differs"}
     nan = json.dumps({**PROFILE, "elapsed": float("nan")})
-    assert codes(put(tmp_path / "n.json", nan)) == {"no-samples", "not-json"}
+    assert codes(put(tmp_path / "n.json", nan)) == other | {"not-json"}
     assert codes(files["duo"]) == {"key-value-heads", "out-of-range"}
     assert codes(files["qrhead"]) == {"no-scores", "no-grid"}
+    assert codes(files["pairs"]) == {"no-model", "no-samples"}
+    assert codes(put(tmp_path / "few.json", PAIRS[:2])) == {"no-model", "no-samples", "no-grid", "rounded"}
+    assert codes(put(tmp_path / "q.yaml", "attn_head_set: full_heads\n")) == {"no-model", "all-heads", "no-grid"}
 
 
 @pytest.mark.parametrize(
@@ -228,6 +227,20 @@ def test_the_audit_of_other_formats(files: dict[str, Path], tmp_path: Path) -> N
         ("a.yaml", "attn_head_set: 3"), ("b.yaml", "- 1"), ("c.yaml", 'attn_head_set: "1-1,1-1"'),
         ("d.yaml", 'a: &x [1]\nattn_head_set: "1-1"\nb: *x'), ("e.yaml", 'attn_head_set: !!python/name:os.system ""'),
         ("f.yaml", "{[}"), ("g.yaml", 'attn_head_set: "../../x"'), ("x.txt", "1"),
+        ("h.yaml", "attn_head_set: all_heads"), ("i.yaml", "attn_head_set: full_heads,1-1"),
+        ("1.json", "1"), ("2.json", '"0-0"'), ("3.json", "[[[0, 1]]]"), ("4.json", "[[[0, 1], 0.5, 1]]"),
+        ("5.json", "[[[0, 1], true]]"), ("6.json", "[[[true, 1], 0.5]]"), ("7.json", "[[[0, -1], 0.5]]"),
+        ("8.json", "[[[0, 1.0], 0.5]]"), ("9.json", "[[[0, 1], NaN]]"), ("10.json", "[[[0, 1], 1e300]]"),
+        ("11.json", "[[[0, 1], 0.5], [[0, 1], 0.4]]"), ("12.json", "[[[9999, 9999], 0.5]]"),
+        ("13.json", f"[[[{10**30}, 1], 0.5]]"), ("14.json", f"[[[0, 1], {10**30}]]"), ("15.json", "[[[[0, 1]], 0.5]]"),
+        ("16.json", "[" * 50 + "]" * 50), ("17.json", "[[0.5, [0, 1]]]"), ("18.json", '[[["0", "1"], 0.5]]'),
+        ("19.json", {"model_id": "org/tiny"}), ("20.json", {**ATLAS, "model_id": None}),
+        ("21.json", {**ATLAS, "n_heads": 3}), ("22.json", {**ATLAS, "n_heads": True}),
+        ("23.json", {**ATLAS, "avg_mass": [[0.1, True], [0, 0]]}), ("24.json", {**ATLAS, "n_layers": 2.0}),
+        ("25.json", json.dumps({**ATLAS, "avg_mass": [[float("nan")] * 2] * 2})),
+        ("26.json", {**ATLAS, "avg_mass": {}}), ("27.json", {"a/b": ATLAS, "c/d": ATLAS}),
+        ("28.json", {**PROFILE, "argmax_heads": [[1, 1], [1, 1]]}),
+        ("29.json", {"model_id": "x", "settings": {"a": 1}}),
     ],
 )  # fmt: skip
 def test_files_of_no_format_are_one_line(
@@ -267,6 +280,115 @@ def test_the_commands(files: dict[str, Path], tmp_path: Path, capsys: pytest.Cap
     assert "not ranked" in capsys.readouterr().out
 
 
+MASS = {f"{layer}-{head}": [0.0123 * layer + 0.0457 * head + 0.00311, 0.0] for layer in range(3) for head in range(4)}
+"""Two numbers a head, as projects that add up attention keep them in the paper's form."""
+
+
+def test_numbers_that_are_no_copy_rates_are_another_measure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = put(tmp_path / "heads.json", MASS)
+    assert main(["audit", str(path)]) == 1
+    assert "other-measure" in (said := capsys.readouterr().out) and "no copy scores" in " ".join(said.split())
+    assert main(["audit", str(path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["measure"] == "unknown"
+    document = load_json(import_file(path, tmp_path / "runs") / "import.json")
+    assert document["measure"] == "unknown"
+    share = document["sparsity"]["share_above_0.1"]
+    assert share["value"] is None and "not retrieval scores" in share["reason"]
+    assert {"other-measure"} < {finding["code"] for finding in document["findings"]}
+
+
+def test_an_atlas_is_attention_mass_also_of_a_sweep_or_by_name(files: dict[str, Path], tmp_path: Path) -> None:
+    one = import_file(files["atlas"], tmp_path / "runs")
+    assert load_json(one / "import.json")["measure"] == "attention"
+    keyed = {key: value for key, value in ATLAS.items() if key != "model_id"}
+    named = READERS["atlas"](put(tmp_path / "keyed.json", {"org/tiny": keyed}))
+    assert (named.model, named.values) == ("org/tiny", read_import(one).values)
+    settings = {name: {"avg_mass": [[share, 0.0], [0.0, 2 * share]]} for name, share in (("near", 0.1), ("far", 0.3))}
+    path = put(tmp_path / "sweep.json", {"model_id": "org/tiny", "n_layers": 2, "n_heads": 2, "settings": settings})
+    sweep = READERS[guess_format(path)](path)
+    assert sweep.values == pytest.approx((0.2, 0.0, 0.0, 0.4))
+    assert json.loads(export_run(import_file(path, tmp_path / "runs"), "atlas").files["atlas.json"]) == load_json(path)
+
+
+def test_an_unknown_object_is_called_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for content in ({"lineage": "llama", "rings": []}, {}, [], [1, 2], "text"):
+        assert main(["audit", str(put(tmp_path / "x.json", json.dumps(content)))]) == 2
+        assert "no format that is known" in capsys.readouterr().err
+    with pytest.raises(InputError, match="'x' is no head"):
+        audit_file(put(tmp_path / "y.json", {"0-0": [1], "x": [1]}))
+
+
+def test_a_list_that_is_no_whole_model_has_no_grid_and_no_share(tmp_path: Path) -> None:
+    part = load_json(import_file(put(tmp_path / "part.json", PAIRS[:3]), tmp_path / "runs") / "import.json")
+    assert part["grid"] == {"layers": None, "heads_per_layer": None}
+    assert part["sparsity"]["share_above_0.1"]["value"] is None
+    whole = load_json(import_file(put(tmp_path / "whole.json", PAIRS), tmp_path / "runs") / "import.json")
+    assert whole["grid"] == {"layers": 2, "heads_per_layer": 2}
+    assert whole["sparsity"]["share_above_0.1"]["value"] == 0.75
+    hole = {"0-0": [1], "1-1": [0.5]}
+    document = load_json(import_file(put(tmp_path / "hole.json", hole), tmp_path / "runs") / "import.json")
+    assert document["sparsity"]["share_above_0.1"]["value"] is None
+
+
+def test_quantised_variants_have_names_of_their_own(tmp_path: Path) -> None:
+    made = {}
+    for label in ("tiny", "tiny_bnb4", "tiny_awq4"):
+        path = put(tmp_path / f"{label}.json", {**PROFILE, "model": label})
+        made[label] = import_file(path, tmp_path / "runs")
+    documents = {label: load_json(folder / "import.json")["model"] for label, folder in made.items()}
+    assert [documents[label]["id"] for label in made] == ["org/tiny", "org/tiny (bnb4)", "org/tiny (awq4)"]
+    assert [documents[label]["quantisation"] for label in made] == [None, "bnb4", "awq4"]
+    assert len({folder.parent for folder in made.values()}) == 3
+    assert all(check_folder(folder) == [] for folder in made.values())
+    again = json.loads(export_run(made["tiny_bnb4"], "profile").files["profile.json"])
+    assert again["hf_id"] == "org/tiny", "what is written again is what the file said"
+    hub = import_file(
+        put(tmp_path / "h.json", {**PROFILE, "hf_id": "org/tiny-AWQ", "model": "t_awq4"}), tmp_path / "runs"
+    )
+    assert load_json(hub / "import.json")["model"]["id"] == "org/tiny-AWQ"
+    mine = import_file(tmp_path / "tiny_bnb4.json", tmp_path / "runs", model="org/other")
+    assert load_json(mine / "import.json")["model"]["id"] == "org/other (bnb4)"
+    files = [put(tmp_path / f"m{name}.json", SEED) for name in ("", "-4bit", ".Q4_K_M")]
+    assert len({import_file(path, tmp_path / "runs").parent.name for path in files}) == 3
+
+
+def test_the_importer_names_the_model(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["import", "--out", str(tmp_path / "runs"), "--json"]
+    assert main([*command, str(files["pairs"]), "--model", "org/mine"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["model"] == {"id": "org/mine", "named_by": "importer", "slug": "org__mine", "quantisation": None}
+    assert "named-otherwise" not in {finding["code"] for finding in said["findings"]}
+    assert main([*command, str(files["qrhead"]), "--model", "org/mine"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    otherwise = {finding["code"]: finding["message"] for finding in said["findings"]}["named-otherwise"]
+    assert "org/tiny" in otherwise and "org/mine" in otherwise
+    for name in ("", " ", "a\nb", " org/x"):
+        assert main([*command, str(files["pairs"]), "--model", name]) == 2
+        assert "no name of a model" in capsys.readouterr().err
+
+
+def test_an_import_cannot_pass_mass_off_as_scores(tmp_path: Path) -> None:
+    folder = import_file(put(tmp_path / "heads.json", MASS), tmp_path / "runs", model="org/m")
+    document = load_json(folder / "import.json")
+    put(folder / "import.json", {**document, "measure": "score"})
+    assert "/measure" in {problem.pointer for problem in check_folder(folder)}
+    share = {**document["sparsity"]["share_above_0.1"], "value": 0.5}
+    put(folder / "import.json", {**document, "sparsity": {**document["sparsity"], "share_above_0.1": share}})
+    assert [problem.pointer for problem in check_folder(folder)] == ["/sparsity/share_above_0.1"]
+
+
+def test_imports_of_the_first_version_are_still_valid(files: dict[str, Path], tmp_path: Path) -> None:
+    for format in ("seed", "qrhead", "duo"):
+        folder = import_file(files[format], tmp_path / "runs")
+        document = load_json(folder / "import.json")
+        del document["every_head"], document["model"]["quantisation"]
+        put(folder / "import.json", {**document, "schema_version": "1.0"})
+        assert check_folder(folder) == []
+        assert read_import(folder).measure == document["measure"]
+
+
 # The released files of other projects, where they are.
 
 
@@ -285,7 +407,9 @@ def test_the_papers_released_detections(shared_data: Path, tmp_path: Path) -> No
     ]
     qwen = {finding.code: finding.message for finding in audit_file(scores / "Qwen1.5-14B.json").findings}
     assert qwen["over-one"].startswith("268 ")
-    assert "silent-samples" in qwen
+    assert qwen["silent-samples"].startswith("in 8 of 390 ")
+    mixtral = {finding.code: finding.message for finding in audit_file(scores / "Mixtral-8x7B-v0.1.json").findings}
+    assert mixtral["over-one"].startswith("19 ") and "silent-samples" not in mixtral
 
 
 def test_released_files_go_there_and_back(shared_data: Path, tmp_path: Path) -> None:
@@ -297,10 +421,65 @@ def test_released_files_go_there_and_back(shared_data: Path, tmp_path: Path) -> 
     for path in sorted((shared_data / "seed" / "head_score").glob("*.json")):
         again = json.loads(export_run(import_file(path, tmp_path), "seed").files["heads.json"])
         assert again == json.loads(path.read_text())
-    qrhead = next((shared_data / "qrhead").glob("*.yaml"))
-    again = yaml.safe_load(export_run(import_file(qrhead, tmp_path), "qrhead").files["heads.yaml"])
-    assert again == yaml.safe_load(qrhead.read_text())
+    for path in sorted((shared_data / "retmask").glob("*.json")):
+        again = json.loads(export_run(import_file(path, tmp_path), "seed").files["heads.json"])
+        assert again == json.loads(path.read_text())
+    for path in sorted((shared_data / "qrhead").glob("*.yaml")):
+        again = yaml.safe_load(export_run(import_file(path, tmp_path), "qrhead").files["heads.yaml"])
+        assert again == yaml.safe_load(path.read_text())
     for path in sorted((shared_data / "retrieval-head-profile").glob("*_seed42.json")):
         again = json.loads(export_run(import_file(path, tmp_path), "profile").files["profile.json"])
         whole = json.loads(path.read_text(), parse_constant=lambda text: None)
         assert again == whole
+
+
+def test_every_released_file_is_read_for_what_it_is(shared_data: Path, tmp_path: Path) -> None:
+    wanted = {
+        "seed/head_score": "score",
+        "retmask": "score",
+        "qrhead": "membership",
+        "retrieval-head-profile": "argmax",
+    }
+    found = 0
+    for folder, measure in wanted.items():
+        for path in sorted((shared_data / folder).iterdir()):
+            if path.name.startswith("inheritance"):
+                with pytest.raises(InputError, match="no format that is known: an object with lineage"):
+                    import_file(path, tmp_path)
+                continue
+            document = load_json(import_file(path, tmp_path) / "import.json")
+            assert document["measure"] == measure, path
+            assert (document["sparsity"]["share_above_0.1"]["value"] is not None) == (measure == "score")
+            found += 1
+    assert found >= 10
+    assert load_json(import_file(shared_data / "duo-attention", tmp_path) / "import.json")["measure"] == "gate"
+
+
+def test_means_of_released_detections_are_known_for_copy_scores_and_rounded_ones_are_not(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    for path in sorted((shared_data / "seed" / "head_score").glob("*.json")):
+        heads = READERS["seed"](path)
+        strongest = sorted(zip(heads.heads, heads.values or (), strict=True), key=lambda pair: -pair[1])
+        listed = [[list(head), value] for head, value in strongest]
+        whole = READERS["pairs"](put(tmp_path / "whole.json", listed))
+        assert (whole.measure, whole.layers, whole.values) == ("score", heads.layers, heads.values)
+        top = READERS["pairs"](put(tmp_path / "top.json", listed[:30]))
+        assert (top.measure, top.layers) == ("score", None)
+        rounded = put(tmp_path / "rounded.json", [[head, round(value, 4)] for head, value in listed])
+        assert READERS["pairs"](rounded).measure == "unknown"
+        assert {"other-measure"} <= codes(rounded)
+
+
+def test_full_heads_of_a_released_file_names_no_head(shared_data: Path, tmp_path: Path) -> None:
+    (path,) = (shared_data / "qrhead").glob("*_full_head.yaml")
+    folder = import_file(path, tmp_path)
+    document = load_json(folder / "import.json")
+    assert check_folder(folder) == []
+    assert (document["every_head"], document["counts"]["heads"], document["counts"]["selected"]) == (True, 0, None)
+    assert document["model"]["id"] == "meta-llama/Llama-3.1-70B-Instruct"
+    heads = read_import(folder)
+    assert heads.every_head and heads.heads == () and heads.selected is None
+    for format in ("seed", "pairs", "profile", "atlas"):
+        with pytest.raises(InputError):
+            export_run(folder, format)

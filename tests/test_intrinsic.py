@@ -103,7 +103,8 @@ def test_what_cannot_be_compared_is_refused(relatives: tuple[Path, Path, Path], 
 
 def seed_file(path: Path, seed: int, scores: list[float], samples: int = 30) -> Path:
     random = np.random.RandomState(seed)
-    rows = {f"{i // 4}-{i % 4}": (s * random.rand(samples)).round(3).tolist() for i, s in enumerate(scores)}
+    # Shares of an answer of 20 tokens, as copy scores are.
+    rows = {f"{i // 4}-{i % 4}": ((s * random.rand(samples) * 20).round() / 20).tolist() for i, s in enumerate(scores)}
     path.write_text(json.dumps(rows))
     return path
 
@@ -124,6 +125,39 @@ def test_imports_are_compared_too(tmp_path: Path) -> None:
     nameless = import_file(seed_file(tmp_path / "c.json", 3, scores), tmp_path / "imports")
     with pytest.raises(InputError, match="which model"):
         make_intrinsic(tmp_path / "experiments", nameless, folders[0])
+
+
+def test_what_is_no_copy_score_is_compared_with_none(tmp_path: Path) -> None:
+    copied = import_file(seed_file(tmp_path / "a.json", 0, [0.9, 0.0, 0.1, 0.6]), tmp_path / "imports", model="org/a")
+    rows = {f"0-{i}": np.random.RandomState(i).rand(9).tolist() for i in range(4)}
+    (tmp_path / "mass.json").write_text(json.dumps(rows))
+    mass = import_file(tmp_path / "mass.json", tmp_path / "imports", model="org/b")
+    shares = []
+    for name in "cd":
+        profile = {
+            "n_layers": 1,
+            "n_heads": 4,
+            "argmax_heads": [],
+            "argmax_scores": [[0.5, 0, 0.05, 0.2]],
+            "hf_id": name,
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(profile))
+        shares.append(import_file(tmp_path / f"{name}.json", tmp_path / "imports"))
+    for pair in ((copied, mass), (mass, copied), (mass, shares[0])):
+        with pytest.raises(InputError, match="compared with nothing"):
+            make_intrinsic(tmp_path / "e", *pair)
+    with pytest.raises(InputError, match="only lists of one measure"):
+        make_intrinsic(tmp_path / "e", copied, shares[0])
+    folder = make_intrinsic(tmp_path / "e", *shares, relation="derived")
+    assert check_folder(folder) == []
+    assert read_document(folder)["settings"]["numbers"] == "argmax", "what was compared is said"
+    assert "shares of prompts" in read_document(folder)["claims"][0]["test"]
+
+
+def test_a_part_of_a_model_is_not_compared(tmp_path: Path) -> None:
+    (tmp_path / "top.json").write_text(json.dumps([[[3, 1], 0.5], [[0, 2], 0.25]]))
+    with pytest.raises(InputError, match="some heads have no score"):
+        read_side(import_file(tmp_path / "top.json", tmp_path / "imports", model="org/a"))
 
 
 def test_the_command(

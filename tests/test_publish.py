@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import huggingface_hub.constants
@@ -85,6 +86,22 @@ def test_a_published_set_is_measured_on_by_name(hub: WritableHub, made: Path, tm
     assert (haystack["location"], haystack["revision"]) == (REPO, hub.repo("datasets", REPO).tags["v1"])
     report = json.loads(say("verify", said["folder"], "--model", str(model), "--rerun", "1"))
     assert [level["reached"] for level in report["levels"]] == [True, True, True], report
+
+
+def test_a_framework_is_named_only_on_request(hub: WritableHub, made: Path) -> None:
+    """The Hub checks the name against a list of its own, on which rh_bench does not stand."""
+
+    def published() -> dict[str, Any]:
+        repo = hub.repo("datasets", REPO)
+        said: dict[str, Any] = yaml.safe_load(repo.commits[repo.branches["main"]]["eval.yaml"].content)
+        return said
+
+    publish_folder(made, REPO, access=access(hub))
+    assert set(published()) == {"name", "description", "tasks"}
+    publish_folder(made, REPO, access=access(hub), evaluation_framework="inspect-ai")
+    assert published()["evaluation_framework"] == "inspect-ai"
+    with pytest.raises(InputError, match="no name of a framework"):
+        publish_folder(made, REPO, access=access(hub), evaluation_framework="a: b")
 
 
 def test_publishing_again_changes_nothing(hub: WritableHub, made: Path) -> None:

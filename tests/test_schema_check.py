@@ -69,7 +69,9 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, bytes
     subjects = make_subjects(tmp_path_factory.mktemp("subjects")).values()
     files = {subject.folder / name for subject in subjects for name in subject.files if name.endswith(".json")}
     found = [(path.read_bytes(), path) for path in sorted(files)]
-    kinds = [(json.loads(data).get("schema", "").removeprefix("rh_bench/"), data) for data, _ in found]
+    parsed = [(json.loads(data), data) for data, _ in found]
+    own = [(document, data) for document, data in parsed if isinstance(document, dict)]
+    kinds = [(document.get("schema", "").removeprefix("rh_bench/"), data) for document, data in own]
     return [(kind, data) for kind, data in kinds if kind in KINDS]
 
 

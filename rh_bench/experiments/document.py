@@ -13,7 +13,7 @@ from rh_bench.interchange.folder import DOCUMENT as IMPORT_DOCUMENT
 from rh_bench.interchange.folder import is_import
 from rh_bench.records import Json
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 
 def experiment_id(kind: Kind, model: Json, runs: Sequence[Json], data: Json | None, settings: Json) -> str:

@@ -23,6 +23,8 @@ from rh_bench.experiments.kind import Kind, Tables, Verdict, claim, column
 from rh_bench.files import shown
 from rh_bench.interchange.folder import DOCUMENT as IMPORT_DOCUMENT
 from rh_bench.interchange.folder import is_import, read_import
+from rh_bench.interchange.records import COMPARED, MEASURES
+from rh_bench.interchange.records import Measure as Numbers
 from rh_bench.records import IntArray, Json, Layer, head_grid
 from rh_bench.runs import read_run
 from rh_bench.schema import load_json
@@ -99,6 +101,8 @@ class Side:
     """float64 [H]: scores of the heads, rounded to 9 decimals."""
     labels: Mapping[str, Sequence[str | float]]
     """needle, length and depth of each sample; empty for an import."""
+    numbers: Numbers = "score"
+    """What the scores are; a run's are always copy scores."""
 
     @property
     def n(self) -> int:
@@ -124,6 +128,13 @@ def observe(
             where=shown(second),
             mend="only models with equal layers and query heads can be compared head by head",
         )
+    if sides[0].numbers != sides[1].numbers:
+        one, two = (MEASURES[side.numbers] for side in sides)
+        raise InputError(
+            f"its numbers are {two}, those of {shown(first)} are {one}",
+            where=shown(second),
+            mend="only lists of one measure can be compared",
+        )
     if sides[0].reference == sides[1].reference:
         raise InputError("is compared with itself", where=shown(second), mend="give two runs")
     found, by = (relation, "user") if relation else _relation(sides[0].model, sides[1].model)
@@ -137,6 +148,8 @@ def observe(
         "seed": seed,
         "bootstrap": dict(BOOTSTRAP),
     }
+    if sides[0].numbers != "score":
+        settings["numbers"] = sides[0].numbers
     runs = [side.reference for side in sides]
     return new_document(KIND, model=sides[0].model, runs=runs, settings=settings), _tables(sides)
 
@@ -167,20 +180,26 @@ def _measured_side(folder: Path) -> Side:
 
 def _imported_side(folder: Path) -> Side:
     heads = read_import(folder)
-    if heads.unit != "query" or heads.measure != "score" or heads.values is None:
+    if heads.unit != "query" or heads.values is None:
         raise InputError("has no scores of query heads to compare", where=shown(folder))
+    if heads.measure not in COMPARED:
+        raise InputError(
+            f"its numbers are {MEASURES[heads.measure]}, which are compared with nothing",
+            where=shown(folder),
+            mend="give a run, or an import of retrieval scores",
+        )
     if heads.model is None:
         mend = "import it again with --model"
         raise InputError("nobody said which model this is", where=shown(folder), mend=mend)
-    if any(math.isnan(value) for value in heads.values):
+    if heads.layers is None or any(math.isnan(value) for value in heads.values):
         raise InputError("some heads have no score", where=shown(folder))
     named = load_json(folder / IMPORT_DOCUMENT)["model"]
     model = {"id": named["id"], "slug": named["slug"]}
     if heads.instances is None or heads.samples is None or heads.samples == 0:
         values = np.round(np.array(heads.values), 9) + 0.0
-        return Side(run_reference(folder), model, heads.heads, None, values, {})
+        return Side(run_reference(folder), model, heads.heads, None, values, {}, heads.measure)
     scores = np.array(heads.instances, dtype=np.float64).T
-    return Side(run_reference(folder), model, heads.heads, scores, mean(scores) / NANO, {})
+    return Side(run_reference(folder), model, heads.heads, scores, mean(scores) / NANO, {}, heads.measure)
 
 
 def _relation(first: Json, second: Json) -> tuple[Relation, str | None]:
@@ -303,6 +322,7 @@ def _claim(settings: Json, row: Json, results: Json) -> Json:
     p_value = row["at_random_within_layers"]["p_value"]
     verdict, reason = _verdict(relation, found, p_value, results["samples"])
     one, two = (model["id"] for model in settings["models"])
+    heads = "head scores" if "numbers" not in settings else MEASURES[settings["numbers"]]
     limit = (
         f"Does not hold when the interval begins above {UNLIKE}; holds when it ends below."
         if relation == "unrelated"
@@ -313,7 +333,7 @@ def _claim(settings: Json, row: Json, results: Json) -> Json:
         statement,
         verdict,
         test=(
-            f"Pearson correlation of the head scores of {shown(one[:200])} and {shown(two[:200])} (both with their"
+            f"Pearson correlation of the {heads} of {shown(one[:200])} and {shown(two[:200])} (both with their"
             f" samples resampled), against heads in random order within their layers. {limit}"
         ),
         effect=found,

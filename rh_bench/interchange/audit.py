@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from rh_bench.interchange.formats import READERS, guess_format, head_names
-from rh_bench.interchange.records import HeadList
+from rh_bench.interchange.measures import LONGEST_ANSWER, Evidence, evidence_of_means, evidence_of_samples
+from rh_bench.interchange.records import COMPARED, MEASURES, HeadList
 
 _THRESHOLD = 0.1
 _ROUNDING = 1e-9
@@ -48,11 +48,14 @@ def audit_file(path: Path, format: str | None = None) -> Audit:
 
 def _findings(heads: HeadList) -> Iterator[Finding]:
     yield from (Finding("not-json", note) for note in heads.notes)
+    yield from _measure(heads)
     if heads.model is None:
         yield Finding("no-model", "it does not name the model")
     if heads.unit == "key_value":
         yield Finding("key-value-heads", "its heads are key/value heads, not query heads")
-    if heads.measure == "membership":
+    if heads.every_head:
+        yield Finding("all-heads", "it stands for every head of the model: it chooses none, and does not say how many")
+    elif heads.measure == "membership":
         yield Finding("no-scores", "it lists heads without scores, so no threshold and no ranking can be checked")
     if heads.layers is None:
         yield Finding("no-grid", "it does not say how many layers and heads the model has, so no share can be computed")
@@ -61,8 +64,45 @@ def _findings(heads: HeadList) -> Iterator[Finding]:
         yield from _values(heads, heads.values)
     if heads.instances is not None:
         yield from _instances(heads, heads.instances)
-    elif heads.measure == "score":
+    elif heads.measure not in ("gate", "membership"):
         yield Finding("no-samples", "it has no scores of single samples, so no mean and no interval can be recomputed")
+
+
+def _measure(heads: HeadList) -> Iterator[Finding]:
+    """Numbers that are not what this package calls a score, or that do not show it."""
+    if heads.measure in ("argmax", "attention"):
+        yield Finding(
+            "other-measure",
+            f"its numbers are {MEASURES[heads.measure]}, not shares of an answer that a head copies: they are compared "
+            "with no copy score",
+        )
+    evidence = _evidence(heads)
+    if evidence is None:
+        return
+    if heads.measure == "unknown":
+        yield Finding("other-measure", _no_copies(heads, evidence))
+    elif heads.instances is None and evidence.places in (1, 2):
+        yield Finding(
+            "rounded",
+            f"its numbers have at most {evidence.places} decimal places, too few to show whether they are copy scores; "
+            "they are taken for some",
+        )
+
+
+def _evidence(heads: HeadList) -> Evidence | None:
+    """What the numbers show, where the format leaves it open."""
+    if heads.measure not in ("score", "unknown") or heads.values is None:
+        return None
+    return evidence_of_means(heads.values) if heads.instances is None else evidence_of_samples(heads.instances)
+
+
+def _no_copies(heads: HeadList, evidence: Evidence) -> str:
+    means = "" if heads.instances is not None else ", nor are they means of such shares"
+    rounded = "" if evidence.places is None else f" (rounded to {evidence.places} decimal places, they may hide it)"
+    return (
+        f"only {evidence.shares} of its {evidence.numbers} different numbers are k/n of an answer of at most "
+        f"{LONGEST_ANSWER} tokens{means}{rounded}: they are no copy scores (attention mass?) and are compared with none"
+    )
 
 
 def _grid(heads: HeadList) -> Iterator[Finding]:
@@ -80,14 +120,14 @@ def _grid(heads: HeadList) -> Iterator[Finding]:
 
 
 def _values(heads: HeadList, values: tuple[float, ...]) -> Iterator[Finding]:
-    name = "gates" if heads.measure == "gate" else "scores"
+    name = {"gate": "gates", "score": "scores"}.get(heads.measure, "numbers")
     outside = [head for head, value in zip(heads.heads, values, strict=True) if value < 0 or value > 1 + _ROUNDING]
     if outside:
         low, high = min(values), max(values)
         yield Finding(
             "out-of-range", f"{len(outside)} {name} lie outside [0, 1], from {low:g} to {high:g}: {head_names(outside)}"
         )
-    if heads.selected is None or heads.measure != "score":
+    if heads.selected is None or heads.measure not in COMPARED:
         return
     above = {head for head, value in zip(heads.heads, values, strict=True) if value > _THRESHOLD}
     if above != heads.selected:
@@ -108,7 +148,7 @@ def _instances(heads: HeadList, rows: tuple[tuple[float, ...], ...]) -> Iterator
             "unequal-counts", f"{len(odd)} heads have another number of samples than {usual}: {head_names(odd)}"
         )
     over = [score for row in rows for score in row if score > 1 + _ROUNDING]
-    if over:
+    if over and heads.measure == "score":
         yield Finding(
             "over-one",
             f"{len(over)} scores of single samples exceed 1, up to {max(over):.3g}: a head cannot copy more of an "
@@ -117,7 +157,7 @@ def _instances(heads: HeadList, rows: tuple[tuple[float, ...], ...]) -> Iterator
     negative = sum(score < 0 for row in rows for score in row)
     if negative:
         yield Finding("negative", f"{negative} scores of single samples are below 0")
-    if len(lengths) == 1:
+    if len(lengths) == 1 and heads.measure == "score":
         silent = np.flatnonzero(~np.array(rows).any(axis=0))
         if len(silent):
             yield Finding(
@@ -125,10 +165,3 @@ def _instances(heads: HeadList, rows: tuple[tuple[float, ...], ...]) -> Iterator
                 f"in {len(silent)} of {next(iter(lengths))} samples no head scores at all, although they are counted "
                 "as successful",
             )
-
-
-def share_above(heads: HeadList, threshold: float = _THRESHOLD) -> float | None:
-    """Share of heads with a score above the threshold; None where there are no scores of all heads."""
-    if heads.values is None or heads.measure != "score" or any(math.isnan(value) for value in heads.values):
-        return None
-    return sum(value > threshold for value in heads.values) / len(heads.values)

@@ -7,6 +7,7 @@ from pathlib import Path
 from rh_bench.errors import InputError
 from rh_bench.files import atomic_write
 from rh_bench.interchange import reports
+from rh_bench.interchange.eee import every_eval_ever
 from rh_bench.interchange.folder import is_import, read_import
 from rh_bench.interchange.formats import Written, write
 from rh_bench.runs import read_run
@@ -21,8 +22,10 @@ def export_run(
     top: int | None = None,
     reduce: str = "max",
     dataset: str | None = None,
+    developer: str | None = None,
 ) -> Written:
-    """The files of a format, and what it cannot carry. Options as of :mod:`rh_bench.interchange.reports`.
+    """The files of a format, and what it cannot carry. Options as of :mod:`rh_bench.interchange.reports`, `developer`
+    as of :func:`rh_bench.interchange.eee.every_eval_ever`.
 
     Raises:
         InputError: the folder is damaged, or lacks what the format is made of.
@@ -35,7 +38,7 @@ def export_run(
             raise InputError("an import does not say how many key/value heads the model has", where=folder)
         return write(heads, format)
     if format == "eee":
-        return reports.every_eval_ever(folder)
+        return every_eval_ever(folder, developer)
     if format == "eval-results":
         return reports.eval_results(folder, dataset)
     heads = reports.head_list(folder, rule=rule, threshold=threshold, top=top)
@@ -44,18 +47,19 @@ def export_run(
 
 
 def write_files(written: Written, target: Path) -> list[Path]:
-    """Write the files: to `target` itself where there is one file and `target` has a suffix, else into it as a folder.
+    """Write the files: to `target` itself where there is one file and `target` has a suffix, else below it as a folder.
 
     Raises:
         InputError: it cannot be written.
     """
     single = len(written.files) == 1 and bool(target.suffix) and not target.is_dir()
     folder = target.parent if single else target
+    paths = [target] if single else [folder / name for name in written.files]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
-    paths = [target] if single else [folder / name for name in written.files]
     for path, data in zip(paths, written.files.values(), strict=True):
         atomic_write(path, data)
     return paths

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ import rh_bench.interchange.audit as auditing
 from rh_bench.errors import InputError
 from rh_bench.files import atomic_write, regular_file, sha256_file, shown
 from rh_bench.interchange.formats import MOST_JSON
-from rh_bench.interchange.records import LARGEST_SCORE, HeadList
+from rh_bench.interchange.measures import measure_of_means, measure_of_samples
+from rh_bench.interchange.names import own_name
+from rh_bench.interchange.records import LARGEST_SCORE, MEASURES, HeadList, Measure
 from rh_bench.records import Json
 from rh_bench.runs import model_slug
 from rh_bench.schema import dump_json, load_json, validate_document
@@ -63,42 +65,43 @@ def import_file(path: Path, out: Path, *, format: str | None = None, model: str 
     """Read a foreign file and keep it below `out`. Returns the import's folder.
 
     Args:
-        model: the model's name, for files that give none.
+        model: the model's name, for files that give none. It goes before the file's own, which a finding then names.
 
     Raises:
-        InputError: the file is of no known format, or the folder cannot be written.
+        InputError: the file is of no known format, `model` is no name, or the folder cannot be written.
     """
     audit = auditing.audit_file(path, format)
     source = _main_file(path)
-    heads, named_by = audit.heads, "file" if audit.heads.model else None
+    heads, findings = audit.heads, list(audit.findings)
+    name, named_by = heads.model, "file" if heads.model else None
     if model is not None:
-        named_by = "importer"
-    name = model or heads.model
+        name, named_by = own_name(_checked_name(model), heads.quantisation), "importer"
+    if name != heads.model and heads.model is not None:
+        said = f"the file names the model {shown(heads.model[:200])}, whoever imported it {shown(str(name)[:200])}"
+        findings.append(auditing.Finding("named-otherwise", said))
     digest = sha256_file(source)
     identity = hashlib.sha256(f"{audit.format}\n{name or ''}\n{digest}".encode()).hexdigest()[:16]
-    slug = model_slug(name or source.stem)
+    slug = model_slug(name or own_name(source.stem, heads.quantisation))
     tables = {file: table_bytes(table) for file, table in _tables(heads).items()}
     document: Json = {
         "schema": "rh_bench/import",
-        "schema_version": "1.0",
+        "schema_version": "1.1",
         "import_id": identity,
         "origin": "imported",
         "format": audit.format,
         "source": {"name": shown(source.name), "sha256": digest, "bytes": source.stat().st_size},
-        "model": {"id": name, "named_by": named_by, "slug": slug},
+        "model": {"id": name, "named_by": named_by, "slug": slug, "quantisation": heads.quantisation},
         "unit": heads.unit,
         "measure": heads.measure,
+        "every_head": heads.every_head,
         "grid": {"layers": heads.layers, "heads_per_layer": heads.heads_per_layer},
         "counts": {
             "heads": len(heads.heads),
             "selected": None if heads.selected is None else len(heads.selected),
             "samples": heads.samples,
         },
-        "sparsity": {
-            "share_above_0.1": _share(heads, lambda value: value > 0.1),
-            "share_zero": _share(heads, lambda value: value == 0),
-        },
-        "findings": [{"code": finding.code, "message": finding.message} for finding in audit.findings],
+        "sparsity": _sparsity(heads),
+        "findings": [{"code": finding.code, "message": finding.message} for finding in findings],
         "extra": dict(heads.extra),
         "files": {file: hashlib.sha256(data).hexdigest() for file, data in tables.items()},
     }
@@ -120,11 +123,30 @@ def _main_file(path: Path) -> Path:
     return path / "full_attention_heads.tsv" if path.is_dir() else path
 
 
-def _share(heads: HeadList, wanted: Any) -> Json:
+def _checked_name(model: str) -> str:
+    if not model.strip() or not model.isprintable() or model != model.strip():
+        mend = "give org/name, or any printable name without blanks around it"
+        raise InputError("is no name of a model", where=f"--model {shown(model)!r}", mend=mend)
+    return model
+
+
+def _sparsity(heads: HeadList) -> Json:
+    return {
+        "share_above_0.1": _share(heads, lambda value: value > 0.1),
+        "share_zero": _share(heads, lambda value: value == 0),
+    }
+
+
+def _share(heads: HeadList, wanted: Callable[[float], bool]) -> Json:
     share: float | None = None
     reason = _NO_INTERVAL
-    if heads.measure != "score" or heads.values is None:
+    grid = (heads.layers or 0) * (heads.heads_per_layer or 0)
+    if heads.values is None:
         reason = "the file has no scores"
+    elif heads.measure != "score":
+        reason = f"its numbers are {MEASURES[heads.measure]}, not retrieval scores"
+    elif grid != len(heads.heads):
+        reason = "the file does not have every head of the model" if grid else "the file does not say how many heads"
     elif any(math.isnan(value) for value in heads.values):
         reason = "some heads have no sample"
     else:
@@ -171,8 +193,11 @@ def read_import(folder: Path) -> HeadList:
         first = problems[0]
         raise InputError(first.message, where=f"{shown(folder / first.file)}{first.pointer and '#' + first.pointer}")
     document = load_json(folder / DOCUMENT, max_bytes=MOST_JSON)
-    rows = read_table(folder / "heads.parquet", HEADS).to_pylist()
-    heads = tuple((row["layer"], row["head"]) for row in rows)
+    return _head_list(document, {name: read_table(folder / name, TABLES[name]) for name in document["files"]})
+
+
+def _head_list(document: Json, tables: Mapping[str, pa.Table]) -> HeadList:
+    rows = tables["heads.parquet"].to_pylist()
     placed = sorted((row["place"], (row["layer"], row["head"])) for row in rows if row["place"] is not None)
     chosen = (
         None
@@ -182,6 +207,7 @@ def read_import(folder: Path) -> HeadList:
     values = None
     if document["measure"] != "membership":
         values = tuple(math.nan if row["value"] is None else row["value"] for row in rows)
+    instances = tables.get("instances.parquet")
     return HeadList(
         format=document["format"],
         model=document["model"]["id"],
@@ -189,17 +215,19 @@ def read_import(folder: Path) -> HeadList:
         measure=document["measure"],
         layers=document["grid"]["layers"],
         heads_per_layer=document["grid"]["heads_per_layer"],
-        heads=heads,
+        heads=tuple((row["layer"], row["head"]) for row in rows),
         values=values,
         selected=chosen,
-        instances=_instances(folder, [row["n"] for row in rows]) if "instances.parquet" in document["files"] else None,
+        instances=None if instances is None else _instances(instances, [row["n"] for row in rows]),
         order=tuple(head for _, head in placed) or None,
         extra=document["extra"],
+        quantisation=document["model"].get("quantisation"),
+        every_head=document.get("every_head", False),
     )
 
 
-def _instances(folder: Path, counts: list[int]) -> tuple[tuple[float, ...], ...]:
-    scores = read_table(folder / "instances.parquet", INSTANCES).column("score").to_numpy()
+def _instances(table: pa.Table, counts: list[int]) -> tuple[tuple[float, ...], ...]:
+    scores = table.column("score").to_numpy()
     ends = np.cumsum([0, *counts])
     return tuple(tuple(scores[first:last].tolist()) for first, last in pairwise(ends))
 
@@ -239,18 +267,39 @@ def _problems(folder: Path) -> Iterator[Problem]:
 
 
 def _cross_check(document: Json, tables: Mapping[str, pa.Table]) -> Iterator[Problem]:
-    """The tables agree with the document, and means are those of their samples."""
-    rows = tables["heads.parquet"].to_pylist()
+    """The tables agree with the document, means are those of their samples, and nothing passes for what it is not."""
+    wrong = [*_check_heads(document, tables["heads.parquet"]), *_check_instances(tables)]
+    yield from wrong
+    if wrong:
+        return
+    heads = _head_list(document, tables)
+    yield from _check_measure(heads)
+    for name, share in _sparsity(heads).items():
+        if document["sparsity"][name]["value"] != share["value"]:
+            words = f"must be {share['value']}, as the heads give it ({share['reason']})"
+            yield Problem(DOCUMENT, f"/sparsity/{name}", words)
+
+
+def _check_heads(document: Json, table: pa.Table) -> Iterator[Problem]:
+    rows = table.to_pylist()
     heads = [(row["layer"], row["head"]) for row in rows]
     if heads != sorted(set(heads)):
         yield Problem("heads.parquet", "", "heads must be sorted and named once")
     if len(rows) != document["counts"]["heads"]:
         yield Problem(DOCUMENT, "/counts/heads", f"heads.parquet has {len(rows)} rows")
-    if any(not math.isfinite(row["value"]) for row in rows if row["value"] is not None):
-        yield Problem("heads.parquet", "/value", "must be finite")
+    if bool(rows) == document.get("every_head", False):
+        yield Problem("heads.parquet", "", "must have heads, or none where the file stands for every head")
+    values = [row["value"] for row in rows if row["value"] is not None]
+    if not all(abs(value) <= LARGEST_SCORE for value in values):
+        yield Problem("heads.parquet", "/value", "must be finite, and small enough to add up")
+
+
+def _check_instances(tables: Mapping[str, pa.Table]) -> Iterator[Problem]:
     instances = tables.get("instances.parquet")
     if instances is None:
         return
+    rows = tables["heads.parquet"].to_pylist()
+    heads = [(row["layer"], row["head"]) for row in rows]
     counts = np.array([row["n"] for row in rows], dtype=np.int64)
     layer, head, score = (instances.column(name).to_numpy() for name in ("layer", "head", "score"))
     if (counts < 0).any() or counts.sum() != len(score):
@@ -271,3 +320,20 @@ def _cross_check(document: Json, tables: Mapping[str, pa.Table]) -> Iterator[Pro
                 "heads.parquet", "/value", f"head {row['layer']}-{row['head']} is not the mean of its samples"
             )
             return
+
+
+_STATED: Mapping[str, Measure] = {"duo": "gate", "qrhead": "membership", "profile": "argmax", "atlas": "attention"}
+"""What the numbers of these formats are, by their projects' own definitions. Those of the others have to show it."""
+
+
+def _check_measure(heads: HeadList) -> Iterator[Problem]:
+    """The document calls the numbers what they are: nothing else passes for copy scores."""
+    if heads.format in _STATED:
+        measure = _STATED[heads.format]
+    else:
+        measure = (
+            measure_of_means(heads.values or ()) if heads.instances is None else measure_of_samples(heads.instances)
+        )
+    if heads.measure != measure:
+        words = f"must be {measure!r}: the numbers are {MEASURES[measure]}; import the file again"
+        yield Problem(DOCUMENT, "/measure", words)
