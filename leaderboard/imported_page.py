@@ -211,7 +211,7 @@ def _source(document: Json) -> tuple[tuple[str, str], ...]:
         ("Size", f"{source['bytes']:,} bytes"),
         ("Format", document["format"]),
         ("Heads are", f"{_unit(document)} heads"),
-        ("Numbers are", MEASURES[document["measure"]]),
+        ("It holds", MEASURES[document["measure"]]),
         ("Grid", shape),
         ("Import id", document["import_id"]),
         ("Schema", f"{document['schema']} {document['schema_version']}"),

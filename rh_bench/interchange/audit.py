@@ -100,7 +100,7 @@ def _no_copies(heads: HeadList, evidence: Evidence) -> str:
     means = "" if heads.instances is not None else ", nor are they means of such shares"
     rounded = "" if evidence.places is None else f" (rounded to {evidence.places} decimal places, they may hide it)"
     return (
-        f"only {evidence.shares} of its {evidence.numbers} different numbers are k/n of an answer of at most "
+        f"{evidence.shares} of its {evidence.numbers} different numbers are k/n of an answer of at most "
         f"{LONGEST_ANSWER} tokens{means}{rounded}: they are no copy scores (attention mass?) and are compared with none"
     )
 

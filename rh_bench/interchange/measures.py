@@ -38,6 +38,8 @@ _MOST_TWOS = 1 << 7
 """The power of two in D. Masses in half precision have eight and more bits, numbers of samples and tokens few."""
 _FEWEST_MEANS = 8
 """Different means below which a common D shows nothing."""
+_MOST_NUMBERS = 1 << 16
+"""Different numbers that are looked at, evenly over their order: more show nothing more, and a file can hold many."""
 _DOUBLE = 4e-15
 """What a mean of some hundred shares loses as a float64."""
 
@@ -47,7 +49,7 @@ class Evidence:
     """What the numbers of a file show of what they are."""
 
     numbers: int
-    """Different numbers, zero left out."""
+    """Different numbers that were looked at, zero left out."""
     shares: int
     """How many of them are k/n of an answer of at most LONGEST_ANSWER tokens."""
     common: int | None
@@ -82,6 +84,7 @@ def measure_of_means(values: Sequence[float]) -> Measure:
 def _evidence(parts: list[FloatArray], *, means: bool) -> Evidence:
     numbers = np.unique(np.concatenate(parts)) if parts else np.empty(0)
     numbers = numbers[np.isfinite(numbers) & (numbers != 0)]
+    numbers = numbers[:: len(numbers) // _MOST_NUMBERS + 1]
     places = _places(numbers)
     common = _common(numbers) if means and places is None and len(numbers) >= _FEWEST_MEANS else None
     return Evidence(len(numbers), _shares(numbers, places), common, places)

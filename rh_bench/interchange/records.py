@@ -17,7 +17,7 @@ Unit = Literal["query", "key_value"]
 Measure = Literal["score", "argmax", "attention", "unknown", "gate", "membership"]
 MEASURES: Mapping[Measure, str] = {
     "score": "retrieval scores",
-    "argmax": "shares of prompts in which the largest weight lies on the needle",
+    "argmax": "shares of prompts whose largest weight lies on the needle",
     "attention": "attention mass on the needle",
     "unknown": "numbers of an unknown kind",
     "gate": "learned gates",
