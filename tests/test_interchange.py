@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rh_bench.checks import check_folder
-from rh_bench.cli import main
+from rh_bench.cli import FOREIGN, main
 from rh_bench.errors import InputError, RhBenchError
 from rh_bench.interchange.audit import audit_file
 from rh_bench.interchange.export import export_run, write_files
@@ -92,6 +92,10 @@ def test_there_and_back(format: str, files: dict[str, Path], tmp_path: Path) -> 
         assert yaml.safe_load(paths[0].read_text()) == yaml.safe_load(QRHEAD)
     else:
         assert json.loads(paths[0].read_text()) == json.loads(files[format].read_text())
+
+
+def test_the_command_line_knows_every_format() -> None:
+    assert tuple(READERS) == FOREIGN
 
 
 def test_importing_twice_gives_the_same_bytes(files: dict[str, Path], tmp_path: Path) -> None:
