@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from rh_bench.errors import InputError
 from rh_bench.fused import causal_attention
 from rh_bench.interventions import Call, changed, changes_attention, seen
 from rh_bench.memory import MOST_ROWS, SCORES_BUDGET
@@ -332,8 +333,8 @@ def own_eager(module: Any) -> Callable[..., tuple[torch.Tensor, torch.Tensor | N
     return found
 
 
-class UnsupportedAttention(Exception):
-    """The model's attention does something that the capture does not understand."""
+class UnsupportedAttention(InputError):
+    """The model's attention does something that the capture does not understand: the model cannot be measured."""
 
 
 def _argmax_rows(

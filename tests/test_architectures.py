@@ -35,6 +35,7 @@ PLAIN = (
     "lfm2",
     "llama4_text",  # chunked attention
     "ministral",
+    "minimax",  # a cache of its own
     "mixtral",
     "modernbert-decoder",
     "mpt",
@@ -46,7 +47,6 @@ PLAIN = (
     "stablelm",
     "starcoder2",
     "xglm",
-    "zamba2",  # one attention block for several layers
 )
 SCALED = ("gemma3_text", "gpt_oss", "llama", "phi3", "phimoe")
 """Rotary factors a layer type, attention sinks, plain, and two that start over when the window is outgrown."""
@@ -54,7 +54,10 @@ REFUSALS = {
     "bert": "sees the ones after it",
     "deepseek_v32": "indices",
     "diffllama": "2 times",
-    "mamba": "attention",
+    "mamba": "no attention that can be seen",
+    "moshi": "its cache keeps only the last 24",
+    "recurrent_gemma": "hands on no key/value cache",
+    "zamba2": "2 times",  # one attention block for several layers
 }
 
 
@@ -63,6 +66,7 @@ REFUSALS = {
 def test_exact(model_type: str) -> None:
     rows = list(check_type(model_type, ropes=()))
     assert [(row.state, row.reason) for row in rows] == [(EXACT, "")]
+    assert rows[0].events, "without copy events nothing is shown"
 
 
 @pytest.mark.slow

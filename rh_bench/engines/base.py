@@ -172,7 +172,10 @@ class Forward:
             arguments["logits_to_keep"] = rows
         if weights:
             arguments["output_attentions"] = True
-        return self._model(**arguments)
+        out = self._model(**arguments)
+        if use_cache and getattr(out, "past_key_values", None) is None:
+            raise UnsupportedAttention("it hands on no key/value cache from one call to the next")
+        return out
 
 
 def most_likely(logits: torch.Tensor, model: Any) -> torch.Tensor:

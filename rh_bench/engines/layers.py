@@ -47,9 +47,9 @@ def find_layers(model: Any) -> tuple[Layer, ...]:
     try:
         refuse_two_way(model)
         layers = (_from_interface(model) if takes_functions(model) else ()) or _from_weights(model)
+        return _as_tried(model, layers)
     except UnsupportedAttention as error:
         raise InputError(str(error), where=name, mend="this architecture is not supported") from None
-    return _as_tried(model, layers)
 
 
 def _as_tried(model: Any, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:

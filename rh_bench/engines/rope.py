@@ -19,7 +19,11 @@ from typing import Any
 
 import torch
 
+from rh_bench.capture import UnsupportedAttention
+
 _DEPENDENT = ("dynamic", "longrope")
+_FAR = 1 << 24
+"""A position beyond every window."""
 _STARTS_OVER = ("phi3", "phimoe", "phi4_multimodal")
 """Model types whose `prepare_inputs_for_generation` drops the cache at the switch from short to long factors."""
 
@@ -28,10 +32,10 @@ class LengthRope:
     """The rotary embeddings of one model that depend on length; none for most models, and nothing is done then."""
 
     def __init__(self, model: Any) -> None:
-        self._modules = [module for module in model.modules() if _depends_on_length(module)]
+        self._modules = [module for module in _rotary(model) if _depends_on_length(module, model.device)]
         self._length = 0
         self._original = _original_window(model) if self._modules else None
-        self._dtype, self._device = model.dtype, model.device
+        self._device = model.device
         self._keys: dict[int, str] = {}
 
     def __bool__(self) -> bool:
@@ -48,22 +52,12 @@ class LengthRope:
 
     @torch.inference_mode()
     def _fingerprint(self) -> str:
-        x = torch.ones(1, 1, 1, dtype=torch.float32, device=self._device)
-        at = torch.zeros(1, 1, dtype=torch.long, device=self._device)
+        # Position 1, unless the prompt is a single token, whose only position turns nothing.
+        at = min(1, self._length - 1)
         digest = hashlib.sha256()
         for module in self._modules:
-            kinds = list(module.rope_type) if isinstance(module.rope_type, dict) else [None]
-            for kind in kinds:
-                # Position 1, unless the prompt is a single token, whose only position turns nothing.
-                turned = module.forward(
-                    x, at + min(1, self._length - 1), **({} if kind is None else {"layer_type": kind})
-                )
-                for part in turned if isinstance(turned, tuple) else (turned,):
-                    digest.update(
-                        torch.view_as_real(part).cpu().numpy().tobytes()
-                        if part.is_complex()
-                        else part.cpu().numpy().tobytes()
-                    )
+            for part in _turns(module, [at], self._device):
+                digest.update(part.cpu().numpy().tobytes())
         return digest.hexdigest()
 
     def starts_over(self, before: int, length: int) -> bool:
@@ -116,10 +110,40 @@ class LengthRope:
         return forward(x, position_ids, *args, **kwargs)
 
 
-def _depends_on_length(module: Any) -> bool:
-    kinds = getattr(module, "rope_type", None)
-    named = kinds.values() if isinstance(kinds, dict) else [kinds]
-    return any(isinstance(kind, str) and kind in _DEPENDENT for kind in named)
+def _rotary(model: Any) -> list[Any]:
+    """The rotary embeddings of transformers' own kind, which say which kind they are."""
+    return [module for module in model.modules() if hasattr(module, "rope_type") and hasattr(module, "forward")]
+
+
+@torch.inference_mode()
+def _depends_on_length(module: Any, device: Any) -> bool:
+    """Whether position 1 turns otherwise in a long sequence. Asked, not read off the kind: some models scale by length
+    whatever their kind is (PhiMoE)."""
+    try:
+        before = _turns(module, [1], device)
+        far = _turns(module, [1, _FAR], device)
+        _turns(module, [0], device)  # forget the long sequence
+    except Exception as error:  # called in some other way, as those of vision towers are
+        kinds = module.rope_type.values() if isinstance(module.rope_type, dict) else [module.rope_type]
+        if any(kind in _DEPENDENT for kind in kinds):
+            raise UnsupportedAttention(
+                f"its rotary embedding depends on length and takes positions in a way that is not understood ({error})"
+            ) from None
+        return False
+    return any(not torch.equal(one, other[..., :1, :]) for one, other in zip(before, far, strict=True))
+
+
+def _turns(module: Any, positions: list[int], device: Any) -> list[torch.Tensor]:
+    """What a rotary embedding gives for these positions of one sequence: its parts, for each kind of layer."""
+    x = torch.ones(1, 1, 1, dtype=torch.float32, device=device)
+    at = torch.tensor([positions], dtype=torch.long, device=device)
+    kinds = list(module.rope_type) if isinstance(module.rope_type, dict) else [None]
+    parts = []
+    for kind in kinds:
+        turned = module.forward(x, at, **({} if kind is None else {"layer_type": kind}))
+        for part in turned if isinstance(turned, tuple) else (turned,):
+            parts.append(torch.view_as_real(part).flatten(-2) if part.is_complex() else part)
+    return parts
 
 
 def _original_window(model: Any) -> int | None:
