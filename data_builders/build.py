@@ -17,6 +17,7 @@ import rh_bench
 from rh_bench.errors import InputError
 from rh_bench.files import sha256_file, shown, sync_folder
 from rh_bench.grids import Grid, make_samples
+from rh_bench.leaks import refuse_given_away
 from rh_bench.records import Haystack, Json, Needle, Sample
 from rh_bench.schema import dump_json
 from rh_bench.sets import (
@@ -154,14 +155,7 @@ def _place_needles(raw: Sequence[RawNeedle], haystacks: Sequence[Haystack]) -> t
         )
         for place, needle in enumerate(raw)
     )
-    texts = {haystack.haystack_id: haystack.text.casefold() for haystack in haystacks}
-    for needle in needles:
-        if needle.answer.casefold() in texts[needle.haystack_id]:
-            raise InputError(
-                f"the answer of needle {needle.needle_id} already stands in haystack {needle.haystack_id}",
-                where="--source",
-                mend="choose another source or other needles",
-            )
+    refuse_given_away({h.haystack_id: h.text for h in haystacks}, {needle.needle_id: needle for needle in needles})
     return needles
 
 

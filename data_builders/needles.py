@@ -12,6 +12,7 @@ from typing import Any
 
 from rh_bench.errors import InputError
 from rh_bench.files import shown
+from rh_bench.leaks import question_problem
 from rh_bench.rouge import words
 from rh_bench.schema import parse_json
 
@@ -153,6 +154,9 @@ def _needle(row: Mapping[str, object], place: str) -> RawNeedle:
         start, end = locate_answer(needle, answer)
     except ValueError as error:
         raise InputError(f"answer {error}", where=place, mend="it must stand in the needle exactly once") from None
+    given_away = question_problem(question, needle[start:end])
+    if given_away:
+        raise InputError(given_away, where=place, mend="ask without them, or choose another answer")
     return RawNeedle(needle_id, domain, needle, question, start, end)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from rh_bench.errors import InputError
+from rh_bench.leaks import refuse_given_away
 from rh_bench.records import IntArray, Needle, Prompt, Sample, Spelling
 
 PROMPT_PREFIX = "This is a very long story book: <book>"
@@ -135,7 +136,7 @@ class PromptBuilder:
         self._haystack_tokens = lru_cache(maxsize=None)(self._tokenise_haystack)
         self._needle_tokens = lru_cache(maxsize=None)(self._tokenise_needle)
         self._frame = lru_cache(maxsize=None)(self._build_frame)
-        _refuse_needles_already_there(haystacks, needles)
+        refuse_given_away(haystacks, needles)
 
     @property
     def stops_at_newline(self) -> bool:
@@ -352,19 +353,3 @@ def uses_bos(tokenizer: Any) -> bool:
 
 def _name(tokenizer: Any) -> str:
     return str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
-
-
-def _refuse_needles_already_there(haystacks: Mapping[str, str], needles: Mapping[str, Needle]) -> None:
-    folded = {key: _folded(text) for key, text in haystacks.items()}
-    for needle in needles.values():
-        if _folded(needle.answer) in folded.get(needle.haystack_id, ""):
-            raise InputError(
-                f"the answer {needle.answer!r} already stands in haystack {needle.haystack_id!r}",
-                where=needle.needle_id,
-                mend="choose another needle",
-            )
-
-
-def _folded(text: str) -> str:
-    """Text without regard to case and to where its lines break."""
-    return " ".join(text.casefold().split())

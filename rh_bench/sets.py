@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from rh_bench.errors import InputError
 from rh_bench.files import regular_file, sha256_file, shown
+from rh_bench.leaks import question_problem
 from rh_bench.records import Haystack, Json, Needle, Sample
 from rh_bench.schema import load_json, validate_document
 from rh_bench.tables import read_table
@@ -226,6 +227,10 @@ def _needle_problems(rows: Sequence[Json], haystack_ids: set[str]) -> Iterator[t
             yield f"/{place}/answer_end", f"characters {start} to {end} do not lie in the needle"
         elif row["needle"][start:end] != row["answer"]:
             yield f"/{place}/answer", "is not what stands in the needle at answer_start"
+        else:
+            given_away = question_problem(row["question"], row["answer"])
+            if given_away:
+                yield f"/{place}/question", given_away
         if row["haystack_id"] not in haystack_ids:
             yield f"/{place}/haystack_id", f"{shown(row['haystack_id'])!r} is not in {HAYSTACKS_FILE}"
 

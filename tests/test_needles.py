@@ -176,6 +176,8 @@ def test_a_located_answer_reads_the_same(before: str, answer: str, after: str) -
         (changed(answer="three new stamps"), "answer does not occur in the needle"),
         (changed(answer="a"), "answer occurs 3 times"),
         (changed(answer=" two old"), "answer begins or ends with white space"),
+        (changed(question="Are two OLD stamps in it?"), "the answer 'two old stamps' stands in the question"),
+        (changed(question="Which old stamps?"), "more than half of the words of the answer 'two old stamps' stand"),
         (changed(domain="a\x1b[31m"), "domain holds a control character"),
         (changed(needle="One\u2028two old stamps"), "needle holds a control character"),
         (changed(needle=ROW["needle"] + "x" * MAX_TEXT), "needle is longer than 2000"),
@@ -196,6 +198,7 @@ def test_bad_row_is_refused_by_number(tmp_path: Path, row: object, why: str) -> 
     [
         ({"needle": "x", "question": "y"}, "has no field real_needle"),
         ({**RELEASED, "real_needle": "three"}, "answer does not occur"),
+        ({**RELEASED, "question": "Two old stamps?"}, "stands in the question"),
         ({**RELEASED, "real_needle": ["two"]}, "answer is not a string"),
         ("text", "is not an object"),
         (ROW, "has no field real_needle"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import site
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,13 @@ def test_lengths_that_cannot_be_are_refused() -> None:
 def test_an_answer_already_in_the_haystack_is_refused() -> None:
     with pytest.raises(InputError, match="already stands in haystack"):
         builder_for(tiny_tokenizer(), PROSE + "He left it UNDER the\nthird stair.")
+
+
+def test_an_answer_that_stands_in_the_question_is_refused() -> None:
+    given = one_needle()
+    asked = replace(given, question="Is the compass under the third stair?")
+    with pytest.raises(InputError, match="compass: the answer 'under the third stair' stands in the question"):
+        builder_for(tiny_tokenizer(), needle=asked)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ def test_a_sound_set_has_no_problems(folder: Path) -> None:
         (NEEDLES_FILE, lambda rows: rows[0].update(answer_start=-1), "/0/answer_end"),
         (NEEDLES_FILE, lambda rows: rows[0].update(haystack_id="nowhere"), "/0/haystack_id"),
         (NEEDLES_FILE, lambda rows: rows[1].update(needle_id=rows[0]["needle_id"]), "/1/needle_id"),
+        (NEEDLES_FILE, lambda rows: rows[1].update(question=f"Is it {rows[1]['answer']}?"), "/1/question"),
         (HAYSTACKS_FILE, lambda rows: rows[0].update(characters=7), "/0/characters"),
         (HAYSTACKS_FILE, lambda rows: rows[1].update(text=rows[1]["text"] + "!"), "/1/sha256"),
         (HAYSTACKS_FILE, lambda rows: rows[1].update(haystack_id=rows[0]["haystack_id"]), "/1/haystack_id"),
