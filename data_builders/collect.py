@@ -181,7 +181,7 @@ def _write_bucket(
         models.write(pa.Table.from_pylist([_model_row(folder, run, layout)], schema=MODELS))
         rows["models"] += 1
         for name, (file, schema) in _SOURCES.items():
-            table = read_table(folder / file, schema, OPTIONAL.get(file)).select(schema.names)
+            table = read_table(folder / file, schema, OPTIONAL.get(file, ())).select(schema.names)
             columns = [pa.repeat(pa.scalar(text), len(table)) for text in identity.values()]
             whole = pa.Table.from_arrays([*columns, *table.columns], schema=CONFIGS[name])
             writers[name].write(whole)

@@ -178,13 +178,22 @@ def safe_name(name: str) -> str:
 
 
 def _group(run: Json) -> str:
-    key = json.dumps([run["haystack"]["manifest_sha256"], run["protocol"]], sort_keys=True)
+    key = json.dumps([run["haystack"]["manifest_sha256"], comparable_protocol(run["protocol"])], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def comparable_protocol(protocol: Json) -> Json:
+    """What of a protocol tells runs apart that may not be compared. By which tokens a model's own chat template ends
+    turns and asks for an answer without a thought does not; that answers follow thoughts does."""
+    kept = {name: value for name, value in protocol.items() if name not in ("turn_token", "thinking")}
+    kept["stop"] = [rule for rule in protocol["stop"] if rule != "turn"]
+    limit = (protocol.get("thinking") or {}).get("limit")
+    return kept if limit is None else {**kept, "thinking": {"limit": limit}}
 
 
 def protocol_facts(run: Json) -> tuple[str, ...]:
     """What tells one set and protocol from another, in words."""
-    protocol = run["protocol"]
+    protocol = comparable_protocol(run["protocol"])
     grid = protocol["grid"]
     facts = [
         f"set {run['haystack']['manifest_sha256'][:8]}",
@@ -201,6 +210,8 @@ def protocol_facts(run: Json) -> tuple[str, ...]:
         facts.append("needles " + _listed(grid["needles"]))
     if grid["limit"] is not None:
         facts.append(f"limited to {grid['limit']} samples")
+    if "thinking" in protocol:
+        facts.append(f"answers after a thought of up to {protocol['thinking']['limit']} tokens")
     facts.append(f"up to {protocol['max_new_tokens']} new tokens, stop at {' or '.join(protocol['stop'])}")
     return tuple(words.visible(fact) for fact in facts)
 

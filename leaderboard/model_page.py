@@ -371,6 +371,8 @@ def reproduce_command(run: Json) -> str:
             parts += [f"--{option}", ",".join(_number(item) for item in grid[option])]
     if grid["limit"] is not None:
         parts += ["--limit", str(grid["limit"])]
+    if (limit := (protocol.get("thinking") or {}).get("limit")) is not None:
+        parts += ["--thinking", "after", "--thought-tokens", str(limit)]
     return words.visible(shlex.join(parts))
 
 

@@ -209,6 +209,15 @@ def _set_table(built: Any, folder: Path) -> Table:
     "--max-new-tokens", type=click.IntRange(1, 1000), default=50, show_default=True, help="Tokens to generate at most."
 )
 @click.option(
+    "--thinking",
+    default="auto",
+    show_default=True,
+    help="For models that think: auto or close ask for the answer alone, after measures the answer after the thought.",
+)
+@click.option(
+    "--thought-tokens", type=click.IntRange(1, 1_000_000), help="With --thinking after: tokens of a thought at most."
+)
+@click.option(
     "--trust-remote-code", is_flag=True, help="Run Python code that the model's repository ships. Read it first."
 )
 @json_option
@@ -225,6 +234,8 @@ def evaluate(
     template: str,
     limit: int | None,
     max_new_tokens: int,
+    thinking: str,
+    thought_tokens: int | None,
     trust_remote_code: bool,
     as_json: bool,
 ) -> None:
@@ -254,9 +265,11 @@ def evaluate(
         limit=limit,
         max_new_tokens=max_new_tokens,
         trust_remote_code=trust_remote_code,
+        thinking=thinking,
+        thought_tokens=thought_tokens,
     )
     with evaluate_progress(err()) as progress:
-        outcome = run_evaluate(request, progress.step, progress.stage)
+        outcome = run_evaluate(request, progress.step, progress.stage, progress.note)
     if as_json:
         print_json(_outcome_json(outcome))
         return

@@ -105,7 +105,7 @@ def ablate(
         trust_remote_code=trust_remote_code,
     )
     with evaluate_progress(err()) as progress:
-        outcome = ablation_experiment(request, progress.step, progress.stage)
+        outcome = ablation_experiment(request, progress.step, progress.stage, progress.note)
     if not as_json:
         _show_causal(outcome.document)
     say_experiment(outcome.folder, outcome.document, written=outcome.measured > 0, as_json=as_json)

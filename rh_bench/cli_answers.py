@@ -93,7 +93,7 @@ def _ask(task: str, data: str, modes: tuple[str, ...] | None, options: dict[str,
     as_json, folder = options.pop("as_json"), options.pop("out_folder")
     request = Request(out=folder, modes=modes, **options)
     with evaluate_progress(err()) as progress:
-        outcome = ask(request, load_task(task, data), progress.step, progress.stage)
+        outcome = ask(request, load_task(task, data), progress.step, progress.stage, progress.note)
     if not as_json:
         _show_answers(outcome.document)
     say_experiment(outcome.folder, outcome.document, written=outcome.made > 0, as_json=as_json)

@@ -103,7 +103,14 @@ def detect(
         **options,
     )
     with evaluate_progress(err()) as progress:
-        outcome = measure(request, _names(detectors_text), seed=seed, on_step=progress.step, on_stage=progress.stage)
+        outcome = measure(
+            request,
+            _names(detectors_text),
+            seed=seed,
+            on_step=progress.step,
+            on_stage=progress.stage,
+            on_note=progress.note,
+        )
     if not as_json:
         _show_detectors(outcome.document)
     say_experiment(outcome.folder, outcome.document, written=outcome.measured > 0, as_json=as_json)

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rh_bench.asking import Asking, ask
 from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.events import copy_events
@@ -17,12 +18,13 @@ from rh_bench.files import shown
 from rh_bench.grids import make_samples, spread
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Entry, Journal, open_journal
-from rh_bench.prompts import PromptBuilder
 from rh_bench.records import Json, Needle, Prompt, Sample, SampleResult
 from rh_bench.rouge import SUCCESS_THRESHOLD, rouge1_recall, succeeds
 from rh_bench.runs import RUN_FILES, compute_run_id, run_folder, write_run
 from rh_bench.schema import load_json
 from rh_bench.sets import HaystackSet, read_set
+from rh_bench.thinking import AFTER, AUTO, THOUGHT_TOKENS, check_choice
+from rh_bench.thoughts import begins_thought, begun_notes, ends_with
 from rh_bench.validate import validate_path
 
 if TYPE_CHECKING:
@@ -55,6 +57,16 @@ class Request:
     limit: int | None = None
     max_new_tokens: int = MAX_NEW_TOKENS
     trust_remote_code: bool = False
+    thinking: str = AUTO
+    """What to do about the thoughts of a model that has them: one of `rh_bench.thinking.CHOICES`."""
+    thought_tokens: int | None = None
+    """Tokens of a thought, at most, where the answer after it is measured; THOUGHT_TOKENS without it."""
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens that may follow a prompt: those of the answer, and of a thought before it."""
+        thought = (self.thought_tokens or THOUGHT_TOKENS) if self.thinking == AFTER else 0
+        return self.max_new_tokens + thought
 
 
 @dataclass(frozen=True)
@@ -83,15 +95,22 @@ class Outcome:
 
 OnStep = Callable[[Step], None]
 OnStage = Callable[[str], None]
+OnNote = Callable[[str], None]
 
 
-def evaluate(request: Request, on_step: OnStep | None = None, on_stage: OnStage | None = None) -> Outcome:
+def evaluate(
+    request: Request,
+    on_step: OnStep | None = None,
+    on_stage: OnStage | None = None,
+    on_note: OnNote | None = None,
+) -> Outcome:
     """Measure a model on a set and write the run.
 
     Args:
         request: what to measure.
         on_step: called when the measuring begins and after every sample.
         on_stage: called with a few words when something begins that takes seconds.
+        on_note: called with a line about what is done for this model and not for others; run.json has it, too.
 
     Raises:
         InputError: the model, the set, an option or the output folder is wrong; nothing is half written.
@@ -102,6 +121,9 @@ def evaluate(request: Request, on_step: OnStep | None = None, on_stage: OnStage 
     loaded = task.loaded
     say("Assembling the prompts")
     measurement = _Measurement(request, task.haystacks, task.samples, loaded)
+    tell = on_note or (lambda line: None)
+    for note in measurement.asking.notes:
+        tell(note)
     document = measurement.document(task.grid, task.location, task.commit)
     folder = run_folder(request.out, loaded.source.slug, document["run_id"])
     finished = _already_there(folder)
@@ -112,6 +134,10 @@ def evaluate(request: Request, on_step: OnStep | None = None, on_stage: OnStage 
         results, resumed = measurement.measure(journal, on_step)
         started = journal.started
         say("Scoring")
+        found = measurement.answer_notes(results)
+        document["engine"]["notes"] += found
+        for note in found:
+            tell(note)
         document["timings"] = {
             "started": started,
             "finished": _now(),
@@ -143,6 +169,7 @@ def prepare(request: Request, say: OnStage) -> Prepared:
     Raises:
         InputError: the model, the set or an option is wrong.
     """
+    check_choice(request.thinking, request.thought_tokens)
     say("Reading the haystack set")
     haystacks, location, commit = find_set(request.haystack)
     samples, grid = choose_samples(haystacks, request)
@@ -154,10 +181,10 @@ def prepare(request: Request, say: OnStage) -> Prepared:
         dtype=request.dtype,
         device=request.device,
         trust_remote_code=request.trust_remote_code,
-        positions=max(sample.length for sample in samples) + request.max_new_tokens,
+        positions=max(sample.length for sample in samples) + request.new_tokens,
         on_plan=lambda memory: say(f"Loading the model ({memory})"),
     )
-    refuse_beyond_window(samples, loaded.window, request.max_new_tokens, loaded.source.id)
+    refuse_beyond_window(samples, loaded.window, request.new_tokens, loaded.source.id)
     return Prepared(haystacks, location, commit, samples, grid, loaded)
 
 
@@ -168,24 +195,20 @@ class _Measurement:
         self, request: Request, haystacks: HaystackSet, samples: Sequence[Sample], loaded: LoadedModel
     ) -> None:
         from rh_bench.engines import make_engine
-        from rh_bench.engines.base import stop_rule
 
         self._request, self._set, self._loaded = request, haystacks, loaded
-        needles = {sample.needle_id for sample in samples}
-        used = {key: needle for key, needle in haystacks.needles_by_id.items() if key in needles}
-        texts = {needle.haystack_id: haystacks.texts[needle.haystack_id] for needle in used.values()}
-        self._builder = PromptBuilder(loaded.tokenizer, texts, used, request.template)
-        self._prompts = [self._builder.build(sample) for sample in samples]
-        self._stop = stop_rule(
-            loaded.model, loaded.tokenizer, self._builder.text if self._builder.stops_at_newline else None
+        self.asking: Asking = ask(
+            loaded, haystacks, samples, request.template, request.thinking, request.thought_tokens
         )
+        self._builder, self._prompts = self.asking.builder, self.asking.prompts
         self._engine: Engine = make_engine(
             request.engine,
             loaded.model,
             loaded.layers,
-            self._stop,
+            self.asking.stop,
             max_new_tokens=request.max_new_tokens,
             chunk=loaded.memory.chunk if loaded.memory else None,
+            thought=self.asking.thought,
         )
 
     def document(self, grid: Json, location: str, commit: str | None) -> Json:
@@ -193,9 +216,8 @@ class _Measurement:
         loaded, engine = self._loaded, self._engine
         protocol: Json = {
             "version": PROTOCOL_VERSION,
-            "template": self._builder.template_name,
+            **self.asking.protocol(),
             "max_new_tokens": self._request.max_new_tokens,
-            "stop": self._stop.names,
             "success_threshold": SUCCESS_THRESHOLD,
             "head_threshold": HEAD_THRESHOLD,
             "rule": "paper",
@@ -207,7 +229,7 @@ class _Measurement:
         manifest = self._set.manifest
         return {
             "schema": "rh_bench/run",
-            "schema_version": "1.2",
+            "schema_version": "1.3",
             "run_id": compute_run_id(
                 model_revision=model["revision"],
                 manifest_sha256=self._set.manifest_sha256,
@@ -225,7 +247,7 @@ class _Measurement:
                 "source": manifest["source"],
             },
             "protocol": protocol,
-            "engine": {"name": engine.name, "version": engine.version, "notes": list(engine.notes)},
+            "engine": {"name": engine.name, "version": engine.version, "notes": [*engine.notes, *self.asking.notes]},
             "environment": describe_environment(loaded.device, loaded.device_name),
         }
 
@@ -255,11 +277,33 @@ class _Measurement:
                 generated=tuple(int(token) for token in decoded.generated),
                 events=copy_events(prompt, decoded, self._loaded.layers),
                 seconds=round(decoded.seconds, 6),
+                thought=tuple(int(token) for token in decoded.thought),
             )
+            if not results:
+                self._refuse_thought(entry)
             journal.append(entry)
             results[decoded.sample_id] = self._result(prompt, entry)
             progress.report(results)
         return [results[prompt.sample.sample_id] for prompt in self._prompts], resumed
+
+    def _refuse_thought(self, first: Entry) -> None:
+        """A model that begins its first answer with a thought all the same would be measured while it thinks."""
+        if self._builder.chat is not None and begins_thought(self._builder.raw_text(first.generated)):
+            thinking = self.asking.thinking
+            raise InputError(
+                f"the model begins its answer to {first.sample_id} with a thought, which its prompt does not ask for",
+                where=self._loaded.source.id,
+                mend="use --thinking after" if thinking and thinking.limit is None else "use --template plain",
+            )
+
+    def answer_notes(self, results: Sequence[SampleResult]) -> list[str]:
+        """What a reader of the run should know of its answers."""
+        notes = begun_notes(self._builder.raw_text(result.generated_ids) for result in results)
+        thinking = self.asking.thinking
+        if thinking and thinking.limit is not None:
+            open_ = sum(not ends_with(result.thought_ids or (), thinking.closing_ids) for result in results)
+            notes += [f"{open_} of {len(results)} thoughts did not end: these samples have no answer"] if open_ else []
+        return notes
 
     def _result(self, prompt: Prompt, entry: Entry) -> SampleResult:
         text = self._builder.text(list(entry.generated))
@@ -278,6 +322,7 @@ class _Measurement:
             seconds=entry.seconds,
             events=entry.events,
             spelling=self._builder.spelling(prompt.sample.needle_id, entry.generated),
+            thought_ids=None if self.asking.thought is None else entry.thought,
         )
 
 

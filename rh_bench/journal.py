@@ -36,6 +36,8 @@ class Entry:
     events: IntArray
     """int32 [E, 4], columns EVENT_FIELDS."""
     seconds: float
+    thought: tuple[int, ...] = ()
+    """Tokens thought before the answer."""
 
 
 class Lines(Generic[T]):
@@ -66,6 +68,7 @@ class Journal(Lines[Entry]):
                 "generated": list(entry.generated),
                 "events": entry.events.tolist(),
                 "seconds": entry.seconds,
+                **({"thought": list(entry.thought)} if entry.thought else {}),
             }
         )
 
@@ -150,7 +153,8 @@ def _entry(line: Json) -> Entry | None:
     try:
         events = np.asarray(line["events"], dtype=np.int32).reshape(-1, len(EVENT_FIELDS))
         generated = tuple(int(token) for token in line["generated"])
-        return Entry(str(line["sample_id"]), generated, events, float(line["seconds"]))
+        thought = tuple(int(token) for token in line.get("thought", ()))
+        return Entry(str(line["sample_id"]), generated, events, float(line["seconds"]), thought)
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
 

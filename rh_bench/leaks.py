@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from rh_bench.errors import InputError
 from rh_bench.files import shown
 from rh_bench.records import Needle
-from rh_bench.rouge import rouge1_recall, words
-
-_COUNTS = 0.5
-"""A sample counts when the ROUGE-1 recall of its answer exceeds this."""
+from rh_bench.rouge import rouge1_recall, succeeds, words
 
 
 def folded(text: str) -> str:
@@ -29,7 +26,7 @@ def question_problem(question: str, answer: str) -> str | None:
     stands = size and any(asked[i : i + size] == wanted for i in range(len(asked) - size + 1))
     if stands or (not answer.isascii() and folded(answer) in folded(question)):
         return f"the answer {shown(answer[:80])!r} stands in the question"
-    if size and rouge1_recall(answer, question) > _COUNTS:
+    if size and succeeds(rouge1_recall(answer, question)):
         return f"more than half of the words of the answer {shown(answer[:80])!r} stand in the question"
     return None
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
@@ -39,6 +40,10 @@ class EvaluateProgress:
         if self._stage is None:
             self._stage = self._progress.add_task(words, total=None, note="")
         self._progress.update(self._stage, description=words, visible=True)
+
+    def note(self, line: str) -> None:
+        """Something is done for this model and not for others: a line that stays."""
+        self._progress.console.print(f"[yellow]note:[/] {escape(line)}", soft_wrap=True)
 
     def step(self, step: Step) -> None:
         """A sample is done."""

@@ -13,36 +13,26 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
+from rh_bench.chat import CHAT, PLAIN, choose_template, control_tokens, encode_template, tokenizer_name, uses_bos
 from rh_bench.errors import InputError
 from rh_bench.leaks import refuse_given_away
 from rh_bench.records import IntArray, Needle, Prompt, Sample, Spelling
+from rh_bench.thinking import Thinking, plan_thinking
 
 PROMPT_PREFIX = "This is a very long story book: <book>"
 PROMPT_SUFFIX = "\n</book>.\nBased on the content of the book, Question: {question}\nAnswer:"
-TEMPLATES = ("auto", "plain", "chat")
 
 _SENTINEL = "RHBENCH0HAYSTACK0GOES0HERE"
-_DATE = datetime(2024, 7, 26)
-# Chat templates may print the date or open a block of reasoning; both would make prompts irreproducible or useless for
-# fifty tokens of greedy decoding, so the names that well-known templates read are fixed. Others ignore them.
-_TEMPLATE_VARIABLES = {
-    "date_string": _DATE.strftime("%d %b %Y"),
-    "strftime_now": _DATE.strftime,
-    "enable_thinking": False,
-}
 
 _SENTENCE_END = re.compile(r"""(?:[.!?…]+["'”’»)\]]*(?=\s+[^a-z]|\s*$))|(?:[。！？]+[”’」』）]*)""")
 _TITLE = re.compile(r"(?:^|[\s(\"'“‘])(?:Mr|Mrs|Ms|Dr|St|Prof|Sr|Jr|No|[A-Z])\.$")
 
-_CONTROL = re.compile(r"<.+>|\[.+\]|.*[|｜].*", re.DOTALL)
-"""How the tokens look that mark turns, tools and reasoning. Not all tokenizers declare theirs special."""
 _SPACES = ("▁", "Ġ")
 """A space at the start of a token, as SentencePiece and byte-level tokenizers write it."""
 
@@ -105,10 +95,12 @@ class PromptBuilder:
         haystacks: text by haystack id.
         needles: needle by id.
         template: "plain", "chat" (the tokenizer's own chat template) or "auto" (chat where there is one).
+        thinking: what to do about the thoughts of a model that has them; without it, what can be told without asking
+            the model.
 
     Raises:
-        InputError: the tokenizer gives no offsets, has no chat template though one was asked for, or a haystack already
-            contains a needle or its answer.
+        InputError: the tokenizer gives no offsets, has no chat template though one was asked for, or one that cannot be
+            used; or a haystack or a question already contains the answer of a needle.
     """
 
     def __init__(
@@ -117,17 +109,20 @@ class PromptBuilder:
         haystacks: Mapping[str, str],
         needles: Mapping[str, Needle],
         template: str = "auto",
+        thinking: Thinking | None = None,
     ) -> None:
-        if template not in TEMPLATES:
-            raise InputError(f"unknown template {template!r}", where="--template", mend=f"use {', '.join(TEMPLATES)}")
         if not getattr(tokenizer, "is_fast", False):
             raise InputError(
-                "this tokenizer gives no character offsets", where=_name(tokenizer), mend="a fast tokenizer is needed"
+                "this tokenizer gives no character offsets",
+                where=tokenizer_name(tokenizer),
+                mend="a fast tokenizer is needed",
             )
-        has_chat = getattr(tokenizer, "chat_template", None) is not None
-        if template == "chat" and not has_chat:
-            raise InputError("this tokenizer has no chat template", where="--template", mend="use --template plain")
-        self.template_name = ("chat" if has_chat else "plain") if template == "auto" else template
+        self.chat = choose_template(tokenizer, template)
+        """The chat template that prompts are written with; None for plain text."""
+        self.template_name = PLAIN if self.chat is None else CHAT
+        plan = None if self.chat is None or thinking is not None else plan_thinking(self.chat)
+        self.thinking = plan.unasked if plan else thinking
+        """What prompts do about the thoughts of the model; None where it has none that anybody knows of."""
         self._tokenizer = tokenizer
         self._needles = needles
         self._haystacks = {key: "\n" + text for key, text in haystacks.items()}
@@ -141,7 +136,7 @@ class PromptBuilder:
     @property
     def stops_at_newline(self) -> bool:
         """A model without chat turns does not end its answer by itself: a newline ends it."""
-        return self.template_name == "plain"
+        return self.chat is None
 
     def build(self, sample: Sample) -> Prompt:
         """The prompt of one sample.
@@ -197,6 +192,10 @@ class PromptBuilder:
         """Generated ids as text, special tokens left out."""
         return str(self._tokenizer.decode([int(i) for i in generated], skip_special_tokens=True))
 
+    def raw_text(self, generated: Sequence[int] | IntArray) -> str:
+        """Generated ids as text, special tokens and all."""
+        return str(self._tokenizer.decode([int(i) for i in generated], skip_special_tokens=False))
+
     def spelling(self, needle_id: str, generated: Sequence[int]) -> Spelling:
         """What the tokens of a needle's answer and those of a response spell.
 
@@ -219,7 +218,9 @@ class PromptBuilder:
         offsets = np.asarray(encoded["offset_mapping"], dtype=np.int32).reshape(-1, 2)
         self._refuse_control(ids, where)
         if (np.diff(offsets[:, 0]) < 0).any():
-            raise InputError("this tokenizer's character offsets are out of order", where=_name(self._tokenizer))
+            raise InputError(
+                "this tokenizer's character offsets are out of order", where=tokenizer_name(self._tokenizer)
+            )
         return Tokenised(ids, offsets)
 
     def _refuse_control(self, ids: IntArray, where: str) -> None:
@@ -259,7 +260,7 @@ class PromptBuilder:
         suffix_text = PROMPT_SUFFIX.format(question=question)
         # In the suffix special tokens are parsed, so the question must hold none.
         self._refuse_control(self._encode_template(question), f"the question {question[:60]!r}")
-        if self.template_name == "plain":
+        if self.chat is None:
             before, after = PROMPT_PREFIX, suffix_text
         else:
             before, after = self._split_chat(PROMPT_PREFIX + _SENTINEL + suffix_text)
@@ -271,20 +272,20 @@ class PromptBuilder:
         return Frame(prefix, suffix[self._made_up(suffix) :])
 
     def _split_chat(self, content: str) -> tuple[str, str]:
-        rendered = render_chat(self._tokenizer, [{"role": "user", "content": content}])
-        parts = rendered.split(_SENTINEL)
-        if len(parts) != 2:
+        assert self.chat is not None
+        variables = dict(self.thinking.variables) if self.thinking else {}
+        rendered = self.chat.render([{"role": "user", "content": content}], variables)
+        before, _, after = rendered.partition(_SENTINEL)
+        if _SENTINEL in after:
             raise InputError(
-                "its chat template does not print the user's text exactly once",
-                where=_name(self._tokenizer),
+                "its chat template prints a part of the user's text twice",
+                where=self.chat.name,
                 mend="use --template plain",
             )
-        return parts[0], parts[1]
+        return before, after + (self.thinking.appended if self.thinking else "")
 
     def _encode_template(self, text: str) -> IntArray:
-        """Template text: its special tokens are meant and are parsed."""
-        encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=False)
-        return np.asarray(encoded["input_ids"], dtype=np.int32)
+        return np.asarray(encode_template(self._tokenizer, text), dtype=np.int32)
 
     def _made_up(self, ids: IntArray) -> int:
         """How many tokens at the start of a text are the tokenizer's own: 1 if it put a space in front, else 0.
@@ -305,51 +306,7 @@ def prompt_sha256(ids: IntArray) -> str:
     return hashlib.sha256(np.asarray(ids, dtype="<u4").tobytes()).hexdigest()
 
 
-def render_chat(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> str:
-    """Turns as the tokenizer's chat template writes them, up to where the model's answer begins.
-
-    Raises:
-        InputError: the template fails on them.
-    """
-    try:
-        return str(
-            tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=True, **_TEMPLATE_VARIABLES
-            )
-        )
-    except Exception as error:  # a template is a program that came with the model: it can fail in any way
-        turns = "one message of the user" if len(messages) == 1 else f"{len(messages)} turns of user and assistant"
-        raise InputError(
-            f"its chat template fails on {turns} ({type(error).__name__}: {error})",
-            where=_name(tokenizer),
-            mend="use --template plain",
-        ) from error
-
-
 def _adds_space(tokenizer: Any) -> bool:
     """Whether the tokenizer puts a space in front of a text that has none."""
     first = tokenizer.convert_ids_to_tokens(tokenizer("x", add_special_tokens=False)["input_ids"])[0]
     return str(first).startswith(_SPACES)
-
-
-def control_tokens(tokenizer: Any) -> dict[int, str]:
-    """Tokens by id that steer a model and spell no text: those declared special, and added ones that look like them."""
-    control = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
-    for number, token in tokenizer.added_tokens_decoder.items():
-        if token.special or _CONTROL.fullmatch(token.content):
-            control[number] = token.content
-    # The token of unknown characters stands for text, unless it has a second meaning.
-    if tokenizer.unk_token_id not in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
-        control.pop(tokenizer.unk_token_id, None)
-    return control
-
-
-def uses_bos(tokenizer: Any) -> bool:
-    """Whether the tokenizer begins a sequence with its token for that."""
-    bos = tokenizer.bos_token_id
-    ids = tokenizer("x", add_special_tokens=True)["input_ids"]
-    return bos is not None and bool(ids) and ids[0] == bos
-
-
-def _name(tokenizer: Any) -> str:
-    return str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)

@@ -131,6 +131,8 @@ class SampleResult:
     events: IntArray = field(repr=False)
     spelling: Spelling | None = field(default=None, repr=False)
     """None in runs of versions that did not write it."""
+    thought_ids: tuple[int, ...] | None = field(default=None, repr=False)
+    """The tokens thought before the answer, what closes the thought included; None where a run has no thoughts."""
 
 
 SCORED_KINDS = ("full", "sliding", "chunked")

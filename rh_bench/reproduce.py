@@ -6,10 +6,11 @@ The set and the model that are named here must be the very ones of the run: by m
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rh_bench.asking import Asking, ask_as, builder_as
 from rh_bench.errors import InputError
 from rh_bench.evaluate import Request, choose_samples, find_set
 from rh_bench.events import copy_events
@@ -19,6 +20,7 @@ from rh_bench.prompts import PromptBuilder
 from rh_bench.records import Layer, Prompt, Sample, SampleResult
 from rh_bench.runs import Run
 from rh_bench.sets import HaystackSet
+from rh_bench.thinking import thought_limit
 
 if TYPE_CHECKING:
     from rh_bench.models import LoadedModel, ModelSource
@@ -42,7 +44,10 @@ def prompt_problems(run: Run, haystack: str | None, model: str | None) -> list[s
     wrong = _sample_problems(run, haystacks)
     if wrong:
         return wrong
-    builder = _builder(run, haystacks, tokenizer)
+    try:
+        builder = builder_as(tokenizer, haystacks, [result.sample for result in run.results], run.document)
+    except InputError as error:
+        return [error.problem]
     return [
         f"sample {result.sample.sample_id}: {problem}"
         for result in run.results
@@ -59,35 +64,53 @@ def rerun(
         Whether they agree within TOLERANCE, and what was found, in words.
     """
     from rh_bench.engines import make_engine
-    from rh_bench.engines.base import stop_rule
     from rh_bench.models import load_model
 
     dtype = run.document["protocol"]["dtype"]
     chosen = choose(run, count, salt)
     limit = run.document["protocol"]["max_new_tokens"]
-    longest = max(result.sample.length for result in chosen) + limit
+    longest = max(result.sample.length for result in chosen) + limit + thought_limit(run.document)
     loaded = load_model(model or _hub_model(run), dtype=dtype, device=device, positions=longest)
     haystacks, wrong = _set_of(run, haystack)
     wrong += _model_problems(run, loaded.source, loaded.model.config)
     wrong += _layer_problems(run.layers, loaded)
     if wrong:
         return False, wrong
-    builder = _builder(run, haystacks, loaded.tokenizer)
-    prompts = [builder.build(result.sample) for result in chosen]
-    stop = stop_rule(loaded.model, loaded.tokenizer, builder.text if builder.stops_at_newline else None)
+    try:
+        asking = ask_as(loaded, haystacks, [result.sample for result in chosen], run.document)
+    except InputError as error:
+        return False, [error.problem]
+    wrong = _stop_problems(run, asking)
+    if wrong:
+        return False, wrong
     chunk = loaded.memory.chunk if loaded.memory else None
-    engine = make_engine("fast", loaded.model, loaded.layers, stop, max_new_tokens=limit, chunk=chunk)
-    again = {decoded.sample_id: decoded for decoded in engine.decode(prompts)}
-    return _compare(run, chosen, prompts, again, dtype, salt)
+    engine = make_engine(
+        "fast",
+        loaded.model,
+        loaded.layers,
+        asking.stop,
+        max_new_tokens=limit,
+        chunk=chunk,
+        thought=asking.thought,
+    )
+    again = {decoded.sample_id: decoded for decoded in engine.decode(asking.prompts)}
+    return _compare(run, chosen, asking.prompts, again, dtype, salt)
+
+
+def _stop_problems(run: Run, asking: Asking) -> list[str]:
+    """Answers end where the run says that they do."""
+    claimed, found = run.document["protocol"].get("turn_token"), asking.stop.turn[1] if asking.stop.turn else None
+    return [] if claimed == found else [f"run.json says that a turn ends at {claimed!r}, it ends at {found!r}"]
 
 
 def _compare(
-    run: Run, chosen: list[SampleResult], prompts: list[Prompt], again: Any, dtype: str, salt: str
+    run: Run, chosen: list[SampleResult], prompts: Sequence[Prompt], again: Any, dtype: str, salt: str
 ) -> tuple[bool, list[str]]:
     equal, both, either, differing = 0, 0, 0, []
     for result, prompt in zip(chosen, prompts, strict=True):
         decoded = again[result.sample.sample_id]
         same = decoded.generated.tolist() == list(result.generated_ids)
+        same &= decoded.thought.tolist() == list(result.thought_ids or ())
         events = {tuple(row) for row in copy_events(prompt, decoded, run.layers).tolist()}
         claimed = {tuple(row) for row in result.events.tolist()}
         equal += same
@@ -184,13 +207,6 @@ def _sample_problems(run: Run, haystacks: HaystackSet) -> list[str]:
 
 def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:
     return tuple(values) if values is not None else None
-
-
-def _builder(run: Run, haystacks: HaystackSet, tokenizer: Any) -> PromptBuilder:
-    needles = {result.sample.needle_id for result in run.results}
-    used = {key: needle for key, needle in haystacks.needles_by_id.items() if key in needles}
-    texts = {needle.haystack_id: haystacks.texts[needle.haystack_id] for needle in used.values()}
-    return PromptBuilder(tokenizer, texts, used, run.document["protocol"]["template"])
 
 
 def _prompt_problems(builder: PromptBuilder, result: SampleResult) -> Iterator[str]:

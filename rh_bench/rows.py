@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from rh_bench.files import shown
 from rh_bench.records import IntArray, Json, Layer
 from rh_bench.rouge import rouge1_recall, succeeds
-from rh_bench.tables import SPELLING
+from rh_bench.tables import SPELLING, THOUGHTS
+from rh_bench.thoughts import ends_with
 
 MOST = 20
 """Rows that one check lists; how many more there are follows in one line."""
@@ -91,7 +92,7 @@ def sample_problems(samples: pa.Table, run: Json | None) -> Iterator[Found]:
     """Everything wrong with samples.parquet.
 
     Args:
-        samples: a table of `tables.SAMPLES`, with or without `tables.SPELLING`.
+        samples: a table of `tables.SAMPLES`, with or without the columns of `tables.OPTIONAL`.
         run: a valid run.json, or None: then only what the table says itself is checked.
     """
     yield from _sample_ids(samples)
@@ -102,6 +103,7 @@ def sample_problems(samples: pa.Table, run: Json | None) -> Iterator[Found]:
         yield from _sample_spelling(samples)
     if run is not None:
         yield from _sample_protocol(samples, run)
+        yield from _sample_thoughts(samples, run["protocol"].get("thinking"))
         yield from _sample_grid(samples, run["protocol"]["grid"])
 
 
@@ -218,6 +220,29 @@ def _sample_protocol(samples: pa.Table, run: Json) -> Iterator[Found]:
         yield from listed(
             length > window, "length", lambda row: f"is {length[row]}, beyond the model's window of {window} tokens"
         )
+
+
+def _sample_thoughts(samples: pa.Table, thinking: Json | None) -> Iterator[Found]:
+    """Thoughts are there where the protocol says that the model thinks, no longer than it allows, and one that did not
+    end has no answer after it."""
+    limit = None if thinking is None else thinking["limit"]
+    name = THOUGHTS.names[0]
+    if (limit is not None) != (name in samples.column_names):
+        there = "is there, the protocol lets the model think nothing" if limit is None else "is missing"
+        yield "", f"column {name!r} {there}"
+        return
+    if thinking is None or limit is None:
+        return
+    thoughts = _Lists.of(samples.column(name))
+    sizes = thoughts.lengths[:-1]
+    yield from listed(thoughts.lowest() < 0, name, lambda row: "a token id must not be negative")
+    yield from listed(sizes > limit, name, lambda row: f"has {sizes[row]} tokens, the protocol allows {limit}")
+    generated, closing = _Lists.of(samples.column("generated_ids")).lengths[:-1], thinking["closing_ids"] or []
+    ids = samples.column(name).to_pylist()
+    unended = np.array([not ends_with(thought, closing) for thought in ids], dtype=bool)
+    yield from listed(
+        unended & (generated > 0), "generated_ids", lambda row: "must be empty where the thought did not end"
+    )
 
 
 def _sample_grid(samples: pa.Table, grid: Json) -> Iterator[Found]:

@@ -17,8 +17,8 @@ from rh_bench.scoring import heads_columns, score
 from rh_bench.summary import summarise
 from rh_bench.tables import (
     EVENTS,
+    OPTIONAL,
     SAMPLES,
-    SPELLING,
     events_to_table,
     heads_to_table,
     read_table,
@@ -119,7 +119,8 @@ def read_run(folder: Path) -> Run:
         raise InputError(message, where=f"{folder / 'run.json'}#{pointer}")
     layers = tuple(Layer(**layer) for layer in document["model"]["layers"])
     results = results_from_tables(
-        read_table(folder / "samples.parquet", SAMPLES, SPELLING), read_table(folder / "events.parquet", EVENTS)
+        read_table(folder / "samples.parquet", SAMPLES, OPTIONAL["samples.parquet"]),
+        read_table(folder / "events.parquet", EVENTS),
     )
     return Run(folder, document, layers, tuple(results))
 

@@ -111,6 +111,8 @@ def _heading(run: Json) -> Text:
     text.append(f"  {_plain(model['revision'])[:12]}\n", style="dim")
     heads = f"{run['counts']['heads']} heads in {len(model['layers'])} layers"
     text.append(f"{heads}, set {_plain(haystack['name'])}", style="dim")
+    for note in run["engine"]["notes"]:
+        text.append(f"\nnote: {_plain(note)}", style="yellow")
     return text
 
 

@@ -55,6 +55,8 @@ SAMPLES = pa.schema(
 )
 SPELLING = pa.schema([_column("span_text", pa.string()), _column("span_ends", _IDS), _column("generated_ends", _IDS)])
 """Columns that samples.parquet has besides, all of them or none: `records.Spelling`."""
+THOUGHTS = pa.schema([_column("thought_ids", _IDS)])
+"""The column that samples.parquet has besides where a model thought before its answers."""
 EVENTS = pa.schema([_column("sample_id", pa.string()), *(_column(name, pa.int16()) for name in EVENT_FIELDS)])
 HEADS = pa.schema(
     [
@@ -70,8 +72,8 @@ HEADS = pa.schema(
     ]
 )
 SCHEMAS = {"samples.parquet": SAMPLES, "events.parquet": EVENTS, "heads.parquet": HEADS}
-OPTIONAL = {"samples.parquet": SPELLING}
-"""Columns that may follow those of SCHEMAS, all or none."""
+OPTIONAL: Mapping[str, tuple[pa.Schema, ...]] = {"samples.parquet": (SPELLING, THOUGHTS)}
+"""Columns that may follow those of SCHEMAS, in this order; of each group all or none."""
 
 
 def table_bytes(table: pa.Table) -> bytes:
@@ -96,12 +98,12 @@ def write_table(path: Path, table: pa.Table) -> None:
 def read_table(
     path: Path,
     schema: pa.Schema,
-    optional: pa.Schema | None = None,
+    optional: Sequence[pa.Schema] = (),
     *,
     max_rows: int = MAX_ROWS,
     max_bytes: int = MAX_BYTES,
 ) -> pa.Table:
-    """Read a table that has exactly the columns of `schema`, and after them those of `optional`, or none of these.
+    """Read a table that has exactly the columns of `schema`, and after them those of any groups of `optional`.
 
     What the footer claims is checked against the limits before any data is read, and what strings become in memory
     before they are written out: a few bytes on disk can repeat a long string many times.
@@ -114,8 +116,9 @@ def read_table(
     try:
         with pq.ParquetFile(path) as file:
             _check_footer(path, file.metadata, max_rows, max_bytes)
-            if optional is not None and not set(optional.names).isdisjoint(file.schema_arrow.names):
-                schema = pa.schema([*schema, *optional])
+            for group in optional:
+                if not set(group.names).isdisjoint(file.schema_arrow.names):
+                    schema = pa.schema([*schema, *group])
             _check_columns(path, file.schema_arrow, schema)
         strings = [field.name for field in schema if pa.types.is_string(field.type)]
         with pq.ParquetFile(path, read_dictionary=strings) as file:
@@ -171,7 +174,8 @@ def _check_values(path: Path, table: pa.Table, strings: Sequence[str], max_bytes
 
 
 def samples_to_table(results: Sequence[SampleResult]) -> pa.Table:
-    """samples.parquet, one row a sample in the order given. It has the columns of SPELLING if all results have them."""
+    """samples.parquet, one row a sample in the order given. It has the columns of SPELLING, and that of
+    THOUGHTS, if all results have them."""
     rows = [
         {
             "sample_id": r.sample.sample_id,
@@ -194,11 +198,13 @@ def samples_to_table(results: Sequence[SampleResult]) -> pa.Table:
     ]
     table = pa.Table.from_pylist(rows, schema=SAMPLES)
     spelt = [r.spelling for r in results if r.spelling is not None]
-    if not spelt or len(spelt) < len(results):
-        return table
-    for field in SPELLING:
-        values = pa.array([getattr(spelling, field.name) for spelling in spelt], type=field.type)
-        table = table.append_column(field, values)
+    if spelt and len(spelt) == len(results):
+        for field in SPELLING:
+            values = pa.array([getattr(spelling, field.name) for spelling in spelt], type=field.type)
+            table = table.append_column(field, values)
+    thoughts = [list(r.thought_ids) for r in results if r.thought_ids is not None]
+    if thoughts and len(thoughts) == len(results):
+        table = table.append_column(THOUGHTS.field(0), pa.array(thoughts, type=_IDS))
     return table
 
 
@@ -250,6 +256,7 @@ def results_from_tables(samples: pa.Table, events: pa.Table) -> list[SampleResul
             seconds=row["seconds"],
             events=values[grouped[bounds[place] : bounds[place + 1]]],
             spelling=_spelling(row) if spelt else None,
+            thought_ids=tuple(row["thought_ids"]) if "thought_ids" in row else None,
         )
         for place, row in enumerate(samples.to_pylist())
     ]

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from rh_bench.chat import CHAT
 from rh_bench.errors import InputError
 from rh_bench.files import regular_file, sha256_file, shown
 from rh_bench.records import SCORED_KINDS, Json, Layer
@@ -20,6 +21,7 @@ from rh_bench.rows import MOST, capped, event_problems, head_problems, sample_pr
 from rh_bench.runs import RUN_FILES, compute_run_id, model_slug
 from rh_bench.schema import load_json, validate_document
 from rh_bench.tables import OPTIONAL, SCHEMAS, read_table
+from rh_bench.thinking import AFTER
 
 _MOST_HEADS = 1 << 15
 """What the int16 columns of the tables can name, of layers and of heads in one."""
@@ -69,6 +71,7 @@ def _problems(path: Path) -> Iterator[Problem]:
         layers = None if wrong_layers else tuple(Layer(**layer) for layer in run["model"]["layers"])
         yield from _in_file("run.json", _identity_problems(path, run))
         yield from _in_file("run.json", _work_problems(run))
+        yield from _in_file("run.json", _protocol_problems(run["protocol"]))
     whole = []
     for name in RUN_FILES:
         problem = _file_problem(path, name, run)
@@ -177,6 +180,20 @@ def _work_problems(run: Json) -> Iterator[tuple[str, str]]:
             yield pointer, f"is {number}: with {heads} heads at most {_MOST_CELLS // heads} {name} can be verified"
 
 
+def _protocol_problems(protocol: Json) -> Iterator[tuple[str, str]]:
+    """Fields of the protocol that go with one another."""
+    if ("turn" in protocol["stop"]) != ("turn_token" in protocol):
+        yield "/protocol/stop", "answers end at a turn's token where turn_token names one, and nowhere else"
+    thinking = protocol.get("thinking")
+    if thinking is None:
+        return
+    for name in ("limit", "closing_ids"):
+        if (thinking["way"] == AFTER) != (thinking[name] is not None):
+            yield f"/protocol/thinking/{name}", f"goes with the way {AFTER!r}, here it is {thinking['way']!r}"
+    if protocol["template"] != CHAT:
+        yield "/protocol/thinking", "only prompts of a chat template deal with thoughts"
+
+
 def _summary(path: Path, run: Json | None) -> Iterator[Problem]:
     summary, found = _document(path, "summary")
     yield from found
@@ -198,7 +215,7 @@ def _tables(path: Path, names: Sequence[str], run: Json | None, layers: tuple[La
     for name in names:
         try:
             rows, size = _MOST_OF[name]
-            tables[name] = read_table(path / name, SCHEMAS[name], OPTIONAL.get(name), max_rows=rows, max_bytes=size)
+            tables[name] = read_table(path / name, SCHEMAS[name], OPTIONAL.get(name, ()), max_rows=rows, max_bytes=size)
         except InputError as error:
             yield Problem(name, "", error.problem)
     samples, events, heads = (tables.get(name) for name in ("samples.parquet", "events.parquet", "heads.parquet"))

@@ -43,8 +43,13 @@ def test_entries_come_back(tmp_path: Path) -> None:
         ("sample-2", (0, 1), 0.5),
     ]
     assert [e.events.shape for e in found] == [(0, 4), (1, 4), (2, 4)]
+    assert [e.thought for e in found] == [(), (), ()]
+    with open_journal(tmp_path, IDENTITY, "later") as journal:
+        journal.append(Entry("sample-4", (1,), entry(0).events, 0.5, thought=(7, 8)))
+    with open_journal(tmp_path, IDENTITY, "later") as journal:
+        assert journal.entries[-1].thought == (7, 8)
     assert found[2].events.dtype == np.int32 and found[2].events.tolist() == entry(2).events.tolist()
-    assert read(tmp_path) == [f"sample-{i}" for i in range(4)]
+    assert read(tmp_path) == [f"sample-{i}" for i in range(5)]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

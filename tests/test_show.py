@@ -60,6 +60,13 @@ def test_says_the_numbers_with_their_intervals(folder: Path) -> None:
     assert f"{summary['n_counted']} of {summary['n_samples']} samples count" in text
 
 
+def test_says_what_a_reader_should_know(own_folder: Path) -> None:
+    run = json.loads((own_folder / "run.json").read_text())
+    edit(own_folder / "run.json", engine=run["engine"] | {"notes": ["thinking is \x1b[31m off", "and so on"]})
+    text = printed(own_folder)
+    assert "note: thinking is ⟨U+001B⟩[31m off" in text and "note: and so on" in text
+
+
 def test_lists_as_many_top_heads_as_asked(folder: Path) -> None:
     heads = json.loads((folder / "summary.json").read_text())["top_heads"]
     text = printed(folder, top=2)

@@ -1,10 +1,10 @@
-"""What engines share: the layers of a model, its cache, the rule that ends an answer."""
+"""What engines share: the layers of a model, its cache, the rule that ends an answer, the thought before it."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +12,8 @@ import torch
 from rh_bench.capture import UnsupportedAttention
 from rh_bench.errors import InputError
 from rh_bench.records import Decoded, Layer, Prompt
+from rh_bench.stopping import StopRule as StopRule
+from rh_bench.stopping import stop_rule as stop_rule
 
 MAX_NEW_TOKENS = 50
 
@@ -39,41 +41,6 @@ class Engine(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What a reader of the run should know, for example that prefixes could not be shared."""
         ...
-
-
-@dataclass(frozen=True)
-class StopRule:
-    """Ends an answer at an end-of-sequence token and, for plain prompts, at the first token that contains a newline."""
-
-    eos_ids: frozenset[int]
-    decode: Callable[[list[int]], str] | None = None
-    """Ids to text where newlines stop the answer; None where they do not."""
-    _known: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
-
-    def __call__(self, token: int) -> bool:
-        if token in self.eos_ids:
-            return True
-        if self.decode is None:
-            return False
-        if token not in self._known:
-            self._known[token] = "\n" in self.decode([token])
-        return self._known[token]
-
-    @property
-    def names(self) -> list[str]:
-        return ["eos"] if self.decode is None else ["eos", "newline"]
-
-
-def stop_rule(model: Any, tokenizer: Any, decode: Callable[[list[int]], str] | None) -> StopRule:
-    """The rule for a model: every end-of-sequence token that its configurations or its tokenizer name.
-
-    Args:
-        decode: see :class:`StopRule`.
-    """
-    generation = getattr(model, "generation_config", None)
-    named = [getattr(source, "eos_token_id", None) for source in (generation, model.config, tokenizer)]
-    ids = {int(i) for one in named if one is not None for i in (one if isinstance(one, list | tuple) else [one])}
-    return StopRule(frozenset(ids), decode)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from rh_bench.asking import ask_as
 from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.evaluate import (
+    OnNote,
     OnStage,
     OnStep,
     Step,
@@ -36,10 +38,11 @@ from rh_bench.experiments.heads import RETRIEVAL_THRESHOLD, Ranking, run_ranking
 from rh_bench.files import shown
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Lines, open_lines
-from rh_bench.prompts import PromptBuilder
 from rh_bench.records import Json, Needle, Prompt, Sample, head_grid
 from rh_bench.runs import Run, read_run
 from rh_bench.sets import HaystackSet
+from rh_bench.thinking import BEFORE, thought_limit
+from rh_bench.thoughts import begun_notes
 
 if TYPE_CHECKING:
     from rh_bench.ablation import How, MeanInputs, Phase
@@ -104,12 +107,18 @@ class Line:
     seconds: float
 
 
-def ablation_experiment(request: Request, on_step: OnStep | None = None, on_stage: OnStage | None = None) -> Outcome:
+def ablation_experiment(
+    request: Request,
+    on_step: OnStep | None = None,
+    on_stage: OnStage | None = None,
+    on_note: OnNote | None = None,
+) -> Outcome:
     """Measure success without heads, and write the experiment.
 
     Args:
         on_step: called when the measuring begins and after every batch of answers.
         on_stage: called with a few words when something begins that takes seconds.
+        on_note: called with a line about what is done for this model and not for others; the experiment has it, too.
 
     Raises:
         InputError: the model, the run, the set, an option or the output folder is wrong; nothing is half written.
@@ -118,6 +127,12 @@ def ablation_experiment(request: Request, on_step: OnStep | None = None, on_stag
     say = on_stage or (lambda text: None)
     say("Reading the run and the set")
     run = read_run(request.run)
+    if thought_limit(run.document):
+        raise InputError(
+            "this run's answers follow thoughts, which no ablation produces",
+            where=request.run,
+            mend="give a run of --thinking auto",
+        )
     ranking = run_ranking(request.run)
     conditions, left_out = make_conditions(head_grid(run.layers), ranking, request.top, request.draws, request.seed)
     haystacks, location, commit = find_set(request.haystack)
@@ -131,6 +146,8 @@ def ablation_experiment(request: Request, on_step: OnStep | None = None, on_stag
     loaded = _load(request, run, samples)
     say("Assembling the prompts")
     measurement = _Measurement(request, run, haystacks, samples, loaded, conditions)
+    for note in measurement.asking.notes:
+        (on_note or (lambda line: None))(note)
     data = {
         "source": location,
         "revision": commit,
@@ -149,6 +166,7 @@ def ablation_experiment(request: Request, on_step: OnStep | None = None, on_stag
         seconds = round(sum(line.seconds for line in lines), 3)
         document["timings"] = {"started": journal.started, "finished": _now(), "seconds": seconds}
         say("Judging the answers")
+        document["engine"]["notes"] += measurement.answer_notes(lines)
         document = write_experiment(folder, document, measurement.tables(lines))
         (folder / JOURNAL).unlink(missing_ok=True)
     total = len(samples) * len(conditions)
@@ -211,19 +229,21 @@ class _Measurement:
         used = {sample.needle_id for sample in samples}
         self._needles = {key: needle for key, needle in haystacks.needles_by_id.items() if key in used}
         self._texts = {n.haystack_id: haystacks.texts[n.haystack_id] for n in self._needles.values()}
-        protocol = run.document["protocol"]
-        self._builder = PromptBuilder(loaded.tokenizer, self._texts, self._needles, protocol["template"])
-        self._prompts = [self._builder.build(sample) for sample in samples]
-        self._engine = self._make_engine(protocol["max_new_tokens"])
+        self.asking = ask_as(loaded, haystacks, samples, run.document)
+        if self.asking.thinking == BEFORE:
+            raise InputError(
+                "this run is of an older version, which did not ask whether the model was thinking",
+                where=request.run,
+                mend="measure it again",
+            )
+        self._builder, self._prompts, self._stop = self.asking.builder, self.asking.prompts, self.asking.stop
+        self._engine = self._make_engine(run.document["protocol"]["max_new_tokens"])
         self._means = self._reference()
 
     def _make_engine(self, max_new_tokens: int) -> BatchedEngine:
-        from rh_bench.engines.base import stop_rule
         from rh_bench.engines.batched import BatchedEngine, rows_that_fit
 
         loaded, config = self._loaded, self._loaded.model.config.get_text_config(decoder=True)
-        decode = self._builder.text if self._builder.stops_at_newline else None
-        self._stop = stop_rule(loaded.model, loaded.tokenizer, decode)
         self._max_new = max_new_tokens
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         positions = max(len(prompt.ids) for prompt in self._prompts) + max_new_tokens
@@ -257,9 +277,8 @@ class _Measurement:
             "conditions": list(self._conditions),
             "left_out": list(left_out),
             "protocol": {
-                "template": self._builder.template_name,
+                **self.asking.protocol(),
                 "max_new_tokens": self._max_new,
-                "stop": self._stop.names,
                 "success_threshold": protocol["success_threshold"],
                 "dtype": self._loaded.dtype,
             },
@@ -280,7 +299,7 @@ class _Measurement:
             runs=[run_reference(self._run.folder)],
             settings=settings,
             data=data,
-            engine={"name": engine.name, "version": engine.version, "notes": list(engine.notes)},
+            engine={"name": engine.name, "version": engine.version, "notes": [*engine.notes, *self.asking.notes]},
             environment=describe_environment(loaded.device, loaded.device_name),
         )
 
@@ -318,6 +337,10 @@ class _Measurement:
             lines[line.batch, line.sample_id] = line
             report(lines.values())
         return list(lines.values()), resumed
+
+    def answer_notes(self, lines: Sequence[Line]) -> list[str]:
+        """What a reader of the experiment should know of the answers."""
+        return begun_notes(self._builder.raw_text(answer) for line in lines for answer in line.generated)
 
     def tables(self, lines: Sequence[Line]) -> dict[str, pa.Table]:
         """samples and answers, in their order."""

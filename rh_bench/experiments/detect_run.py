@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from rh_bench.asking import ask
 from rh_bench.detectors import choose_detectors
 from rh_bench.detectors.base import Detector, Measured, Subject, describe
-from rh_bench.engines.base import stop_rule
 from rh_bench.engines.fast import FastEngine
 from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.evaluate import (
     BOOTSTRAP,
+    OnNote,
     OnStage,
     OnStep,
     Request,
@@ -33,11 +34,12 @@ from rh_bench.files import shown
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Lines, open_lines
 from rh_bench.models import LoadedModel
-from rh_bench.prompts import PromptBuilder
 from rh_bench.records import IntArray, Json, Prompt, Sample, head_grid
 from rh_bench.rouge import SUCCESS_THRESHOLD, rouge1_recall, succeeds
 from rh_bench.sets import HaystackSet
 from rh_bench.statistics import NANO
+from rh_bench.thinking import AFTER
+from rh_bench.thoughts import begun_notes
 
 TOP = (5, 10, 20, 50)
 PERMUTATIONS = 1000
@@ -74,6 +76,7 @@ def detect(
     seed: int = 0,
     on_step: OnStep | None = None,
     on_stage: OnStage | None = None,
+    on_note: OnNote | None = None,
 ) -> Detection:
     """Measure detectors on the same samples and write the experiment.
 
@@ -83,15 +86,20 @@ def detect(
         seed: of what detectors draw at random.
         on_step: called when the measuring begins and after every measurement.
         on_stage: called with a few words when something begins that takes seconds.
+        on_note: called with a line about what is done for this model and not for others; the experiment has it, too.
 
     Raises:
         InputError: the model, the set, an option or the output folder is wrong; nothing is half written.
     """
     chosen = choose_detectors(detectors)
+    if request.thinking == AFTER:
+        raise InputError("detectors let a model think nothing", where="--thinking after", mend="use --thinking auto")
     say = on_stage or (lambda words: None)
     task = prepare(request, say)
     say("Assembling the prompts")
     detecting = _Detecting(request, task.haystacks, task.samples, task.loaded, chosen, seed)
+    for note in detecting.asking.notes:
+        (on_note or (lambda line: None))(note)
     document = detecting.document(task.grid, task.location, task.commit)
     folder = experiment_folder(request.out, document)
     if (folder / DOCUMENT).is_file():
@@ -105,6 +113,7 @@ def detect(
         say("Comparing")
         seconds = round(sum(entry.seconds for entry in entries), 3)
         document["timings"] = {"started": journal.started, "finished": _now(), "seconds": seconds}
+        document["engine"]["notes"] += detecting.answer_notes(entries)
         document = write_experiment(folder, document, detecting.tables(entries))
         (folder / JOURNAL).unlink(missing_ok=True)
     return Detection(folder, document, resumed, len(entries) - resumed)
@@ -122,14 +131,10 @@ class _Detecting:
         detectors: Sequence[Detector],
         seed: int,
     ) -> None:
-        needles = {sample.needle_id for sample in samples}
-        used = {key: needle for key, needle in haystacks.needles_by_id.items() if key in needles}
-        texts = {needle.haystack_id: haystacks.texts[needle.haystack_id] for needle in used.values()}
-        builder = PromptBuilder(loaded.tokenizer, texts, used, request.template)
-        stop = stop_rule(loaded.model, loaded.tokenizer, builder.text if builder.stops_at_newline else None)
+        self.asking = ask(loaded, haystacks, samples, request.template, request.thinking)
         self._request, self._set, self._loaded, self._detectors = request, haystacks, loaded, tuple(detectors)
-        self._subject = Subject(loaded, builder, stop, request.max_new_tokens, seed)
-        self._prompts = [builder.build(sample) for sample in samples]
+        self._subject = Subject(loaded, self.asking.builder, self.asking.stop, request.max_new_tokens, seed)
+        self._prompts = self.asking.prompts
         self._heads = len(head_grid(loaded.layers))
 
     def document(self, grid: Json, location: str, commit: str | None) -> Json:
@@ -139,9 +144,8 @@ class _Detecting:
         settings = {
             "detectors": [describe(detector) for detector in self._detectors],
             "seed": subject.seed,
-            "template": subject.builder.template_name,
+            **self.asking.protocol(),
             "max_new_tokens": subject.max_new_tokens,
-            "stop": subject.stop.names,
             "success_threshold": SUCCESS_THRESHOLD,
             "dtype": loaded.dtype,
             "grid": grid,
@@ -163,7 +167,7 @@ class _Detecting:
             runs=[],
             data=data,
             settings=settings,
-            engine={"name": engine.name, "version": engine.version, "notes": list(engine.notes)},
+            engine={"name": engine.name, "version": engine.version, "notes": [*engine.notes, *self.asking.notes]},
             environment=describe_environment(loaded.device, loaded.device_name),
         )
 
@@ -211,6 +215,11 @@ class _Detecting:
         scores = next((len(d.scores) for d in self._detectors if d.name == entry.detector), None)
         known = any(prompt.sample.sample_id == entry.sample_id for prompt in self._prompts)
         return entry if known and values.shape == (scores, self._heads) else None
+
+    def answer_notes(self, entries: Sequence[_Entry]) -> list[str]:
+        """What a reader of the experiment should know of the answers."""
+        builder = self._subject.builder
+        return begun_notes(builder.raw_text(entry.generated) for entry in entries if entry.generated is not None)
 
     def tables(self, entries: Sequence[_Entry]) -> Tables:
         """The experiment's tables."""

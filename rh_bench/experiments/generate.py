@@ -16,11 +16,12 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from rh_bench.ablation import Head, Phase, ablate_rows
-from rh_bench.engines.base import stop_rule
+from rh_bench.chat import ChatTemplate
 from rh_bench.errors import InputError
 from rh_bench.memory import available_memory, model_shape, plan_memory
 from rh_bench.models import LoadedModel
 from rh_bench.records import IntArray
+from rh_bench.stopping import stop_rule
 
 MOST_ROWS = {"cuda": 256, "cpu": 16}
 """Rows of a batch where memory is plenty: more are no faster."""
@@ -45,12 +46,17 @@ class Generator:
         loaded: the model.
         stop: texts at which a row ends; ASCII.
         phase: in which rows heads are removed, see `rh_bench.ablation.ablate`.
+        chat: the chat template that the prompts are written with, if any: a row ends where its turn does, too.
     """
 
-    def __init__(self, loaded: LoadedModel, stop: Sequence[str], phase: Phase = "both") -> None:
+    def __init__(
+        self, loaded: LoadedModel, stop: Sequence[str], phase: Phase = "both", chat: ChatTemplate | None = None
+    ) -> None:
         self._model, self._tokenizer = loaded.model, loaded.tokenizer
         self._stop, self._phase = tuple(stop), phase
-        self._eos = sorted(stop_rule(loaded.model, loaded.tokenizer, None).eos_ids)
+        self.rule = stop_rule(loaded.model, loaded.tokenizer, None, chat)
+        """Which tokens end a row."""
+        self._eos = sorted(self.rule.ends)
         self._most: int | None = None
         """Rows of the largest batch that fitted, once one did not."""
 

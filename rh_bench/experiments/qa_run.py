@@ -11,6 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from rh_bench.ablation import PHASES, Phase
+from rh_bench.asking import FIRST_TOKENS
+from rh_bench.chat import CHAT, choose_template
 from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.evaluate import Step
@@ -39,6 +41,8 @@ from rh_bench.models import LoadedModel, load_model
 from rh_bench.prompts import prompt_sha256
 from rh_bench.records import IntArray, Json, head_grid
 from rh_bench.runs import Run, read_run
+from rh_bench.thinking import AUTO, Thinking, settle_thinking
+from rh_bench.thoughts import begun_notes
 
 ENGINE = {"name": "generate", "version": 1}
 BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
@@ -90,15 +94,23 @@ class Outcome:
 
 OnStep = Callable[[Step], None]
 OnStage = Callable[[str], None]
+OnNote = Callable[[str], None]
 
 
-def ask(request: Request, data: TaskData, on_step: OnStep | None = None, on_stage: OnStage | None = None) -> Outcome:
+def ask(
+    request: Request,
+    data: TaskData,
+    on_step: OnStep | None = None,
+    on_stage: OnStage | None = None,
+    on_note: OnNote | None = None,
+) -> Outcome:
     """Ask the questions of a task under every condition and write the experiment.
 
     Args:
         data: the task's questions.
         on_step: called when the asking begins and after every batch.
         on_stage: called with a few words when something begins that takes seconds.
+        on_note: called with a line about what is done for this model and not for others; the experiment has it, too.
 
     Raises:
         InputError: the model, the run, the questions, an option or the output folder is wrong; nothing says "finished".
@@ -118,6 +130,8 @@ def ask(request: Request, data: TaskData, on_step: OnStep | None = None, on_stag
     _refuse_other_model(run, loaded)
     say("Assembling the prompts")
     asking = _Asking(request, data, questions, conditions, ranking, loaded)
+    for note in asking.notes:
+        (on_note or (lambda line: None))(note)
     document = asking.document()
     folder = experiment_folder(request.out, document)
     if (folder / DOCUMENT).is_file():
@@ -131,6 +145,7 @@ def ask(request: Request, data: TaskData, on_step: OnStep | None = None, on_stag
         say("Computing the results")
         seconds = round(sum(answer.seconds for answer in answers.values()), 3)
         document["timings"] = {"started": journal.started, "finished": _now(), "seconds": seconds}
+        document["engine"]["notes"] += asking.answer_notes(answers)
         document = write_experiment(folder, document, asking.tables(answers))
         (folder / JOURNAL).unlink(missing_ok=True)
     return Outcome(folder, document, resumed, len(answers) - resumed)
@@ -235,14 +250,31 @@ class _Asking:
         self._prompts = load_prompts(data.task)
         self._modes = _modes(self._prompts.modes, request.modes)
         shots = len(self._prompts.shots) if request.shots is None else request.shots
-        self._builder = AnswerPrompts(loaded.tokenizer, self._prompts, request.template, shots)
+        chat = choose_template(loaded.tokenizer, request.template)
+        self._generator = Generator(loaded, self._prompts.stop, request.phase, chat)
+        thinking = None if chat is None else settle_thinking(chat, AUTO, None, lambda left: self._begin(left, shots))
+        self._builder = AnswerPrompts(loaded.tokenizer, self._prompts, request.template, shots, thinking)
         self._ids = {(m, q.item_id): self._builder.build(m, q) for m in self._modes for q in questions}
         self._limits = {
             mode: request.max_new_tokens or self._prompts.modes[mode].max_new_tokens for mode in self._modes
         }
         self._refuse_beyond_window()
-        self._generator = Generator(loaded, self._prompts.stop, request.phase)
         self._rows = request.batch or rows_that_fit(loaded, self._positions)
+
+    def _begin(self, left: Thinking, shots: int) -> str:
+        """How the model begins its answer to the first question, special tokens and all."""
+        builder = AnswerPrompts(self._loaded.tokenizer, self._prompts, CHAT, shots, left)
+        (made,) = self._generator.run([builder.build(self._modes[0], self._questions[0])], [()], FIRST_TOKENS)
+        return self._raw_text(made.ids)
+
+    def _raw_text(self, ids: Sequence[int]) -> str:
+        return str(self._loaded.tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the experiment should know."""
+        thinking = self._builder.thinking
+        return (*([thinking.note] if thinking else []), *self._generator.rule.notes)
 
     @property
     def _positions(self) -> int:
@@ -260,6 +292,8 @@ class _Asking:
             "shots": self._builder.shots,
             "template": self._builder.template_name,
             "stop": list(self._prompts.stop),
+            **({"turn_token": turn[1]} if (turn := self._generator.rule.turn) else {}),
+            **({"thinking": thinking.to_json()} if (thinking := self._builder.thinking) else {}),
             "max_new_tokens": dict(self._limits),
             "dtype": loaded.dtype,
             "how": "zero",
@@ -283,7 +317,7 @@ class _Asking:
                 "prompts": self._prompts.file,
                 "prompts_sha256": self._prompts.sha256,
             },
-            engine={**ENGINE, "notes": [f"batches of up to {self._rows} rows"]},
+            engine={**ENGINE, "notes": [f"batches of up to {self._rows} rows", *self.notes]},
             environment=describe_environment(loaded.device, loaded.device_name),
         )
 
@@ -314,6 +348,10 @@ class _Asking:
             if on_step is not None:
                 on_step(Step(float(len(done)), float(total), len(done), total, right))
         return done, resumed
+
+    def answer_notes(self, answers: dict[str, _Answer]) -> list[str]:
+        """What a reader of the experiment should know of the answers."""
+        return begun_notes(self._raw_text(answer.ids) for answer in answers.values())
 
     def tables(self, answers: dict[str, _Answer]) -> Tables:
         """The tables of the experiment, in the order of its settings."""

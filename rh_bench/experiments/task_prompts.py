@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from rh_bench.chat import CHAT, PLAIN, choose_template, control_tokens, encode_template, uses_bos
 from rh_bench.errors import InputError
 from rh_bench.experiments.answers import LETTERS
 from rh_bench.experiments.tasks import TASKS, Question
 from rh_bench.files import shown
-from rh_bench.prompts import TEMPLATES, control_tokens, render_chat, uses_bos
 from rh_bench.records import IntArray, Json
 from rh_bench.schema import parse_json
+from rh_bench.thinking import Thinking, plan_thinking
 
 VERSIONS: Mapping[str, int] = dict.fromkeys(TASKS, 1)
 """The version of each task's prompts that new experiments use."""
@@ -143,20 +144,25 @@ class AnswerPrompts:
         prompts: of the task.
         template: "plain", "chat" (the tokenizer's own chat template) or "auto" (chat where there is one).
         shots: how many shots stand before the question.
+        thinking: what to do about the thoughts of a model that has them; without it, what can be told without asking
+            the model.
 
     Raises:
-        InputError: there is no such template, no chat template though one was asked for, or fewer shots.
+        InputError: there is no such template, no chat template though one was asked for, one that cannot be used, or
+            fewer shots.
     """
 
-    def __init__(self, tokenizer: Any, prompts: TaskPrompts, template: str, shots: int) -> None:
-        if template not in TEMPLATES:
-            raise InputError(f"unknown template {template!r}", where="--template", mend=f"use {', '.join(TEMPLATES)}")
-        has_chat = getattr(tokenizer, "chat_template", None) is not None
-        if template == "chat" and not has_chat:
-            raise InputError("this tokenizer has no chat template", where="--template", mend="use --template plain")
+    def __init__(
+        self, tokenizer: Any, prompts: TaskPrompts, template: str, shots: int, thinking: Thinking | None = None
+    ) -> None:
+        self.chat = choose_template(tokenizer, template)
+        """The chat template that prompts are written with; None for plain text."""
         if not 0 <= shots <= len(prompts.shots):
             raise InputError(f"{prompts.file} has {len(prompts.shots)} shots", where="--shots", mend="give no more")
-        self.template_name = ("chat" if has_chat else "plain") if template == "auto" else template
+        self.template_name = PLAIN if self.chat is None else CHAT
+        plan = None if self.chat is None or thinking is not None else plan_thinking(self.chat)
+        self.thinking = plan.unasked if plan else thinking
+        """What prompts do about the thoughts of the model; None where it has none that anybody knows of."""
         self.shots = shots
         self._tokenizer, self._prompts = tokenizer, prompts
         self._control = control_tokens(tokenizer)
@@ -168,10 +174,12 @@ class AnswerPrompts:
             InputError: the question's text holds a control token of this tokenizer.
         """
         self._refuse_control(question)
-        if self.template_name == "chat":
-            text = render_chat(self._tokenizer, self._prompts.turns(mode, question, self.shots))
-        else:
+        if self.chat is None:
             text = self._prompts.plain(mode, question, self.shots)
+        else:
+            variables = dict(self.thinking.variables) if self.thinking else {}
+            text = self.chat.render(self._prompts.turns(mode, question, self.shots), variables)
+            text += self.thinking.appended if self.thinking else ""
         ids = self._encode(text)
         bos = self._tokenizer.bos_token_id
         if uses_bos(self._tokenizer) and (not len(ids) or ids[0] != bos):
@@ -192,5 +200,4 @@ class AnswerPrompts:
             )
 
     def _encode(self, text: str) -> IntArray:
-        encoded = self._tokenizer(text, add_special_tokens=False, split_special_tokens=False, verbose=False)
-        return np.asarray(encoded["input_ids"], dtype=np.int32)
+        return np.asarray(encode_template(self._tokenizer, text), dtype=np.int32)

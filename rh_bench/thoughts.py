@@ -1,0 +1,104 @@
+"""How models that think write their thoughts.
+
+Neither torch nor transformers is imported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Markers:
+    """How models of a kind write a thought: ``opening + lead + thought + tail + closing + gap + answer``."""
+
+    opening: str
+    closing: str
+    lead: str = "\n"
+    tail: str = "\n"
+    gap: str = "\n\n"
+    signs: tuple[str, ...] = ()
+    """Texts that a template which writes such thoughts has, all of them; without any, the opening or the closing."""
+
+    def close(self, prompt: str) -> str:
+        """What ends, at once, the thought that a prompt has opened, and the tags that it has opened inside."""
+        after = prompt[prompt.rindex(self.opening) + len(self.opening) :]
+        inside = [name for name in re.findall(r"<([\w:.-]+)>", after) if f"</{name}>" not in after]
+        nested = "".join(f"</{name}>" for name in reversed(inside))
+        return ("" if after else self.lead) + nested + self.tail + self.closing + self.gap
+
+    @property
+    def empty(self) -> str:
+        """A thought without content, up to where the answer begins."""
+        return self.opening + self.lead + self.tail + self.closing + self.gap
+
+    def begins(self, answer: str) -> bool:
+        """Whether a response, special tokens and all, begins with such a thought."""
+        return answer.lstrip().startswith(self.opening)
+
+    def in_template(self, source: str) -> bool:
+        """Whether a chat template knows such thoughts."""
+        if self.signs:
+            return all(sign in source for sign in self.signs)
+        return self.opening in source or self.closing in source
+
+
+_CHANNELS = ("<|channel|>", "<|message|>", "final")
+_OPEN_CLOSE = ("<|open|>", "<|close|>", "<|sep|>", "'think'")
+FAMILIES = (
+    Markers("<think>", "</think>"),
+    Markers("[THINK]", "[/THINK]", "", "", ""),
+    Markers("<|channel|>analysis<|message|>", "<|channel|>final<|message|>", "", "", "", signs=_CHANNELS),
+    Markers("<|channel>thought", "<channel|>", "\n", "", "", signs=("<|channel>", "<channel|>")),
+    Markers("<|START_THINKING|>", "<|END_THINKING|>", "", "", ""),
+    Markers("<seed:think>", "</seed:think>", "", "", "\n"),
+    Markers("<thought>", "</thought>"),
+    Markers("<thinking>", "</thinking>"),
+    Markers("<reasoning>", "</reasoning>"),
+    Markers("<longcat_think>", "</longcat_think>"),
+    Markers("<|begin_of_thought|>", "<|end_of_thought|>"),
+    Markers("◁think▷", "◁/think▷"),
+    Markers("<|open|>think<|sep|>", "<|close|>think<|sep|>", "", "", "<|open|>response<|sep|>", signs=_OPEN_CLOSE),
+    Markers("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]", gap="\n"),
+)
+"""Kinds of thoughts that are known; others that are written as a tag with "think", "thought" or "reason" in its name
+are read off a template (:func:`tags_in`)."""
+
+_TAG = re.compile(r"<([\w:.-]*(?:think|thought|reason)[\w:.-]*)>|\[([A-Z_]*(?:THINK|THOUGHT|REASON)[A-Z_]*)\]", re.I)
+_OPENED = re.compile(r"(?:<\|?|\[)[^<>\[\]|/]*(?:think|thought|reason|scratch)[^<>\[\]|/]*(?:\|?>|\])\s*\Z", re.I)
+"""What looks like a thought that a prompt has opened, at its end."""
+
+
+def tags_in(source: str) -> list[Markers]:
+    """Thoughts that a template writes as a tag of a name that says so, with its counterpart."""
+    found = []
+    for angle, square in dict.fromkeys(_TAG.findall(source)):
+        name, opens, closes = (angle, "<", ">") if angle else (square, "[", "]")
+        opening, closing = f"{opens}{name}{closes}", f"{opens}/{name}{closes}"
+        if closing in source:
+            found.append(Markers(opening, closing) if angle else Markers(opening, closing, "", "", ""))
+    return found
+
+
+def opens_unknown(prompt: str) -> str | None:
+    """What a prompt ends with, if it looks like the beginning of a thought."""
+    found = _OPENED.search(prompt)
+    return found[0].strip() if found else None
+
+
+def begins_thought(answer: str) -> bool:
+    """Whether a response, special tokens and all, begins with a thought."""
+    return any(markers.begins(answer) for markers in FAMILIES)
+
+
+def ends_with(thought: Sequence[int], closing: Sequence[int]) -> bool:
+    """Whether the tokens of a thought came to its end."""
+    return len(closing) > 0 and tuple(thought[-len(closing) :]) == tuple(closing)
+
+
+def begun_notes(answers: Iterable[str]) -> list[str]:
+    """What a reader should know of responses (special tokens and all) that begin with a thought all the same."""
+    begun = [begins_thought(answer) for answer in answers]
+    return [f"{sum(begun)} of {len(begun)} answers begin with a thought, and count as they are"] if any(begun) else []
