@@ -7,8 +7,10 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from rh_bench.convergence import converge
+from rh_bench.model_source import hub_name
 from rh_bench.records import Json
 from rh_bench.statistics import FloatArray
+from rh_bench.window import stated_window
 
 from . import words
 from .activity import Activity, activity_of
@@ -316,9 +318,15 @@ def _always_on(always_on: Json, most: int = 24) -> str:
 def _provenance(run: Json) -> tuple[tuple[str, str], ...]:
     model, haystack, environment, timings = run["model"], run["haystack"], run["environment"], run["timings"]
     source = ", ".join(f"{key} {value}" for key, value in haystack["source"].items() if isinstance(value, str | int))
+    adapter = model.get("adapter")
+    base = adapter and adapter["base"]
     rows = (
         ("Model", model["id"]),
         ("Model revision", model["revision"]),
+        ("Adapter", adapter and f"{adapter['method']}, revision {adapter['revision']}"),
+        ("Base of the adapter", base and f"{base['id']}, revision {base['revision']}"),
+        ("Text decoder of", model.get("text_part_of")),
+        ("Notes on the model", "; ".join(model.get("notes") or ())),
         ("Derived from", ", ".join(model.get("base_model") or ())),
         ("Read from", {"hub": "the Hub", "folder": "a local folder", "gguf": "a GGUF file"}.get(model["source"])),
         ("Haystack set", haystack["name"]),
@@ -353,7 +361,9 @@ def _commit(environment: Json) -> str | None:
 
 def _files(run: Json) -> tuple[tuple[str, str], ...]:
     """Name and SHA-256 of the model's files and of the run's."""
-    model_files = [(file["path"], file["sha256"]) for file in run["model"]["files"]]
+    adapter = run["model"].get("adapter")
+    bases = adapter["base"]["files"] if adapter else []
+    model_files = [(file["path"], file["sha256"]) for file in [*run["model"]["files"], *bases]]
     return tuple((words.visible(name), digest) for name, digest in [*model_files, *sorted(run["files"].items())])
 
 
@@ -373,12 +383,15 @@ def reproduce_command(run: Json) -> str:
         parts += ["--limit", str(grid["limit"])]
     if (limit := (protocol.get("thinking") or {}).get("limit")) is not None:
         parts += ["--thinking", "after", "--thought-tokens", str(limit)]
+    window = stated_window(model)
+    if window is not None:
+        parts += ["--window", str(window)]
     return words.visible(shlex.join(parts))
 
 
 def _model_argument(model: Json) -> str:
     if model["source"] == "hub":
-        return f"{model['id']}@{model['revision']}"
+        return hub_name(model)
     if model["source"] == "gguf" and model["files"]:
         return f"gguf:{model['files'][0]['path']}"
     return str(model["id"])

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rh_bench.chat import choose_template
 from rh_bench.errors import InputError
 from rh_bench.prompts import PromptBuilder
-from rh_bench.records import Json, Prompt, Sample
+from rh_bench.records import IntArray, Json, Prompt, Sample
 from rh_bench.sets import HaystackSet
 from rh_bench.stopping import StopRule, stop_rule
 from rh_bench.thinking import AUTO, Thinking, is_older, recorded_thinking, settle_thinking
+from rh_bench.vocabulary import embedding_rows, largest_token, refuse_beyond_embedding
 
 if TYPE_CHECKING:
     from rh_bench.engines.base import Thought
@@ -114,6 +115,16 @@ def builder_as(tokenizer: Any, haystacks: HaystackSet, samples: Sequence[Sample]
     return _builder(tokenizer, haystacks, samples, template, thinking)
 
 
+def prompt_ids(tokenizer: Any, haystacks: HaystackSet, samples: Sequence[Sample], template: str) -> Iterator[IntArray]:
+    """The ids of every sample's prompt before there is a model, and before anything is done about thoughts.
+
+    Raises:
+        InputError: a prompt cannot be built.
+    """
+    builder = _builder(tokenizer, haystacks, samples, template, None)
+    return (builder.build(sample).ids for sample in samples)
+
+
 def _asking(
     loaded: LoadedModel, haystacks: HaystackSet, samples: Sequence[Sample], template: str, thinking: Thinking | None
 ) -> Asking:
@@ -128,7 +139,11 @@ def _with_stop(loaded: LoadedModel, builder: PromptBuilder, samples: Sequence[Sa
         builder.chat if at_turn else None,
         dict(builder.thinking.variables) if builder.thinking else None,
     )
-    return Asking(builder, tuple(builder.build(sample) for sample in samples), stop)
+    prompts = tuple(builder.build(sample) for sample in samples)
+    # Once more, with what is done about thoughts.
+    largest = largest_token(prompt.ids for prompt in prompts)
+    refuse_beyond_embedding(largest, embedding_rows(loaded.model), loaded.tokenizer, loaded.source.id)
+    return Asking(builder, prompts, stop)
 
 
 def _builder(

@@ -1,7 +1,8 @@
 """The command `rh-bench`: a thin layer over functions that can be imported.
 
-Exit status 0: done. 1: a check failed. 2: the input is wrong, with one line that says what and how to mend it. 130:
-interrupted. Results go to standard output, everything else to standard error.
+Exit status 0: done. 1: a check failed. 2: the input, the model or the machine is at fault, with one line that says what
+and how to mend it. 70: a fault of rh-bench itself. 130: interrupted. Results go to standard output, everything else to
+standard error.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,31 +25,69 @@ from rh_bench.cli_ablate import ABLATE_COMMANDS
 from rh_bench.cli_answers import ANSWER_COMMANDS
 from rh_bench.cli_experiments import EXPERIMENT_COMMANDS
 from rh_bench.cli_hub import HUB_COMMANDS
-from rh_bench.cli_parts import FOLDER, Verb, err, json_option, out, print_json
-from rh_bench.errors import CheckFailed, InputError, RhBenchError
+from rh_bench.cli_parts import FOLDER, Session, Verb, debug_option, err, json_option, out, print_json, window_option
+from rh_bench.errors import CheckFailed, InputError, RhBenchError, RhBenchWarning
+from rh_bench.faults import OUR_FAULT, explain, our_fault
+from rh_bench.files import shown
 
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status."""
+    session = Session()
+    words = list(arguments) if arguments is not None else None
     try:
-        app.main(args=list(arguments) if arguments is not None else None, prog_name="rh-bench", standalone_mode=False)
+        with _libraries(session):
+            app.main(args=words, prog_name="rh-bench", standalone_mode=False, obj=session)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f"; see {context.command_path} --help" if context else ""
         return _fail(" ".join(error.format_message().split()).removesuffix(".") + hint, InputError.exit_status)
     except click.exceptions.Exit as error:
         return int(error.exit_code)
-    except RhBenchError as error:
-        return _fail(str(error), error.exit_status)
     except (KeyboardInterrupt, click.Abort):
         return _fail("interrupted; the same command goes on where this one stopped", INTERRUPTED)
     except BrokenPipeError:
         # The reader has gone (`| head`). Python would complain again when it closes standard output.
         sys.stdout = None
         return 0
+    except Exception as error:
+        return _explain(error, session)
     return 0
+
+
+def _explain(error: Exception, session: Session) -> int:
+    """One line for an error, after its trace if that was asked for, and the exit status that goes with it."""
+    if session.debug:
+        traceback.print_exception(error)
+    plain = error if isinstance(error, RhBenchError) else explain(error)
+    if plain is not None:
+        return _fail(str(plain), plain.exit_status)
+    return _fail(our_fault(error), OUR_FAULT)
+
+
+@contextlib.contextmanager
+def _libraries(session: Session) -> Iterator[None]:
+    """Inside the block our warnings are lines on standard error, and libraries say nothing unless `--debug` is on."""
+    usual, before = warnings.showwarning, os.environ.get("TRANSFORMERS_VERBOSITY")
+
+    def show(message: Warning | str, category: type[Warning], *more: Any) -> None:
+        if issubclass(category, RhBenchWarning):
+            err(soft_wrap=True).print(f"[yellow]note:[/] {escape(shown(message))}")
+        elif session.debug:
+            usual(message, category, *more)
+
+    # Read by transformers when it is first imported, which a command does only when it needs a model.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", RhBenchWarning)
+            warnings.showwarning = show  # type: ignore[assignment]
+            yield
+    finally:
+        if before is None:
+            os.environ.pop("TRANSFORMERS_VERBOSITY", None)
 
 
 def _fail(message: str, status: int) -> int:
@@ -62,7 +103,14 @@ FOREIGN = ("seed", "pairs", "duo", "qrhead", "profile", "atlas")
 @click.version_option(rh_bench.__version__, prog_name="rh-bench", message="%(prog)s %(version)s")
 def app() -> None:
     """Measure retrieval heads, the few attention heads that copy facts out of a long context, in any Hugging Face
-    causal language model."""
+    causal language model.
+
+    Exit status: 0 done, 1 a check failed, 2 the input is wrong or the model cannot be measured, 70 a fault of rh-bench
+    itself, 130 interrupted.
+    """
+
+
+app.params.append(debug_option())
 
 
 @app.command(
@@ -208,6 +256,7 @@ def _set_table(built: Any, folder: Path) -> Table:
 @click.option(
     "--max-new-tokens", type=click.IntRange(1, 1000), default=50, show_default=True, help="Tokens to generate at most."
 )
+@window_option
 @click.option(
     "--thinking",
     default="auto",
@@ -236,21 +285,21 @@ def evaluate(
     max_new_tokens: int,
     thinking: str,
     thought_tokens: int | None,
+    window: int | None,
     trust_remote_code: bool,
     as_json: bool,
 ) -> None:
     """Measure every attention head of MODEL on a set, and write a run.
 
-    MODEL is a Hub id (org/name[@revision]), a local folder, or gguf:FILE. Without --lengths and --depths the set's own
-    samples are measured. Interrupt it at any time: the same command goes on where it stopped.
+    MODEL is a Hub id (org/name[@revision]), a local folder, or gguf:FILE; also those of a PEFT adapter. Without
+    --lengths and --depths the set's own samples are measured. Interrupt it at any time: the same command goes on where
+    it stopped.
     """
     from rh_bench.evaluate import Request
     from rh_bench.evaluate import evaluate as run_evaluate
     from rh_bench.grids import parse_depths, parse_lengths
     from rh_bench.progress import evaluate_progress
 
-    if trust_remote_code:
-        err(soft_wrap=True).print(f"[yellow]warning:[/] code from {escape(model)} will run on this machine")
     request = Request(
         model=model,
         haystack=haystack,
@@ -267,6 +316,7 @@ def evaluate(
         trust_remote_code=trust_remote_code,
         thinking=thinking,
         thought_tokens=thought_tokens,
+        window=window,
     )
     with evaluate_progress(err()) as progress:
         outcome = run_evaluate(request, progress.step, progress.stage, progress.note)

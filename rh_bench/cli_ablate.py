@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rh_bench.cli_experiments import experiments_option, say_experiment
-from rh_bench.cli_parts import FOLDER, Verb, err, json_option, out
+from rh_bench.cli_parts import FOLDER, Verb, err, json_option, out, window_option
 from rh_bench.errors import InputError
 
 
@@ -49,6 +49,7 @@ from rh_bench.errors import InputError
 @click.option("--rows", type=click.IntRange(1, 1024), help="Conditions in one batch; as many as fit without it.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
 @click.option("--dtype", help="float32, bfloat16 or float16; the run's without it.")
+@window_option
 @click.option(
     "--trust-remote-code", is_flag=True, help="Run Python code that the model's repository ships. Read it first."
 )
@@ -70,6 +71,7 @@ def ablate(
     rows: int | None,
     device: str,
     dtype: str | None,
+    window: int | None,
     trust_remote_code: bool,
     as_json: bool,
 ) -> None:
@@ -83,8 +85,6 @@ def ablate(
     from rh_bench.grids import parse_depths, parse_lengths
     from rh_bench.progress import evaluate_progress
 
-    if trust_remote_code:
-        err(soft_wrap=True).print(f"[yellow]warning:[/] code from {escape(model)} will run on this machine")
     request = Request(
         model=model,
         run=run,
@@ -103,6 +103,7 @@ def ablate(
         device=device,
         dtype=dtype,
         trust_remote_code=trust_remote_code,
+        window=window,
     )
     with evaluate_progress(err()) as progress:
         outcome = ablation_experiment(request, progress.step, progress.stage, progress.note)

@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 
 from rh_bench.cli_experiments import experiments_option, say_experiment
-from rh_bench.cli_parts import FOLDER, Verb, err, json_option, out
+from rh_bench.cli_parts import FOLDER, Verb, err, json_option, out, window_option
 
 
 def _asking_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -32,6 +32,7 @@ def _asking_options(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1."),
             click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16."),
             click.option("--template", default="auto", show_default=True, help="auto, plain or chat."),
+            window_option,
             click.option("--trust-remote-code", is_flag=True, help="Run Python code that the repository ships."),
             json_option,
         )

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
-from rh_bench.cli_parts import FOLDER, Verb, err, json_option, out, print_json
+from rh_bench.cli_parts import FOLDER, Verb, err, json_option, out, print_json, window_option
 
 VERDICTS = {
     "holds": "[green]holds[/]",
@@ -67,6 +67,7 @@ experiments_option = click.option(
 @click.option("--template", default="auto", show_default=True, help="auto, plain, chat.")
 @click.option("--limit", type=int, help="Measure this many samples, spread evenly over the grid.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the random tokens.")
+@window_option
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that the model's repository ships.")
 @json_option
 def detect(

@@ -1,4 +1,4 @@
-"""The two ways a command fails. Anything else that escapes is a bug and shows its traceback."""
+"""The two ways a command fails, and what it warns of. Anything else that escapes is a fault of this package."""
 
 from __future__ import annotations
 
@@ -29,3 +29,7 @@ class CheckFailed(RhBenchError):
     """A check ran to its end and the thing checked is not valid (exit status 1)."""
 
     exit_status = 1
+
+
+class RhBenchWarning(UserWarning):
+    """Something that the user should know and that is no error. The command line prints it as one line."""

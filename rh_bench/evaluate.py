@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rh_bench.asking import Asking, ask
+from rh_bench.asking import Asking, ask, prompt_ids
 from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.events import copy_events
@@ -61,6 +61,8 @@ class Request:
     """What to do about the thoughts of a model that has them: one of `rh_bench.thinking.CHOICES`."""
     thought_tokens: int | None = None
     """Tokens of a thought, at most, where the answer after it is measured; THOUGHT_TOKENS without it."""
+    window: int | None = None
+    """Largest number of positions, instead of what the model's configuration says."""
 
     @property
     def new_tokens(self) -> int:
@@ -121,9 +123,9 @@ def evaluate(
     loaded = task.loaded
     say("Assembling the prompts")
     measurement = _Measurement(request, task.haystacks, task.samples, loaded)
-    tell = on_note or (lambda line: None)
-    for note in measurement.asking.notes:
-        tell(note)
+    note = on_note or (lambda line: None)
+    for line in (*loaded.notes, *measurement.asking.notes):
+        note(line)
     document = measurement.document(task.grid, task.location, task.commit)
     folder = run_folder(request.out, loaded.source.slug, document["run_id"])
     finished = _already_there(folder)
@@ -136,8 +138,8 @@ def evaluate(
         say("Scoring")
         found = measurement.answer_notes(results)
         document["engine"]["notes"] += found
-        for note in found:
-            tell(note)
+        for line in found:
+            note(line)
         document["timings"] = {
             "started": started,
             "finished": _now(),
@@ -183,6 +185,8 @@ def prepare(request: Request, say: OnStage) -> Prepared:
         trust_remote_code=request.trust_remote_code,
         positions=max(sample.length for sample in samples) + request.new_tokens,
         on_plan=lambda memory: say(f"Loading the model ({memory})"),
+        window=request.window,
+        prompts=lambda tokenizer: prompt_ids(tokenizer, haystacks, samples, request.template),
     )
     refuse_beyond_window(samples, loaded.window, request.new_tokens, loaded.source.id)
     return Prepared(haystacks, location, commit, samples, grid, loaded)
@@ -389,7 +393,7 @@ def refuse_beyond_window(samples: Sequence[Sample], window: int | None, max_new_
         raise InputError(
             f"its window of {window} tokens is too small for the lengths {listed} and {max_new_tokens} new tokens",
             where=model,
-            mend=f"give --lengths of at most {window - max_new_tokens}",
+            mend=f"give --lengths of at most {window - max_new_tokens}, or --window N if the model is for more",
         )
 
 

@@ -22,7 +22,8 @@ def base_models(folder: Path) -> list[str] | None:
     """The `base_model` of the card in a model's folder: the models that this one was derived from, as the card names
     them, in its order; None where there is no card or it names none.
 
-    Names longer than 300 characters, with unprintable ones, or beyond the eighth are left out.
+    Names longer than 300 characters, with unprintable ones, or beyond the eighth are left out, and so are paths, which
+    are of somebody's machine.
     """
     try:
         # Files of the Hub's cache are links, and what they lead to was downloaded by its digest.
@@ -36,8 +37,12 @@ def base_models(folder: Path) -> list[str] | None:
     named = document.get("base_model") if isinstance(document, dict) else None
     listed = named if isinstance(named, list) else [named]
     found = [name.strip() for name in listed if isinstance(name, str)]
-    kept = [name for name in found if 0 < len(name) <= LONGEST_BASE and name.isprintable()]
+    kept = [name for name in found if 0 < len(name) <= LONGEST_BASE and name.isprintable() and not _is_path(name)]
     return list(dict.fromkeys(kept))[:MOST_BASES] or None
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or "\\" in name
 
 
 def _front_matter(text: str) -> str | None:

@@ -40,9 +40,15 @@ def config_problems(model: Json, named: str | None) -> list[str]:
 
 
 def _config_path(model: Json, named: str | None) -> Path | None:
-    """Where the configuration lies; None for a model that is a local file nobody named, or GGUF, which has none."""
+    """Where the configuration lies; None for a model that is a local file nobody named, or GGUF, which has none.
+
+    That of an adapter lies with its base, which run.json names: an adapter's folder has none, or a copy.
+    """
+    base = (model.get("adapter") or {}).get("base")
+    if base is not None:
+        return _hub_config(base) if base["source"] == "hub" else None
     if named is None and model["source"] == "hub":
-        return fetch_config(RepoRef(parse_repo(model["id"]).repo_id, model["revision"]))
+        return _hub_config(model)
     if named is None or named.startswith("gguf:"):
         return None
     folder = Path(named).expanduser()
@@ -53,11 +59,16 @@ def _config_path(model: Json, named: str | None) -> Path | None:
     return folder / "config.json"
 
 
+def _hub_config(model: Json) -> Path:
+    return fetch_config(RepoRef(parse_repo(model["id"]).repo_id, model["revision"]))
+
+
 def _number(config: Any, names: tuple[str, ...]) -> int | None:
     """A number by the first of its names, of the language model first; None where it is no one number."""
     if not isinstance(config, dict):
         return None
-    text = config.get("text_config")
+    speaking = config.get("thinker_config")  # a model that also speaks keeps what writes in a part of its own
+    text = (speaking if isinstance(speaking, dict) else config).get("text_config")
     for part in (text if isinstance(text, dict) else {}, config):
         for name in names:
             if type(part.get(name)) is int:

@@ -10,17 +10,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rh_bench.asking import Asking, ask_as, builder_as
+from rh_bench.asking import Asking, ask_as, builder_as, prompt_ids
 from rh_bench.errors import InputError
 from rh_bench.evaluate import Request, choose_samples, find_set
 from rh_bench.events import copy_events
 from rh_bench.files import sha256_file
 from rh_bench.fingerprint import WEIGHTS
+from rh_bench.model_source import base_revision, hub_name
 from rh_bench.prompts import PromptBuilder
 from rh_bench.records import Layer, Prompt, Sample, SampleResult
 from rh_bench.runs import Run
 from rh_bench.sets import HaystackSet
 from rh_bench.thinking import thought_limit
+from rh_bench.window import stated_window
 
 if TYPE_CHECKING:
     from rh_bench.models import LoadedModel, ModelSource
@@ -33,14 +35,15 @@ ties fall otherwise. Half types on one processor gave 0.96 and 0.94 against floa
 
 def prompt_problems(run: Run, haystack: str | None, model: str | None) -> list[str]:
     """What of a run's samples cannot be reproduced from its set and its model's tokenizer: nothing if all can."""
-    from rh_bench.models import load_tokenizer, read_config, resolve_model
+    from rh_bench.models import read_config, resolve_model, tokenizer_of
 
     haystacks, wrong = _set_of(run, haystack)
-    source = resolve_model(model or _hub_model(run))
+    named = run.document["model"]
+    source = resolve_model(model or hub_name(named), base_revision=base_revision(named))
     wrong += _model_problems(run, source, read_config(source))
     if wrong:
         return wrong
-    tokenizer, _ = load_tokenizer(model or _hub_model(run))
+    tokenizer = tokenizer_of(source)
     wrong = _sample_problems(run, haystacks)
     if wrong:
         return wrong
@@ -68,16 +71,28 @@ def rerun(
 
     dtype = run.document["protocol"]["dtype"]
     chosen = choose(run, count, salt)
+    samples = [result.sample for result in chosen]
     limit = run.document["protocol"]["max_new_tokens"]
     longest = max(result.sample.length for result in chosen) + limit + thought_limit(run.document)
-    loaded = load_model(model or _hub_model(run), dtype=dtype, device=device, positions=longest)
     haystacks, wrong = _set_of(run, haystack)
+    named = run.document["model"]
+    if wrong:
+        return False, wrong
+    loaded = load_model(
+        model or hub_name(named),
+        dtype=dtype,
+        device=device,
+        positions=longest,
+        window=stated_window(named),
+        base_revision=base_revision(named),
+        prompts=lambda tokenizer: prompt_ids(tokenizer, haystacks, samples, run.document["protocol"]["template"]),
+    )
     wrong += _model_problems(run, loaded.source, loaded.model.config)
     wrong += _layer_problems(run.layers, loaded)
     if wrong:
         return False, wrong
     try:
-        asking = ask_as(loaded, haystacks, [result.sample for result in chosen], run.document)
+        asking = ask_as(loaded, haystacks, samples, run.document)
     except InputError as error:
         return False, [error.problem]
     wrong = _stop_problems(run, asking)
@@ -154,16 +169,15 @@ def _set_of(run: Run, haystack: str | None) -> tuple[HaystackSet, list[str]]:
     return haystacks, []
 
 
-def _hub_model(run: Run) -> str:
-    return f"{run.document['model']['id']}@{run.document['model']['revision']}"
-
-
 def _model_problems(run: Run, source: ModelSource, config: Any) -> list[str]:
     """The revision, the weights' hashes, and what the model's configuration says of its layers and heads."""
     if source.revision != run.document["model"]["revision"]:
         return ["this is another model than the run's: its revision differs"]
-    claimed = [file["sha256"] for file in run.document["model"]["files"] if file["path"].endswith(WEIGHTS)]
-    if sorted(claimed) != sorted(digest for name, digest, _ in source.files if name.endswith(WEIGHTS)):
+    bases = (run.document["model"].get("adapter") or {}).get("base") or {}
+    claimed = [*run.document["model"]["files"], *bases.get("files", [])]
+    found = [*source.files, *(source.adapter.base.files if source.adapter else ())]
+    hashes = sorted(file["sha256"] for file in claimed if file["path"].endswith(WEIGHTS))
+    if hashes != sorted(digest for name, digest, _ in found if name.endswith(WEIGHTS)):
         return ["the weights that run.json names are not those of the model: their SHA-256 differ"]
     from rh_bench.memory import model_shape
 
@@ -179,7 +193,13 @@ def _model_problems(run: Run, source: ModelSource, config: Any) -> list[str]:
 
 
 def _layer_problems(layers: tuple[Layer, ...], loaded: LoadedModel) -> list[str]:
-    return [] if layers == loaded.layers else ["the layers in run.json are not those of the model"]
+    """Index, kind, heads and window of each layer are those of the model. How a layer is run is not compared: runs of
+    older versions do not say it."""
+
+    def shape(some: tuple[Layer, ...]) -> list[tuple[int, str, int, int, int | None]]:
+        return [(layer.index, layer.kind, layer.query_heads, layer.kv_heads, layer.window) for layer in some]
+
+    return [] if shape(layers) == shape(loaded.layers) else ["the layers in run.json are not those of the model"]
 
 
 def _sample_problems(run: Run, haystacks: HaystackSet) -> list[str]:

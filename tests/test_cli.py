@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -187,10 +189,41 @@ def test_no_verb_shows_the_help(say: Any) -> None:
     assert "Usage" in printed + complaint and status in (0, 2)
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, run_folder: Path) -> None:
+@pytest.mark.parametrize("debug", [(), ("--debug",)], ids=["plain", "debug"])
+@pytest.mark.parametrize("first", [True, False], ids=["before the verb", "after it"])
+def test_a_fault_of_ours_says_so(
+    debug: tuple[str, ...], first: bool, say: Any, monkeypatch: pytest.MonkeyPatch, run_folder: Path
+) -> None:
     def broken(folder: Path) -> list[str]:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("nothing to divide by")
 
     monkeypatch.setattr("rh_bench.runs.rescore", broken)
-    with pytest.raises(ZeroDivisionError):
-        main(["score", str(run_folder)])
+    arguments = (*debug, "score", run_folder) if first else ("score", run_folder, *debug)
+    status, printed, complaint = say(*arguments)
+    *trace, line = complaint.strip().splitlines()
+    assert (status, printed) == (70, "")
+    assert line.startswith("rh-bench: this is a fault of rh-bench") and "ZeroDivisionError at test_cli.py:" in line
+    assert "nothing to divide by" in line and "report it" in line
+    assert ("Traceback (most recent call last):" in trace) == bool(debug)
+    assert len(trace) == 0 or debug
+
+
+def test_every_verb_knows_debug(say: Any) -> None:
+    for verb in VERBS:
+        assert "--debug" in say(verb, "--help")[1], verb
+    assert "--debug" in say("--help")[1] and "70" in say("--help")[1]
+
+
+def test_a_wrong_input_is_one_line_and_its_trace_is_there_on_request(say: Any) -> None:
+    assert one_line(say("score", "/nowhere")[2])
+    complaint = say("score", "/nowhere", "--debug")[2]
+    assert "Traceback" in complaint and complaint.strip().splitlines()[-1].startswith("rh-bench: /nowhere")
+
+
+def test_a_full_disk_is_the_machine(say: Any, monkeypatch: pytest.MonkeyPatch, run_folder: Path) -> None:
+    def full(folder: Path) -> list[str]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/run.json")
+
+    monkeypatch.setattr("rh_bench.runs.rescore", full)
+    status, _, complaint = say("score", run_folder)
+    assert status == 2 and "/data/run.json: No space left on device" in one_line(complaint)

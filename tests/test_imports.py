@@ -16,6 +16,9 @@ PACKAGES = ("rh_bench", "data_builders", "leaderboard")
 ENGINE_SIDE = (
     "rh_bench.engines",
     "rh_bench.models",
+    "rh_bench.loading",
+    "rh_bench.multimodal",
+    "rh_bench.adapters",
     "rh_bench.ablation",
     "rh_bench.capture",
     "rh_bench.compiled",
@@ -67,7 +70,11 @@ class Rule:
 
 
 RULES = (
-    Rule("torch and transformers live in the engine modules", ("torch", "transformers", "accelerate"), ENGINE_SIDE),
+    Rule(
+        "torch and transformers live in the engine modules",
+        ("torch", "transformers", "accelerate", "peft"),
+        ENGINE_SIDE,
+    ),
     Rule("huggingface_hub lives in the hub modules", ("huggingface_hub",), HUB),
     Rule("datasets is for the builders of sets", ("datasets",), ("data_builders",)),
     Rule("rich and click live in the command line", ("rich", "click"), TERMINAL),

@@ -24,6 +24,7 @@ def card(folder: Path, front: str, text: str = "# A model\n") -> Path:
         ("base_model: org/base", ["org/base"]),
         ("license: mit\nbase_model:\n- org/base\n- org/other\n- org/base", ["org/base", "org/other"]),
         ("base_model: [' org/base ', 7, '', null]", ["org/base"]),
+        ("base_model: [/home/me/base, ../base, '~/base', 'C:\\\\base', org/base]", ["org/base"]),
         ("base_model: 7", None),
         ("base_model: []", None),
         ("base_model: {a: b}", None),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from rh_bench.asking import ask_as
+from rh_bench.asking import ask_as, prompt_ids
 from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.evaluate import (
@@ -38,11 +38,13 @@ from rh_bench.experiments.heads import RETRIEVAL_THRESHOLD, Ranking, run_ranking
 from rh_bench.files import shown
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Lines, open_lines
+from rh_bench.model_source import base_revision
 from rh_bench.records import Json, Needle, Prompt, Sample, head_grid
 from rh_bench.runs import Run, read_run
 from rh_bench.sets import HaystackSet
 from rh_bench.thinking import BEFORE, thought_limit
 from rh_bench.thoughts import begun_notes
+from rh_bench.window import stated_window
 
 if TYPE_CHECKING:
     from rh_bench.ablation import How, MeanInputs, Phase
@@ -83,6 +85,8 @@ class Request:
     dtype: str | None = None
     """None takes the run's."""
     trust_remote_code: bool = False
+    window: int | None = None
+    """Largest number of positions; None for what the run says, or the model's configuration."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +147,10 @@ def ablation_experiment(
         text = f"{len(samples)} samples × {len(conditions)} conditions are more than {MOST_ANSWERS} answers"
         raise InputError(text, where="--limit", mend="give fewer samples, --draws or --top")
     say("Loading the model")
-    loaded = _load(request, run, samples)
+    loaded = _load(request, run, haystacks, samples)
     say("Assembling the prompts")
     measurement = _Measurement(request, run, haystacks, samples, loaded, conditions)
-    for note in measurement.asking.notes:
+    for note in (*loaded.notes, *measurement.asking.notes):
         (on_note or (lambda line: None))(note)
     data = {
         "source": location,
@@ -186,7 +190,7 @@ def _grid_request(request: Request, needles: Sequence[Needle]) -> GridRequest:
     )
 
 
-def _load(request: Request, run: Run, samples: Sequence[Sample]) -> LoadedModel:
+def _load(request: Request, run: Run, haystacks: HaystackSet, samples: Sequence[Sample]) -> LoadedModel:
     """The run's model, and no other.
 
     Raises:
@@ -201,6 +205,9 @@ def _load(request: Request, run: Run, samples: Sequence[Sample]) -> LoadedModel:
         device=request.device,
         trust_remote_code=request.trust_remote_code,
         positions=max(sample.length for sample in samples) + protocol["max_new_tokens"],
+        window=request.window or stated_window(run.document["model"]),
+        base_revision=base_revision(run.document["model"]),
+        prompts=lambda tokenizer: prompt_ids(tokenizer, haystacks, samples, protocol["template"]),
     )
     if loaded.source.revision != run.document["model"]["revision"]:
         raise InputError(

@@ -98,7 +98,7 @@ def detect(
     task = prepare(request, say)
     say("Assembling the prompts")
     detecting = _Detecting(request, task.haystacks, task.samples, task.loaded, chosen, seed)
-    for note in detecting.asking.notes:
+    for note in (*task.loaded.notes, *detecting.asking.notes):
         (on_note or (lambda line: None))(note)
     document = detecting.document(task.grid, task.location, task.commit)
     folder = experiment_folder(request.out, document)

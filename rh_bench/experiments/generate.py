@@ -22,6 +22,7 @@ from rh_bench.memory import available_memory, model_shape, plan_memory
 from rh_bench.models import LoadedModel
 from rh_bench.records import IntArray
 from rh_bench.stopping import stop_rule
+from rh_bench.vocabulary import embedding_rows
 
 MOST_ROWS = {"cuda": 256, "cpu": 16}
 """Rows of a batch where memory is plenty: more are no faster."""
@@ -85,6 +86,12 @@ class Generator:
             done += found
         return done
 
+    def _pad(self) -> int:
+        """A token to fill rows with. It is masked, but must have an embedding: one that was added may have none."""
+        rows = embedding_rows(self._model)
+        known = (self._tokenizer.pad_token_id, *self._eos)
+        return next((int(i) for i in known if i is not None and (rows is None or i < rows)), 0)
+
     def _decode(self, ids: list[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=True))
 
@@ -107,8 +114,7 @@ class Generator:
         self, prompts: Sequence[IntArray], heads: Sequence[Collection[Head]], max_new_tokens: int
     ) -> list[Generated]:
         width = max(map(len, prompts))
-        pad = self._tokenizer.pad_token_id
-        pad = int(pad) if pad is not None else (self._eos[0] if self._eos else 0)
+        pad = self._pad()
         ids = torch.full((len(prompts), width), pad, dtype=torch.long)
         mask = torch.zeros_like(ids)
         for row, prompt in enumerate(prompts):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -37,12 +38,14 @@ from rh_bench.experiments.task_prompts import COT, DIRECT, AnswerPrompts, load_p
 from rh_bench.experiments.tasks import Question, TaskData, choose_questions
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Lines, open_lines
+from rh_bench.model_source import base_revision
 from rh_bench.models import LoadedModel, load_model
 from rh_bench.prompts import prompt_sha256
 from rh_bench.records import IntArray, Json, head_grid
 from rh_bench.runs import Run, read_run
 from rh_bench.thinking import AUTO, Thinking, settle_thinking
 from rh_bench.thoughts import begun_notes
+from rh_bench.window import stated_window
 
 ENGINE = {"name": "generate", "version": 1}
 BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
@@ -78,6 +81,8 @@ class Request:
     dtype: str = "auto"
     template: str = "auto"
     trust_remote_code: bool = False
+    window: int | None = None
+    """Largest number of positions; None for what the run says, or the model's configuration."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +130,18 @@ def ask(
     conditions = choose_conditions(run, ranking, request)
     say("Loading the model")
     loaded = load_model(
-        request.model, dtype=request.dtype, device=request.device, trust_remote_code=request.trust_remote_code
+        request.model,
+        dtype=request.dtype,
+        device=request.device,
+        trust_remote_code=request.trust_remote_code,
+        window=request.window or stated_window(run.document["model"]),
+        base_revision=base_revision(run.document["model"]),
+        prompts=lambda tokenizer: _assemble(request, data.task, questions, tokenizer)[1].values(),
     )
     _refuse_other_model(run, loaded)
     say("Assembling the prompts")
     asking = _Asking(request, data, questions, conditions, ranking, loaded)
-    for note in asking.notes:
+    for note in (*loaded.notes, *asking.notes):
         (on_note or (lambda line: None))(note)
     document = asking.document()
     folder = experiment_folder(request.out, document)
@@ -253,8 +264,7 @@ class _Asking:
         chat = choose_template(loaded.tokenizer, request.template)
         self._generator = Generator(loaded, self._prompts.stop, request.phase, chat)
         thinking = None if chat is None else settle_thinking(chat, AUTO, None, lambda left: self._begin(left, shots))
-        self._builder = AnswerPrompts(loaded.tokenizer, self._prompts, request.template, shots, thinking)
-        self._ids = {(m, q.item_id): self._builder.build(m, q) for m in self._modes for q in questions}
+        self._builder, self._ids = _assemble(request, data.task, questions, loaded.tokenizer, thinking)
         self._limits = {
             mode: request.max_new_tokens or self._prompts.modes[mode].max_new_tokens for mode in self._modes
         }
@@ -421,8 +431,23 @@ class _Asking:
                 raise InputError(
                     f"its {len(ids)} tokens with {self._limits[mode]} new ones are beyond the window of {window}",
                     where=item,
-                    mend="give fewer --shots",
+                    mend="give fewer --shots, or --window N if the model is for more positions",
                 )
+
+
+def _assemble(
+    request: Request, task: str, questions: Sequence[Question], tokenizer: Any, thinking: Thinking | None = None
+) -> tuple[AnswerPrompts, dict[tuple[str, str], IntArray]]:
+    """The builder of the prompts, and the prompts as ids, by mode and question.
+
+    Raises:
+        InputError: an option is wrong, or a question's text holds a control token.
+    """
+    prompts = load_prompts(task)
+    shots = len(prompts.shots) if request.shots is None else request.shots
+    builder = AnswerPrompts(tokenizer, prompts, request.template, shots, thinking)
+    modes = _modes(prompts.modes, request.modes)
+    return builder, {(mode, one.item_id): builder.build(mode, one) for mode in modes for one in questions}
 
 
 def _modes(known: Mapping[str, object], wanted: tuple[str, ...] | None) -> tuple[str, ...]:
