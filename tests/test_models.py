@@ -38,7 +38,9 @@ def test_a_folder_is_loaded_and_described(checkpoint: Path) -> None:
     described = loaded.describe()
     assert (loaded.dtype, loaded.device) == ("float32", "cpu")
     assert described["id"] == described["slug"] == "tiny-llama"
-    assert described["layers"][0] == {"index": 0, "kind": "full", "query_heads": 4, "kv_heads": 2, "window": None}
+    shape = {"index": 0, "kind": "full", "query_heads": 4, "kv_heads": 2, "window": None}
+    how = {"recurrent": False, "croppable": True, "read_from": "interface"}
+    assert described["layers"][0] == {**shape, **how}
     assert described["window"] == 4096
     assert described["base_model"] is None
     assert {file["path"] for file in described["files"]} >= {"config.json", "model.safetensors", "tokenizer.json"}
