@@ -6,7 +6,9 @@ Nothing of rh_bench computes here, so that both of its engines can be held again
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,21 +43,53 @@ def load_eager(folder: Path) -> Any:
     return model
 
 
+@contextmanager
+def _sinks_shown(model: Any) -> Iterator[None]:
+    """Inside the block attention with sinks returns weights that leave the sink's out, as most types do by themselves.
+
+    Some divide by it afterwards (Granite), and their weights do not show it. What the model computes stays its own.
+    """
+    import torch
+
+    names = vars(sys.modules[type(model).__module__])
+    own = names.get("eager_attention_forward")
+    if own is None or not any(isinstance(getattr(m, "sinks", None), torch.nn.Parameter) for m in model.modules()):
+        yield
+        return
+
+    def attention(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **kwargs: Any) -> Any:
+        out, weights = own(module, query, key, value, mask, scaling=scaling, **kwargs)
+        sinks = getattr(module, "sinks", None)
+        if sinks is None:
+            return out, weights
+        scores = query @ key.repeat_interleave(query.shape[1] // key.shape[1], dim=1).transpose(2, 3) * scaling
+        scores = scores if mask is None else scores + mask[..., : scores.shape[-1]]
+        both = torch.cat([scores, sinks.reshape(1, -1, 1, 1).expand(*scores.shape[:3], 1)], dim=-1)
+        return out, both.softmax(dim=-1)[..., :-1]
+
+    names["eager_attention_forward"] = attention
+    try:
+        yield
+    finally:
+        names["eager_attention_forward"] = own
+
+
 def generate(model: Any, prompt: Prompt, new_tokens: int, layers: Sequence[Layer]) -> Truth:
     """Greedy decoding by `generate()`, with the cache and the way of preparing inputs that the model itself has."""
     import torch
 
     own = copy.deepcopy(model)  # some rotary embeddings keep what a prompt before this one made of them
     ids = torch.from_numpy(prompt.ids.astype(np.int64))[None]
-    out = own.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=new_tokens,
-        do_sample=False,
-        output_attentions=True,
-        return_dict_in_generate=True,
-        pad_token_id=0,
-    )
+    with _sinks_shown(own):
+        out = own.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            output_attentions=True,
+            return_dict_in_generate=True,
+            pad_token_id=0,
+        )
     generated = tuple(out.sequences[0, ids.shape[1] :].tolist())
     steps = [_of_scored(step, layers) for step in out.attentions]
     total = len(prompt.ids) + len(generated)
@@ -76,7 +110,7 @@ def without_cache(model: Any, prompt: Prompt, generated: tuple[int, ...], layers
 
     own = copy.deepcopy(model)
     ids = torch.from_numpy(np.concatenate([prompt.ids, np.asarray(generated)]).astype(np.int64))[None]
-    with torch.inference_mode():
+    with torch.inference_mode(), _sinks_shown(own):
         out = own(input_ids=ids, use_cache=False, output_attentions=True)
     first = len(prompt.ids) - 1
     wanted = slice(first, first + len(generated))
