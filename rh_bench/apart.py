@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rh_bench.errors import InputError
+from rh_bench.faults import explain
 from rh_bench.fingerprint import Fingerprint, fingerprint, read_fingerprint
 from rh_bench.interchange.folder import is_import
 from rh_bench.records import Json
@@ -122,8 +123,11 @@ def main() -> None:
     with Path(sys.argv[1]).open("w", encoding="utf-8") as answer:
         try:
             _verify(folder, Evidence(**order["evidence"]), limits, answer)
-        except InputError as error:
-            _tell(answer, {"input_error": str(error)})
+        except Exception as error:
+            plain = error if isinstance(error, InputError) else explain(error)
+            if plain is None:
+                raise
+            _tell(answer, {"input_error": str(plain)})
 
 
 def _verify(folder: Path, evidence: Evidence, limits: Limits, answer: TextIO) -> None:

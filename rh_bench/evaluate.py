@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rh_bench.asking import Asking, ask, prompt_ids
 from rh_bench.environment import describe_environment
@@ -18,7 +18,7 @@ from rh_bench.files import shown
 from rh_bench.grids import make_samples, spread
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Entry, Journal, open_journal
-from rh_bench.records import Json, Needle, Prompt, Sample, SampleResult
+from rh_bench.records import IntArray, Json, Needle, Prompt, Sample, SampleResult
 from rh_bench.rouge import SUCCESS_THRESHOLD, rouge1_recall, succeeds
 from rh_bench.runs import RUN_FILES, compute_run_id, run_folder, write_run
 from rh_bench.schema import load_json
@@ -29,7 +29,7 @@ from rh_bench.validate import validate_path
 
 if TYPE_CHECKING:
     from rh_bench.engines.base import Engine
-    from rh_bench.models import LoadedModel
+    from rh_bench.models import LoadedModel, Prompts
 
 PROTOCOL_VERSION = 1
 HEAD_THRESHOLD = 0.1
@@ -186,10 +186,23 @@ def prepare(request: Request, say: OnStage) -> Prepared:
         positions=max(sample.length for sample in samples) + request.new_tokens,
         on_plan=lambda memory: say(f"Loading the model ({memory})"),
         window=request.window,
-        prompts=lambda tokenizer: prompt_ids(tokenizer, haystacks, samples, request.template),
+        prompts=fitting_prompts(haystacks, samples, request.template, request.new_tokens),
     )
-    refuse_beyond_window(samples, loaded.window, request.new_tokens, loaded.source.id)
     return Prepared(haystacks, location, commit, samples, grid, loaded)
+
+
+def fitting_prompts(haystacks: HaystackSet, samples: Sequence[Sample], template: str, new_tokens: int) -> Prompts:
+    """Gives the ids of every sample's prompt before there is a model, and refuses what does not fit its window.
+
+    Args:
+        new_tokens: what may follow a prompt, at most.
+    """
+
+    def ids(tokenizer: Any, window: int | None, model: str) -> Iterator[IntArray]:
+        refuse_beyond_window(samples, window, new_tokens, model)
+        return prompt_ids(tokenizer, haystacks, samples, template)
+
+    return ids
 
 
 class _Measurement:

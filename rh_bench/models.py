@@ -44,6 +44,8 @@ __all__ = [
     "resolve_model",
 ]
 
+Prompts = Callable[[Any, int | None, str], Iterable[IntArray]]
+"""Gives the ids of every prompt for a tokenizer, the model's window and its name; refuses what does not fit."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -146,7 +148,7 @@ def load_model(
     on_plan: Callable[[MemoryPlan], None] | None = None,
     window: int | None = None,
     base_revision: str | None = None,
-    prompts: Callable[[Any], Iterable[IntArray]] | None = None,
+    prompts: Prompts | None = None,
 ) -> LoadedModel:
     """Load a model for measuring.
 
@@ -160,8 +162,8 @@ def load_model(
         on_plan: called with that plan.
         window: largest number of positions, instead of what the configuration says.
         base_revision: commit of an adapter's base, instead of what the adapter says.
-        prompts: gives the ids of the prompts for a tokenizer, so that what is wrong with them, and tokens that the
-            model has no embedding for, are found before the weights are loaded.
+        prompts: see :data:`Prompts`. What is wrong with them, and tokens that the model has no embedding for, are found
+            before the weights are loaded.
 
     Raises:
         InputError: the model is missing, unsafe, unsupported, damaged, or does not fit the options, its tokenizer or
@@ -183,7 +185,7 @@ def load_model(
     tokenizer = tokenizer_of(source, remote)
     config = read_config(source, remote)
     limit = find_window(config, window)
-    largest = None if prompts is None else largest_token(prompts(tokenizer))
+    largest = None if prompts is None else largest_token(prompts(tokenizer, limit.size, source.id))
     architecture, memory = find_architecture(config), None
     if positions is not None or largest is not None:
         empty = empty_model(architecture, remote)

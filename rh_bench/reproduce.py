@@ -85,7 +85,7 @@ def rerun(
         positions=longest,
         window=stated_window(named),
         base_revision=base_revision(named),
-        prompts=lambda tokenizer: prompt_ids(tokenizer, haystacks, samples, run.document["protocol"]["template"]),
+        prompts=lambda tokenizer, *_: prompt_ids(tokenizer, haystacks, samples, run.document["protocol"]["template"]),
     )
     wrong += _model_problems(run, loaded.source, loaded.model.config)
     wrong += _layer_problems(run.layers, loaded)

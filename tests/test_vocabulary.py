@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +87,11 @@ def test_ends_of_answers_may_be_beyond(tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_checkpoint(tmp_path / "model"))
     model.generation_config.eos_token_id = [2, 100_000]
     model.save_pretrained(tmp_path / "model")
-    prompts: Callable[[Any], list[Any]] = lambda tokenizer: [np.asarray(tokenizer("some text")["input_ids"])]  # noqa: E731
+
+    def prompts(tokenizer: Any, window: int | None, name: str) -> list[Any]:
+        assert (window, name) == (4096, "model")
+        return [np.asarray(tokenizer("some text")["input_ids"])]
+
     assert load_model(str(tmp_path / "model"), device="cpu", prompts=prompts).layers
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from rh_bench.asking import ask_as, prompt_ids
+from rh_bench.asking import ask_as
 from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.evaluate import (
@@ -25,7 +25,7 @@ from rh_bench.evaluate import (
     Step,
     choose_samples,
     find_set,
-    refuse_beyond_window,
+    fitting_prompts,
     refuse_light_install,
 )
 from rh_bench.evaluate import Request as GridRequest
@@ -207,7 +207,7 @@ def _load(request: Request, run: Run, haystacks: HaystackSet, samples: Sequence[
         positions=max(sample.length for sample in samples) + protocol["max_new_tokens"],
         window=request.window or stated_window(run.document["model"]),
         base_revision=base_revision(run.document["model"]),
-        prompts=lambda tokenizer: prompt_ids(tokenizer, haystacks, samples, protocol["template"]),
+        prompts=fitting_prompts(haystacks, samples, protocol["template"], protocol["max_new_tokens"]),
     )
     if loaded.source.revision != run.document["model"]["revision"]:
         raise InputError(
@@ -216,7 +216,6 @@ def _load(request: Request, run: Run, haystacks: HaystackSet, samples: Sequence[
             where=request.model,
             mend=f"give the run's model, {run.document['model']['id']}",
         )
-    refuse_beyond_window(samples, loaded.window, protocol["max_new_tokens"], loaded.source.id)
     return loaded
 
 

@@ -136,7 +136,7 @@ def ask(
         trust_remote_code=request.trust_remote_code,
         window=request.window or stated_window(run.document["model"]),
         base_revision=base_revision(run.document["model"]),
-        prompts=lambda tokenizer: _assemble(request, data.task, questions, tokenizer)[1].values(),
+        prompts=lambda tokenizer, *_: _assemble(request, data.task, questions, tokenizer)[1].values(),
     )
     _refuse_other_model(run, loaded)
     say("Assembling the prompts")
