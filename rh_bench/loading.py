@@ -15,7 +15,7 @@ from typing import Any
 
 from rh_bench.adapter_config import ADAPTER_CONFIG
 from rh_bench.errors import InputError
-from rh_bench.faults import TRACE, in_words
+from rh_bench.faults import TRACE, in_words, is_out_of_memory, out_of_memory
 from rh_bench.gguf_check import check_gguf_weights
 from rh_bench.loading_report import LoadingReport, judge
 from rh_bench.model_source import ModelSource, refuse_other_files
@@ -60,10 +60,24 @@ def read_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
             config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code, **options)
             config = speaking_config(config)
             config.get_text_config(decoder=True)
+            _use_plain_code(config)
     except Exception as error:  # files from outside fail their parsers in any way
         raise _cannot("be loaded", error, source.id) from error
     _refuse_encoders(config, source.id)
     return config
+
+
+def _use_plain_code(config: Any) -> None:
+    """Take back what a configuration says of kernels and fused modules: a kernel can be code of any repository of the
+    Hub, which nobody asked for, and attention is routed by the engines."""
+    if getattr(config, "fusion_config", None) is not None:
+        config.fusion_config = None
+    left = [config]
+    while left:
+        part = left.pop()
+        if getattr(part, "_attn_implementation_internal", None) not in (None, "eager", "sdpa"):
+            part._attn_implementation_internal = None
+        left += [sub for name in getattr(part, "sub_configs", ()) if (sub := getattr(part, name, None)) is not None]
 
 
 def _refuse_encoders(config: Any, where: str) -> None:
@@ -201,10 +215,12 @@ def _part(architecture: Architecture) -> tuple[str, ...]:
 
 def _untied(model: Any) -> tuple[str, ...]:
     """A note where the configuration shares one matrix between both ends of the model and the files hold two."""
-    first, last = model.get_input_embeddings(), model.get_output_embeddings()
+    first, last = (
+        getattr(end, "weight", None) for end in (model.get_input_embeddings(), model.get_output_embeddings())
+    )
     text = model.config.get_text_config(decoder=True)
     tied = getattr(model.config, "tie_word_embeddings", True) and getattr(text, "tie_word_embeddings", False)
-    if not tied or first is None or last is None or first.weight is last.weight:
+    if not tied or first is None or last is None or first is last:
         return ()
     return (
         "its files hold an output matrix of its own, which is used though its configuration ties it to the input's",
@@ -244,6 +260,8 @@ def _cannot(what: str, error: Exception, where: str, more: str | None = None) ->
     """One line for whatever a parser, a library or a model's own code raised."""
     if isinstance(error, InputError):
         return error
+    if is_out_of_memory(error):
+        return out_of_memory(error)
     said = in_words(error) if type(error) in (OSError, ValueError) else f"{type(error).__name__}: {in_words(error)}"
     return InputError(f"it cannot {what} ({more or said})", where=where, mend=TRACE)
 

@@ -246,6 +246,18 @@ def test_run_without_a_counted_sample_shows_reasons_and_no_zeros(tmp_path: Path,
     assert "NaN" not in text and "None" not in re.sub(r"<script.*?</script>", "", text)
 
 
+ADAPTER = {
+    "method": "LORA",
+    "revision": "e" * 40,
+    "base": {
+        "id": "acme/base",
+        "revision": "d" * 40,
+        "source": "hub",
+        "files": [{"path": "base.safetensors", "sha256": "f" * 64, "bytes": 1}],
+    },
+}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -253,12 +265,30 @@ def test_run_without_a_counted_sample_shows_reasons_and_no_zeros(tmp_path: Path,
         ({"source": "folder", "id": "my model"}, "'my model'"),
         ({"source": "gguf", "files": [{"path": "x y.gguf", "sha256": "0", "bytes": 1}]}, "'gguf:x y.gguf'"),
         ({"source": "folder", "id": "x; rm -rf ~"}, "'x; rm -rf ~'"),
+        ({"source": "hub", "id": "a/b", "revision": "d" * 64, "adapter": ADAPTER}, "a/b@" + "e" * 40),
     ],
 )
 def test_reproduce_command_names_the_model_and_is_quoted(entry: Entry, change: dict[str, Any], words: str) -> None:
     run = changed(entry, lambda run, summary: run["model"].update(change)).run
     command = reproduce_command(run)
     assert command.startswith(f"rh-bench evaluate {words} --haystack ")
+
+
+def test_what_the_user_stated_of_the_window_is_in_the_command(entry: Entry) -> None:
+    for stated, words in (("option", " --window 9000"), ("configuration", ""), (None, "")):
+        change = {"window": 9000, "window_from": stated}
+        run = changed(entry, lambda run, summary, change=change: run["model"].update(change)).run
+        assert ("--window" in reproduce_command(run)) == bool(words) and reproduce_command(run).endswith(words)
+
+
+def test_an_adapter_and_what_was_noted_are_on_the_page(tmp_path: Path, entry: Entry) -> None:
+    more = {"adapter": ADAPTER, "notes": ["merged <b>"], "text_part_of": "LlavaForConditionalGeneration"}
+    changes = changed(entry, lambda run, summary: run["model"].update(more))
+    render(Collection((changes,), ()), tmp_path)
+    text = page_text(tmp_path, changes)
+    for words in ("LORA, revision eee", "acme/base, revision ddd", "merged &lt;b&gt;", "LlavaForConditionalGeneration"):
+        assert words in text
+    assert "base.safetensors" in text
 
 
 def test_reproduce_command_gives_a_made_grid_with_all_its_digits(entry: Entry) -> None:

@@ -256,6 +256,15 @@ SMALL = {
 }
 
 
+@pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation"])
+def test_kernels_that_a_configuration_names_are_not_fetched(name: str, damaged: Callable[..., Path]) -> None:
+    """They are code of any repository, and would run without --trust-remote-code."""
+    folder = damaged("llama", **{name: "acme/kernel", "fusion_config": {"patch_embeddings": True}})
+    loaded = load_model(str(folder), device="cpu", positions=64)
+    assert loaded.model.config._attn_implementation in ("sdpa", "eager")
+    assert getattr(loaded.model.config, "fusion_config", None) is None
+
+
 class TestReadingBothWays:
     """Refused before any weight is looked at: there are none that could be loaded."""
 

@@ -12,6 +12,7 @@ from hub_fixtures import command, hub
 from loopback_write import WritableHub
 
 from rh_bench.errors import InputError
+from rh_bench.hub import RepoRef
 from rh_bench.model_config import config_problems
 from rh_bench.verify import Evidence, verify_run
 
@@ -37,6 +38,7 @@ def put(folder: Path, config: object) -> str:
         (FITTING, []),
         ({"n_layer": 4, "n_head": 4}, []),
         ({"num_hidden_layers": 1, "text_config": FITTING}, []),
+        ({"num_hidden_layers": 1, "thinker_config": {"text_config": FITTING}}, []),
         ({"num_attention_heads": [4, 4, 4, 4]}, []),
         ({}, []),
         ([], []),
@@ -51,6 +53,22 @@ def test_layers_and_heads(model: dict[str, Any], config: object, words: list[str
 def test_where_there_is_nothing_to_compare_with(model: dict[str, Any]) -> None:
     assert config_problems({**model, "source": "folder"}, None) == []
     assert config_problems(model, "gguf:model.gguf") == []
+
+
+def test_of_an_adapter_it_is_the_bases(model: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def fetch(ref: RepoRef) -> Path:
+        asked.append(str(ref))
+        return Path(put(tmp_path / "base", {**FITTING, "num_hidden_layers": 5})) / "config.json"
+
+    monkeypatch.setattr("rh_bench.model_config.fetch_config", fetch)
+    base = {"id": "acme/base", "revision": "d" * 40, "source": "hub", "files": []}
+    adapted = {**model, "adapter": {"method": "LORA", "revision": "e" * 40, "base": base}}
+    assert config_problems(adapted, None) == ["run.json has 4 layers, the model's configuration 5"]
+    assert asked == ["acme/base@" + "d" * 40]
+    base["source"] = "folder"
+    assert config_problems(adapted, None) == []
 
 
 def test_what_cannot_be_read_is_one_line(model: dict[str, Any], tmp_path: Path) -> None:
