@@ -12,6 +12,7 @@ import torch
 from test_engines import NEVER, decode_all, make_prompts
 from tiny import ARCHITECTURES, random_ids, tiny_model
 from torch import nn
+from transformers import DynamicCache
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.pytorch_utils import Conv1D
@@ -168,6 +169,7 @@ def test_phases_divide_the_rows_at_the_first_that_produces_an_answer(name: str) 
     bare, ids, prompt = without_columns(model, heads), tokens(30), 24
     for phase, before, after in (("prefill", bare, model), ("decode", model, bare), ("both", bare, bare)):
         cache = new_cache(layers)
+        cache = DynamicCache(config=model.config) if cache is None else cache
         first = before(input_ids=ids[:, : prompt - 1], past_key_values=cache, use_cache=True).logits
         rows = [
             after(input_ids=ids[:, i : i + 1], past_key_values=cache, use_cache=True).logits

@@ -40,9 +40,9 @@ def test_the_demo_finds_retrieval_heads(demo: tuple[DemoReport, list[Step]]) -> 
     assert 0 < summary["sparsity"]["share_above_0.1"]["value"] < 0.2
     assert summary["top_heads"][0]["score"] > 0.3
     assert steps[-1].samples_done == steps[-1].samples == summary["n_samples"]
-    assert report.outcome.document["model"]["layers"][0] == {
-        "index": 0, "kind": "full", "query_heads": 9, "kv_heads": 3, "window": None
-    }  # fmt: skip
+    shape = {"index": 0, "kind": "full", "query_heads": 9, "kv_heads": 3, "window": None}
+    how = {"recurrent": False, "croppable": True, "read_from": "interface"}
+    assert report.outcome.document["model"]["layers"][0] == {**shape, **how}
 
 
 @pytest.mark.slow

@@ -31,12 +31,12 @@ def model_of(model_type: str, rope: str = "") -> Any:
 
 @pytest.mark.parametrize("rope", ["", "linear", "yarn", "llama3"])
 def test_most_models_have_none(rope: str) -> None:
-    found = LengthRope(model_of("llama", rope))
+    found = LengthRope(model_of("llama", rope), True)
     assert not found and found.key(10) == found.key(10_000)
 
 
 def test_which_lengths_have_equal_frequencies() -> None:
-    short, long = LengthRope(model_of("llama", "longrope")), LengthRope(model_of("llama", "dynamic"))
+    short, long = (LengthRope(model_of("llama", rope), True) for rope in ("longrope", "dynamic"))
     assert short and long
     assert short.key(10) == short.key(ORIGINAL) != short.key(ORIGINAL + 1) == short.key(400)
     assert len({long.key(length) for length in (10, ORIGINAL)}) == 1
@@ -44,7 +44,7 @@ def test_which_lengths_have_equal_frequencies() -> None:
 
 
 def test_a_model_that_scales_by_length_whatever_its_kind_is_found() -> None:
-    assert LengthRope(model_of("phimoe", "linear")) and not LengthRope(model_of("phimoe"))
+    assert LengthRope(model_of("phimoe", "linear"), True) and not LengthRope(model_of("phimoe"), True)
 
 
 def test_asking_leaves_no_trace() -> None:
@@ -52,7 +52,7 @@ def test_asking_leaves_no_trace() -> None:
     ids = torch.from_numpy(make_prompts(3)[0].ids.astype(np.int64))[None]
     with torch.inference_mode():
         before = model(input_ids=ids).logits
-        rope = LengthRope(model)
+        rope = LengthRope(model, True)
         assert rope.key(400)
         with pytest.raises(KeyboardInterrupt), rope.prompt(300):
             raise KeyboardInterrupt
@@ -64,9 +64,47 @@ def test_a_rotary_embedding_that_cannot_be_asked_is_refused_if_its_kind_depends_
     model = model_of("llama", "dynamic")
     model.model.rotary_emb.forward = lambda hidden_states, seq_len: None
     with pytest.raises(UnsupportedAttention, match="not understood"):
-        LengthRope(model)
+        LengthRope(model, True)
     model.model.rotary_emb.rope_type = "default"
-    assert not LengthRope(model)
+    assert not LengthRope(model, True)
+
+
+def test_a_model_that_runs_prompts_whole_is_left_to_itself_but_forgets_the_prompt_before() -> None:
+    model = model_of("llama", "dynamic")
+    rope = LengthRope(model, False)
+    ids = torch.from_numpy(make_prompts(3)[-1].ids.astype(np.int64))[None]
+    assert not rope
+    with torch.inference_mode():
+        expected = model(input_ids=ids).logits
+        model(input_ids=ids.repeat(1, 3))
+        with rope.prompt(ids.shape[1]):
+            assert "forward" not in vars(model.model.rotary_emb)
+            assert torch.equal(model(input_ids=ids).logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("drops", "feeds", "expected"), [(True, "all", "starts over"), (True, "one", "refused"), (False, "one", "goes on")]
+)
+def test_what_generate_does_at_the_switch_is_asked_of_the_model(drops: bool, feeds: str, expected: str) -> None:
+    """As transformers 5.23 has it for Phi-3, as 5.17 has it, and as most models do."""
+    model = model_of("phi3", "longrope")
+
+    def prepare(ids: torch.Tensor, past_key_values: Any = None, **_: Any) -> dict[str, Any]:
+        return {
+            "input_ids": ids if feeds == "all" else ids[:, -1:],
+            "past_key_values": None if drops else past_key_values,
+        }
+
+    model.prepare_inputs_for_generation = prepare
+    rope = LengthRope(model, True)
+    assert rope.starts_over(ORIGINAL, ORIGINAL + 1) == drops
+    assert not rope.starts_over(ORIGINAL + 1, ORIGINAL + 2)
+    if expected == "refused":
+        with pytest.raises(
+            InputError, match=rf"prompts of 50 tokens outgrow the {ORIGINAL}.*loses the prompt.*--lengths"
+        ):
+            rope.refuse_lost_prompts([10, 50, 400], NEW_TOKENS)
+    rope.refuse_lost_prompts([10, 400], NEW_TOKENS)
 
 
 @pytest.mark.parametrize("rope", ["dynamic", "longrope"])

@@ -40,7 +40,11 @@ class Passes:
         most = max(layer.query_heads for layer in scored)
         self._model, self._layers, self._heads = model, layers, [layer.query_heads for layer in scored]
         self._chunk = chunk or CHUNK.get(model.device.type, CHUNK["cpu"])
-        self._shares, self._rope, self._forward = can_crop(layers), LengthRope(model), Forward(model)
+        self._shares, self._rope, self._forward = (
+            can_crop(layers),
+            LengthRope(model, pieces=can_crop(layers)),
+            Forward(model),
+        )
         if reads_weights(layers):
             raise InputError(
                 "its attention does not go through transformers' attention interface",

@@ -98,6 +98,7 @@ class FastEngine:
     @torch.inference_mode()
     def decode(self, prompts: Sequence[Prompt], done: Mapping[str, Sequence[int]] | None = None) -> Iterator[Decoded]:
         done = done or {}
+        self._rope.refuse_lost_prompts((len(prompt.ids) for prompt in prompts), self._answer_tokens)
         if not self._shares:
             for prompt in prompts:
                 if prompt.sample.sample_id not in done:

@@ -44,7 +44,7 @@ class ReferenceEngine:
     ) -> None:
         self._model, self._layers, self._stop, self._max_new = model, tuple(layers), stop, max_new_tokens
         self._scored = [layer for layer in layers if layer.scored]
-        self._forward, self._rope, self._thought = Forward(model), LengthRope(model), thought
+        self._forward, self._rope, self._thought = Forward(model), LengthRope(model, pieces=can_crop(layers)), thought
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -55,6 +55,8 @@ class ReferenceEngine:
 
     @torch.inference_mode()
     def decode(self, prompts: Sequence[Prompt], done: Mapping[str, Sequence[int]] | None = None) -> Iterator[Decoded]:
+        limit = 0 if self._thought is None else self._thought.limit
+        self._rope.refuse_lost_prompts((len(prompt.ids) for prompt in prompts), self._max_new + limit)
         for prompt in prompts:
             if prompt.sample.sample_id not in (done or {}):
                 started = time.perf_counter()

@@ -12,8 +12,9 @@ original window, and run all of it again: :meth:`LengthRope.starts_over` says wh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,17 +25,21 @@ from rh_bench.capture import UnsupportedAttention
 _DEPENDENT = ("dynamic", "longrope")
 _FAR = 1 << 24
 """A position beyond every window."""
-_STARTS_OVER = ("phi3", "phimoe", "phi4_multimodal")
-"""Model types whose `prepare_inputs_for_generation` drops the cache at the switch from short to long factors."""
 
 
 class LengthRope:
-    """The rotary embeddings of one model that depend on length; none for most models, and nothing is done then."""
+    """The rotary embeddings of one model that depend on length; none for most models, and nothing is done then.
 
-    def __init__(self, model: Any) -> None:
-        self._modules = [module for module in _rotary(model) if _depends_on_length(module, model.device)]
+    Args:
+        pieces: whether prompts are run in pieces and share their beginnings. If not, every prompt runs whole and every
+            token after it alone, as in ``generate()``, and the model is left to itself.
+    """
+
+    def __init__(self, model: Any, pieces: bool) -> None:
+        self._depending = [module for module in _rotary(model) if _depends_on_length(module, model.device)]
+        self._modules = self._depending if pieces else []
         self._length = 0
-        self._original = _original_window(model) if self._modules else None
+        self._switch = _switch(model) if self._modules else None
         self._device = model.device
         self._keys: dict[int, str] = {}
 
@@ -62,18 +67,38 @@ class LengthRope:
 
     def starts_over(self, before: int, length: int) -> bool:
         """Whether ``generate()`` would run everything again to go from `before` cached tokens to `length`."""
-        return self._original is not None and before <= self._original < length
+        return self._switch is not None and before <= self._switch.after < length
 
     def room_before_starting_over(self, length: int) -> int | None:
         """How many more tokens fit before that, after `length`; None where it does not come."""
-        if self._original is None or length > self._original:
+        if self._switch is None or length > self._switch.after:
             return None
-        return self._original - length
+        return self._switch.after - length
+
+    def refuse_lost_prompts(self, lengths: Iterable[int], new_tokens: int) -> None:
+        """Refuse prompts whose answers would outgrow the window where ``generate()`` loses the prompt: transformers
+        before 5.23 drops the cache there and runs only the last token, and so does Phi-4-multimodal since.
+
+        Raises:
+            UnsupportedAttention: names the length and the window.
+        """
+        if self._switch is None or not self._switch.loses_prompt:
+            return
+        after = self._switch.after
+        crossing = [length for length in lengths if length <= after < length + new_tokens]
+        if crossing:
+            raise UnsupportedAttention(
+                f"its answers to prompts of {crossing[0]} tokens outgrow the {after} of its original window, where "
+                "generate() of this version of transformers loses the prompt",
+                mend="give other --lengths, or install a newer transformers",
+            )
 
     @contextmanager
     def prompt(self, length: int) -> Iterator[None]:
         """Positions before `length` are of one prompt inside the block, and turn as its whole length asks."""
         before, self._length = self._length, length
+        if not before:
+            self._forget()
         try:
             with ExitStack() as undo:
                 for module in self._modules if not before else ():
@@ -83,11 +108,19 @@ class LengthRope:
         finally:
             self._length = before
 
+    @torch.inference_mode()
+    def _forget(self) -> None:
+        """Some keep the frequencies of the longest sequence that they have seen, until they see the first position."""
+        for module in self._depending:
+            _turns(module, [0], self._device)
+
     def _turn(
         self, forward: Callable[..., Any], x: torch.Tensor, position_ids: torch.Tensor, *args: Any, **kwargs: Any
     ) -> Any:
         """What the module returns, computed for each stretch of positions with the length that it should see."""
         total = position_ids.shape[-1]
+        if x.ndim == 3 and x.shape[1] != total:
+            raise UnsupportedAttention("its rotary embedding is asked for other positions than those of its tokens")
         # Positions of a pass ascend; of several rows (multimodal positions, a batch) all are alike here.
         inside = int((position_ids.reshape(-1, total)[0] < self._length).sum())
         parts = []
@@ -146,13 +179,50 @@ def _turns(module: Any, positions: list[int], device: Any) -> list[torch.Tensor]
     return parts
 
 
-def _original_window(model: Any) -> int | None:
-    """The window at which a model of those that start over does so."""
-    config = model.config.get_text_config(decoder=True)
-    if config.model_type not in _STARTS_OVER:
+@dataclass(frozen=True, slots=True)
+class _Switch:
+    """Where a model changes its factors for all tokens, and what ``generate()`` does then."""
+
+    after: int
+    """The longest sequence before that."""
+    loses_prompt: bool
+    """It drops the cache and runs only the last token, instead of everything again."""
+
+
+def _switch(model: Any) -> _Switch | None:
+    """Where `generate()` drops the cache of a model, asked of what prepares its inputs; None where it does not."""
+    from transformers import DynamicCache
+
+    after = getattr(model.config.get_text_config(decoder=True), "original_max_position_embeddings", None)
+    if after is None:
         return None
-    original = getattr(config, "original_max_position_embeddings", None)
-    return None if original is None else int(original)
+    size = int(after)
+
+    class Full(DynamicCache):  # type: ignore[misc]
+        """As if it were full of `after` tokens."""
+
+        def get_seq_length(self, *_: Any, **__: Any) -> int:
+            return size
+
+        def __bool__(self) -> bool:
+            return True
+
+    ids = torch.zeros((1, size + 1), dtype=torch.long, device=model.device)
+    try:
+        prepared = model.prepare_inputs_for_generation(
+            ids,
+            past_key_values=Full(),
+            attention_mask=torch.ones_like(ids),
+            use_cache=True,
+            next_sequence_length=1,
+        )
+    except Exception as error:
+        raise UnsupportedAttention(
+            f"its rotary embedding depends on length, and what generate() does about it cannot be asked ({error})"
+        ) from None
+    if prepared.get("past_key_values") is not None:
+        return None
+    return _Switch(size, loses_prompt=prepared["input_ids"].shape[1] == 1)
 
 
 def _cut(out: Any, count: int) -> Any:
