@@ -31,12 +31,12 @@ def model_of(model_type: str, rope: str = "") -> Any:
 
 @pytest.mark.parametrize("rope", ["", "linear", "yarn", "llama3"])
 def test_most_models_have_none(rope: str) -> None:
-    found = LengthRope(model_of("llama", rope), True)
+    found = LengthRope(model_of("llama", rope))
     assert not found and found.key(10) == found.key(10_000)
 
 
 def test_which_lengths_have_equal_frequencies() -> None:
-    short, long = (LengthRope(model_of("llama", rope), True) for rope in ("longrope", "dynamic"))
+    short, long = (LengthRope(model_of("llama", rope)) for rope in ("longrope", "dynamic"))
     assert short and long
     assert short.key(10) == short.key(ORIGINAL) != short.key(ORIGINAL + 1) == short.key(400)
     assert len({long.key(length) for length in (10, ORIGINAL)}) == 1
@@ -44,7 +44,7 @@ def test_which_lengths_have_equal_frequencies() -> None:
 
 
 def test_a_model_that_scales_by_length_whatever_its_kind_is_found() -> None:
-    assert LengthRope(model_of("phimoe", "linear"), True) and not LengthRope(model_of("phimoe"), True)
+    assert LengthRope(model_of("phimoe", "linear")) and not LengthRope(model_of("phimoe"))
 
 
 def test_asking_leaves_no_trace() -> None:
@@ -52,7 +52,7 @@ def test_asking_leaves_no_trace() -> None:
     ids = torch.from_numpy(make_prompts(3)[0].ids.astype(np.int64))[None]
     with torch.inference_mode():
         before = model(input_ids=ids).logits
-        rope = LengthRope(model, True)
+        rope = LengthRope(model)
         assert rope.key(400)
         with pytest.raises(KeyboardInterrupt), rope.prompt(300):
             raise KeyboardInterrupt
@@ -64,22 +64,16 @@ def test_a_rotary_embedding_that_cannot_be_asked_is_refused_if_its_kind_depends_
     model = model_of("llama", "dynamic")
     model.model.rotary_emb.forward = lambda hidden_states, seq_len: None
     with pytest.raises(UnsupportedAttention, match="not understood"):
-        LengthRope(model, True)
+        LengthRope(model)
     model.model.rotary_emb.rope_type = "default"
-    assert not LengthRope(model, True)
+    assert not LengthRope(model)
 
 
-def test_a_model_that_runs_prompts_whole_is_left_to_itself_but_forgets_the_prompt_before() -> None:
-    model = model_of("llama", "dynamic")
-    rope = LengthRope(model, False)
-    ids = torch.from_numpy(make_prompts(3)[-1].ids.astype(np.int64))[None]
-    assert not rope
-    with torch.inference_mode():
-        expected = model(input_ids=ids).logits
-        model(input_ids=ids.repeat(1, 3))
-        with rope.prompt(ids.shape[1]):
-            assert "forward" not in vars(model.model.rotary_emb)
-            assert torch.equal(model(input_ids=ids).logits, expected)
+@pytest.mark.parametrize("rope", ["dynamic", "longrope"])
+def test_a_model_that_asks_for_other_positions_than_its_tokens_have_is_refused(rope: str) -> None:
+    with pytest.raises(InputError, match="depends on length, and is asked for other positions"):
+        find_layers(model_of("qwen4_exp_text", rope))
+    assert find_layers(model_of("qwen4_exp_text", "yarn"))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +90,7 @@ def test_what_generate_does_at_the_switch_is_asked_of_the_model(drops: bool, fee
         }
 
     model.prepare_inputs_for_generation = prepare
-    rope = LengthRope(model, True)
+    rope = LengthRope(model)
     assert rope.starts_over(ORIGINAL, ORIGINAL + 1) == drops
     assert not rope.starts_over(ORIGINAL + 1, ORIGINAL + 2)
     if expected == "refused":

@@ -42,7 +42,7 @@ class Passes:
         self._chunk = chunk or CHUNK.get(model.device.type, CHUNK["cpu"])
         self._shares, self._rope, self._forward = (
             can_crop(layers),
-            LengthRope(model, pieces=can_crop(layers)),
+            LengthRope(model),
             Forward(model),
         )
         if reads_weights(layers):

@@ -65,7 +65,7 @@ class BatchedEngine:
     ) -> None:
         self._model, self._layers, self._stop, self._max_new = model, tuple(layers), stop, max_new_tokens
         self._rows, self._chunk = rows, chunk or CHUNK.get(model.device.type, CHUNK["cpu"])
-        self._shares, self._rope = can_crop(layers), LengthRope(model, pieces=can_crop(layers))
+        self._shares, self._rope = can_crop(layers), LengthRope(model)
         self._run = Forward(model)
         if reads_weights(layers):
             raise InputError(

@@ -44,7 +44,7 @@ class ReferenceEngine:
     ) -> None:
         self._model, self._layers, self._stop, self._max_new = model, tuple(layers), stop, max_new_tokens
         self._scored = [layer for layer in layers if layer.scored]
-        self._forward, self._rope, self._thought = Forward(model), LengthRope(model, pieces=can_crop(layers)), thought
+        self._forward, self._rope, self._thought = Forward(model), LengthRope(model), thought
 
     @property
     def notes(self) -> tuple[str, ...]:

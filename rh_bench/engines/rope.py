@@ -28,16 +28,10 @@ _FAR = 1 << 24
 
 
 class LengthRope:
-    """The rotary embeddings of one model that depend on length; none for most models, and nothing is done then.
+    """The rotary embeddings of one model that depend on length; none for most models, and nothing is done then."""
 
-    Args:
-        pieces: whether prompts are run in pieces and share their beginnings. If not, every prompt runs whole and every
-            token after it alone, as in ``generate()``, and the model is left to itself.
-    """
-
-    def __init__(self, model: Any, pieces: bool) -> None:
-        self._depending = [module for module in _rotary(model) if _depends_on_length(module, model.device)]
-        self._modules = self._depending if pieces else []
+    def __init__(self, model: Any) -> None:
+        self._modules = [module for module in _rotary(model) if _depends_on_length(module, model.device)]
         self._length = 0
         self._switch = _switch(model) if self._modules else None
         self._device = model.device
@@ -97,8 +91,6 @@ class LengthRope:
     def prompt(self, length: int) -> Iterator[None]:
         """Positions before `length` are of one prompt inside the block, and turn as its whole length asks."""
         before, self._length = self._length, length
-        if not before:
-            self._forget()
         try:
             with ExitStack() as undo:
                 for module in self._modules if not before else ():
@@ -108,19 +100,15 @@ class LengthRope:
         finally:
             self._length = before
 
-    @torch.inference_mode()
-    def _forget(self) -> None:
-        """Some keep the frequencies of the longest sequence that they have seen, until they see the first position."""
-        for module in self._depending:
-            _turns(module, [0], self._device)
-
     def _turn(
         self, forward: Callable[..., Any], x: torch.Tensor, position_ids: torch.Tensor, *args: Any, **kwargs: Any
     ) -> Any:
         """What the module returns, computed for each stretch of positions with the length that it should see."""
         total = position_ids.shape[-1]
         if x.ndim == 3 and x.shape[1] != total:
-            raise UnsupportedAttention("its rotary embedding is asked for other positions than those of its tokens")
+            raise UnsupportedAttention(
+                "its rotary embedding depends on length, and is asked for other positions than those of its tokens"
+            )
         # Positions of a pass ascend; of several rows (multimodal positions, a batch) all are alike here.
         inside = int((position_ids.reshape(-1, total)[0] < self._length).sum())
         parts = []

@@ -28,7 +28,7 @@ class Runner:
     def __init__(self, model: Any, layers: Sequence[Layer], chunk: int) -> None:
         self.chunk = chunk
         """Halved each time the device runs out of memory."""
-        self.rope = LengthRope(model, pieces=can_crop(layers))
+        self.rope = LengthRope(model)
         self._model, self._layers = model, tuple(layers)
         self._scored = [layer for layer in layers if layer.scored]
         self._shares, self._weights = can_crop(layers), reads_weights(layers)
