@@ -16,6 +16,7 @@ from typing import Any
 from rh_bench.environment import usable_cores
 from rh_bench.errors import InputError, RhBenchWarning
 from rh_bench.faults import TRACE, in_words, model_code
+from rh_bench.files import shown
 from rh_bench.gguf_check import check_gguf_tokenizer
 from rh_bench.loading import (
     empty_model,
@@ -239,7 +240,7 @@ def _notes(source: ModelSource, limit: Window, dtype: str) -> list[str]:
     notes = []
     if source.adapter is not None:
         base, rounded = source.adapter.base, "" if dtype == "float32" else f" in float32 and rounded to {dtype}"
-        notes.append(f"the adapter ({source.adapter.config.method}) is merged into its base {base.id}{rounded}")
+        notes.append(f"the adapter ({source.adapter.config.method}) is merged into its base {shown(base.id)}{rounded}")
     if limit.size is None:
         notes.append("its configuration states no window: no length is refused (--window N states one)")
     return notes

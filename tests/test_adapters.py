@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM
 from data_builders.build import Recipe, build_set
 from data_builders.sources import parse_source
 from rh_bench.adapter_config import METHODS
+from rh_bench.asking import prompt_ids
 from rh_bench.cli import main
 from rh_bench.errors import InputError
 from rh_bench.evaluate import Request, evaluate
@@ -30,6 +31,7 @@ from rh_bench.files import sha256_file
 from rh_bench.grids import choose_grid
 from rh_bench.models import load_model, resolve_model
 from rh_bench.runs import read_run
+from rh_bench.sets import read_set
 from rh_bench.validate import validate_path
 from rh_bench.verify import Evidence, verify_run
 
@@ -328,18 +330,16 @@ class TestMeasured:
         return Request(str(place / "adapter"), str(place / "set"), place / "runs", **{"limit": 3, **options})
 
     def test_the_answers_are_those_of_peft(self, place: Path) -> None:
-        with pytest.warns(UserWarning, match="is merged into its base base"):
-            outcome = evaluate(self.request(place, max_new_tokens=12))
+        told: list[str] = []
+        outcome = evaluate(self.request(place, max_new_tokens=12), on_note=told.append)
+        assert told == ["the adapter (LORA) is merged into its base base"]
         assert validate_path(outcome.folder) == []
         assert outcome.document["model"]["notes"] == ["the adapter (LORA) is merged into its base base"]
         run, theirs = read_run(outcome.folder), by_peft(place / "base", place / "adapter")
-        from rh_bench.evaluate import make_builder
-        from rh_bench.sets import read_set
-
         samples = [result.sample for result in run.results]
-        builder = make_builder(tiny_tokenizer(), read_set(place / "set"), samples, "plain")
-        for result in run.results:
-            ids = torch.from_numpy(builder.build(result.sample).ids.astype("int64"))[None]
+        prompts = prompt_ids(tiny_tokenizer(), read_set(place / "set"), samples, "plain")
+        for result, prompt in zip(run.results, prompts, strict=True):
+            ids = torch.from_numpy(prompt.astype("int64"))[None]
             with torch.inference_mode():
                 out = theirs.generate(input_ids=ids, max_new_tokens=12, do_sample=False)[0, ids.shape[1] :].tolist()
             assert tuple(out[: len(result.generated_ids)]) == result.generated_ids

@@ -16,7 +16,7 @@ from tiny import tiny_checkpoint
 from data_builders.build import Recipe, build_set
 from data_builders.sources import parse_source
 from rh_bench.cli import main
-from rh_bench.errors import InputError, tell
+from rh_bench.errors import InputError
 from rh_bench.faults import explain, in_words, model_code, our_fault
 from rh_bench.grids import choose_grid
 from rh_bench.models import load_model
@@ -140,12 +140,6 @@ def test_words_are_one_line() -> None:
     assert in_words(ValueError("a\n  b\x1b")) == "a b\\u001b"
     assert in_words(KeyError()) == "KeyError"
     assert len(in_words(ValueError("x" * 5000))) < 300
-
-
-def test_notes_are_warnings() -> None:
-    with pytest.warns(UserWarning) as caught:
-        tell(("one", "another"))
-    assert [str(one.message) for one in caught] == ["one", "another"]
 
 
 def test_libraries_do_not_flood_the_screen(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
