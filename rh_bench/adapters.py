@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from rh_bench.loading import quiet_libraries
 from rh_bench.model_source import Adapter
 
 _NAME = "default"
+_PREFIX = "base_model.model."
+"""What PEFT puts before the names of a base's modules."""
 _EMBEDDING = re.compile(
     r"\.(embed_tokens|lm_head|wte|embed_in|embed_out|word_embeddings)"
     r"\.(modules_to_save\.|original_module\.|(token_adapter\.)?base_layer\.)?weight$"
@@ -49,13 +52,19 @@ def refuse_without_peft(where: str) -> None:
         )
 
 
-def merge_adapter(model: Any, adapter: Adapter, folder: Path, where: str) -> Any:
+def merge_adapter(
+    model: Any, adapter: Adapter, folder: Path, where: str, removed: Sequence[str] = ()
+) -> tuple[Any, tuple[str, ...]]:
     """A base model with an adapter merged into its weights; changes the base.
 
     Args:
         model: the base, on the CPU.
         folder: of the adapter.
         where: the adapter's name.
+        removed: modules that the base as a whole has and that were taken off, by name.
+
+    Returns:
+        The model, and what a reader should know.
 
     Raises:
         InputError: PEFT is not installed, or adapter and base do not belong together.
@@ -72,7 +81,7 @@ def merge_adapter(model: Any, adapter: Adapter, folder: Path, where: str) -> Any
             warnings.simplefilter("ignore")
             config = _config(adapter, where)
             _resize(model, folder, where)
-            return _merged(model, config, folder, where)
+            return _merged(model, config, folder, where, tuple(f"{_PREFIX}{name}." for name in removed))
     except InputError:
         raise
     except Exception as error:  # files from outside, and the two libraries, fail in any way
@@ -139,7 +148,7 @@ def _resize(model: Any, folder: Path, where: str) -> None:
     model.resize_token_embeddings(wanted, mean_resizing=False)
 
 
-def _merged(model: Any, config: Any, folder: Path, where: str) -> Any:
+def _merged(model: Any, config: Any, folder: Path, where: str, outside: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
     from peft import PeftModel
     from peft.tuners.tuners_utils import BaseTunerLayer
 
@@ -147,7 +156,9 @@ def _merged(model: Any, config: Any, folder: Path, where: str) -> Any:
     peft_model = PeftModel(model, config, adapter_name=_NAME)
     result = peft_model.load_adapter(str(folder), _NAME, torch_device="cpu", key_mapping=mapping)
     copies = _copies(folder)
-    unknown = [name for name in result.unexpected_keys if name not in copies]
+    # torch does not miss what belongs to a module that was taken off.
+    beside = [name for name in _names(folder) if name.startswith(outside)]
+    unknown = [name for name in result.unexpected_keys if name not in copies and name not in beside]
     for what, names in (("missing from", result.missing_keys), ("unknown to the base of", unknown)):
         if names:
             many = "1 weight is" if len(names) == 1 else f"{len(names)} weights are"
@@ -162,7 +173,15 @@ def _merged(model: Any, config: Any, folder: Path, where: str) -> Any:
     with torch.no_grad():
         for layer in layers:
             _merge_layer(layer)
-    return peft_model.merge_and_unload().eval()
+    notes = (f"{len(beside)} weights of the adapter are not used: they are for parts that were taken off",)
+    return peft_model.merge_and_unload().eval(), notes if beside else ()
+
+
+def _names(folder: Path) -> list[str]:
+    from safetensors import safe_open
+
+    with safe_open(str(folder / ADAPTER_WEIGHTS), framework="pt") as file:
+        return sorted(file.keys())
 
 
 def _copies(folder: Path) -> set[str]:

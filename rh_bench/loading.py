@@ -41,6 +41,8 @@ class Checkpoint:
     whole: str | None
     """The class of which `model` is the text decoder; None where it is all there is."""
     notes: tuple[str, ...]
+    removed: tuple[str, ...] = ()
+    """Modules of the whole that were taken off, by name."""
 
 
 def read_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
@@ -179,7 +181,7 @@ def load_checkpoint(
         with quiet_libraries() as said, _without_gguf_bar(), _without_adapter(source) as folder:
             model, report = auto_class(config).from_pretrained(folder, **options)
     except Exception as error:  # files from outside fail their parsers in any way
-        raise _cannot("be loaded", error, source.id, _converted(said)) from error
+        raise _cannot(f"be loaded as {config.model_type}", error, source.id, _converted(said)) from error
     return _checked(source, architecture, model.eval(), LoadingReport.of(report))
 
 
@@ -203,7 +205,7 @@ def _checked(source: ModelSource, architecture: Architecture, model: Any, report
     if not removed:
         return Checkpoint(model, None, (*notes, *_untied(model)))
     note = f"of {whole} the text decoder is measured, with text prompts alone; not used: {', '.join(removed)}"
-    return Checkpoint(model, whole, (note, *notes, *_untied(model)))
+    return Checkpoint(model, whole, (note, *notes, *_untied(model)), removed)
 
 
 def _part(architecture: Architecture) -> tuple[str, ...]:

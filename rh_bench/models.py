@@ -202,7 +202,8 @@ def load_model(
     if source.adapter is not None:
         from rh_bench.adapters import merge_adapter
 
-        model = merge_adapter(model, source.adapter, source.folder, source.id)
+        model, more = merge_adapter(model, source.adapter, source.folder, source.id, checkpoint.removed)
+        notes += more
     refuse_beyond_embedding(largest, embedding_rows(model), tokenizer, source.id)
     refuse_beyond_table(limit, model, source.id)
     with model_code("while its layers were looked for", source.id, type(model).__name__):

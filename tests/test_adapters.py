@@ -17,7 +17,8 @@ from fake_runs import make_run
 from loopback_hub import LoopbackHub
 from safetensors.torch import load_file, save_file
 from tiny import tiny_checkpoint, tiny_tokenizer
-from transformers import AutoModelForCausalLM
+from tiny_multimodal import tiny_whole
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from data_builders.build import Recipe, build_set
 from data_builders.sources import parse_source
@@ -312,6 +313,27 @@ def test_tokens_that_were_added(options: dict[str, Any], base: Path, tmp_path: P
     assert loaded.model.get_input_embeddings().weight.shape[0] == 261
     with torch.inference_mode():
         assert torch.allclose(loaded.model(ids).logits, adapted.eval()(input_ids=ids).logits, atol=1e-4)
+
+
+def test_an_adapter_of_a_model_that_also_sees(tmp_path: Path) -> None:
+    """What it changes in the eyes is for parts that a text prompt never reaches."""
+    whole = tiny_whole("llava", "AutoModelForImageTextToText")
+    whole.save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    model = peft.get_peft_model(AutoModelForImageTextToText.from_pretrained(tmp_path / "base"), config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.3)
+    model.save_pretrained(tmp_path / "adapter")
+    loaded = load_model(str(tmp_path / "adapter"), device="cpu", positions=64)
+    with torch.inference_mode():
+        logits = model.eval()(input_ids=IDS).logits
+        assert (loaded.model(input_ids=IDS).logits - logits).abs().max() < 1e-3
+        assert (whole(input_ids=IDS).logits - logits).abs().max() > 0.1
+    assert loaded.whole == "LlavaForConditionalGeneration"
+    assert "8 weights of the adapter are not used" in loaded.notes[-1]
 
 
 class TestMeasured:

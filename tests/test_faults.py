@@ -66,7 +66,7 @@ BUILD = "    def __init__(self, config):\n        raise KeyError('no heads')\n"
             FORWARD,
             r"broken: the code of Mine raised KeyError while its layers were looked for .*--debug shows the whole",
         ),
-        (BUILD, r"broken: it cannot be loaded \(KeyError: 'no heads'\); --debug shows the whole trace"),
+        (BUILD, r"broken: it cannot be loaded as mine \(KeyError: 'no heads'\); --debug shows the whole trace"),
     ],
 )
 def test_whatever_a_models_code_raises_is_one_line(body: str, said: str, broken: Any) -> None:
