@@ -16,7 +16,7 @@ from typing import Any
 from rh_bench.adapter_config import ADAPTER_CONFIG
 from rh_bench.errors import InputError
 from rh_bench.faults import TRACE, in_words, is_out_of_memory, out_of_memory
-from rh_bench.gguf_check import check_gguf_weights
+from rh_bench.gguf_weights import check_gguf_weights
 from rh_bench.loading_report import LoadingReport, judge
 from rh_bench.model_source import ModelSource, refuse_other_files
 from rh_bench.multimodal import (

@@ -17,6 +17,7 @@ ENGINE_SIDE = (
     "rh_bench.engines",
     "rh_bench.models",
     "rh_bench.loading",
+    "rh_bench.gguf_weights",
     "rh_bench.multimodal",
     "rh_bench.adapters",
     "rh_bench.ablation",
