@@ -39,8 +39,10 @@ on every machine, which strftime itself is not."""
 _VARIABLES: Mapping[str, Variable] = {"date_string": f"{DATE['%d']} {DATE['%b']} {DATE['%Y']}"}
 """What every template is told. Those that do not ask are not touched."""
 
-_CHANCE = re.compile(r"\|\s*random\b|\blipsum\s*\(")
+_CHANCE = re.compile(r"\|\s*random\b|['\"]random['\"]|\blipsum\s*\(")
 """What of Jinja's own prints something else each time."""
+_ADDRESS = re.compile(r" object at 0x[0-9a-f]+")
+"""How Python prints what has no text of its own: otherwise in each process."""
 
 _CONTROL = re.compile(r"<.+>|\[.+\]|.*[|｜].*", re.DOTALL)
 """How the tokens look that mark turns, tools and reasoning. Not all tokenizers declare theirs special."""
@@ -123,6 +125,8 @@ class ChatTemplate:
         except Exception as error:  # a template is a program that came with the model: it can fail in any way
             turns = "one message of the user" if len(messages) == 1 else f"{len(messages)} turns of user and assistant"
             return "", f"its chat template fails on {turns} ({type(error).__name__}: {shown(str(error)[:200])})"
+        if _ADDRESS.search(str(rendered)):
+            return "", "its chat template prints where an object lies in memory, which differs from time to time"
         return str(rendered), None
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -24,7 +25,7 @@ from rh_bench.runs import RUN_FILES, compute_run_id, run_folder, write_run
 from rh_bench.schema import load_json
 from rh_bench.sets import HaystackSet, read_set
 from rh_bench.thinking import AFTER, AUTO, THOUGHT_TOKENS, check_choice
-from rh_bench.thoughts import begins_thought, begun_notes, ends_with
+from rh_bench.thoughts import begins_thought, begun_notes, ends_with, mostly_thoughts
 from rh_bench.validate import validate_path
 
 if TYPE_CHECKING:
@@ -133,7 +134,11 @@ def evaluate(
         return Outcome(folder, finished, resumed=0, measured=0)
     _make_folder(folder)
     with open_journal(folder, measurement.identity(document), _now()) as journal:
-        results, resumed = measurement.measure(journal, on_step)
+        try:
+            results, resumed = measurement.measure(journal, on_step)
+        except BeginsWithThoughtError:  # no run can come of it
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         started = journal.started
         say("Scoring")
         found = measurement.answer_notes(results)
@@ -148,6 +153,10 @@ def evaluate(
         document = write_run(folder, document, loaded.layers, results)
         (folder / JOURNAL).unlink(missing_ok=True)
     return Outcome(folder, document, resumed, len(results) - resumed)
+
+
+class BeginsWithThoughtError(InputError):
+    """The model begins its answers with thoughts that its prompt does not ask for: it would be measured in them."""
 
 
 @dataclass(frozen=True)
@@ -301,14 +310,26 @@ class _Measurement:
             journal.append(entry)
             results[decoded.sample_id] = self._result(prompt, entry)
             progress.report(results)
+        self._refuse_thoughts(results.values())
         return [results[prompt.sample.sample_id] for prompt in self._prompts], resumed
 
     def _refuse_thought(self, first: Entry) -> None:
         """A model that begins its first answer with a thought all the same would be measured while it thinks."""
         if self._builder.chat is not None and begins_thought(self._builder.raw_text(first.generated)):
             thinking = self.asking.thinking
-            raise InputError(
+            raise BeginsWithThoughtError(
                 f"the model begins its answer to {first.sample_id} with a thought, which its prompt does not ask for",
+                where=self._loaded.source.id,
+                mend="use --thinking after" if thinking and thinking.limit is None else "use --template plain",
+            )
+
+    def _refuse_thoughts(self, results: Iterable[SampleResult]) -> None:
+        """Nor is a model measured that begins most of its answers so, though not the first."""
+        texts = (self._builder.raw_text(result.generated_ids) for result in results)
+        if self._builder.chat is not None and mostly_thoughts(texts):
+            thinking = self.asking.thinking
+            raise BeginsWithThoughtError(
+                "the model begins more than half of its answers with a thought, which its prompt does not ask for",
                 where=self._loaded.source.id,
                 mend="use --thinking after" if thinking and thinking.limit is None else "use --template plain",
             )

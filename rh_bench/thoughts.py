@@ -53,6 +53,7 @@ FAMILIES = (
     Markers("<|channel|>analysis<|message|>", "<|channel|>final<|message|>", "", "", "", signs=_CHANNELS),
     Markers("<|channel>thought", "<channel|>", "\n", "", "", signs=("<|channel>", "<channel|>")),
     Markers("<|START_THINKING|>", "<|END_THINKING|>", "", "", ""),
+    Markers("<|think|>", "<|end|><|begin|>assistant<|content|>", "", "", "", signs=("<|think|>", "<|content|>")),
     Markers("<seed:think>", "</seed:think>", "", "", "\n"),
     Markers("<thought>", "</thought>"),
     Markers("<thinking>", "</thinking>"),
@@ -67,8 +68,12 @@ FAMILIES = (
 are read off a template (:func:`tags_in`)."""
 
 _TAG = re.compile(r"<([\w:.-]*(?:think|thought|reason)[\w:.-]*)>|\[([A-Z_]*(?:THINK|THOUGHT|REASON)[A-Z_]*)\]", re.I)
-_OPENED = re.compile(r"(?:<\|?|\[)[^<>\[\]|/]*(?:think|thought|reason|scratch)[^<>\[\]|/]*(?:\|?>|\])\s*\Z", re.I)
+_SAYS_SO = r"(?:<\|?|\[|◁)[^<>\[\]|/]*(?:think|thought|reason|scratch|analysis)[^<>\[\]|/]*(?:\|?>|\]|▷)"
+"""A tag or a control token whose name says that a thought begins."""
+_OPENED = re.compile(_SAYS_SO + r"\s*\Z", re.I)
 """What looks like a thought that a prompt has opened, at its end."""
+_BEGUN = re.compile(r"\s*(?:<\|im_start\|>\s*(?:think|thought|reason|analysis)|" + _SAYS_SO + ")", re.I)
+"""What looks like a thought at the start of an answer, of whatever kind of model."""
 
 
 def tags_in(source: str) -> list[Markers]:
@@ -90,12 +95,18 @@ def opens_unknown(prompt: str) -> str | None:
 
 def begins_thought(answer: str) -> bool:
     """Whether a response, special tokens and all, begins with a thought."""
-    return any(markers.begins(answer) for markers in FAMILIES)
+    return any(markers.begins(answer) for markers in FAMILIES) or _BEGUN.match(answer) is not None
 
 
 def ends_with(thought: Sequence[int], closing: Sequence[int]) -> bool:
     """Whether the tokens of a thought came to its end."""
     return len(closing) > 0 and tuple(thought[-len(closing) :]) == tuple(closing)
+
+
+def mostly_thoughts(answers: Iterable[str]) -> bool:
+    """Whether more than half of responses (special tokens and all) begin with a thought."""
+    begun = [begins_thought(answer) for answer in answers]
+    return 2 * sum(begun) > len(begun)
 
 
 def begun_notes(answers: Iterable[str]) -> list[str]:

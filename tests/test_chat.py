@@ -109,7 +109,9 @@ def test_a_special_token_of_that_name_does_not_take_the_clocks_place() -> None:
     assert chat_template(tokenizer).render([{"role": "user", "content": "Hi"}]) == "2024 26 Jul 2024 Hi"
 
 
-@pytest.mark.parametrize("chance", ["{{ ['a', 'b'] | random }}", "{{ lipsum() }}"])
+@pytest.mark.parametrize(
+    "chance", ["{{ ['a', 'b'] | random }}", "{{ [[1, 2]] | map('random') | join }}", "{{ lipsum() }}"]
+)
 def test_a_template_that_prints_at_random_is_refused(chance: str) -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = chance + "{{ messages[0]['content'] }}"

@@ -4,13 +4,41 @@ from __future__ import annotations
 
 import pytest
 
-from rh_bench.thoughts import FAMILIES, Markers, begins_thought, begun_notes, ends_with, opens_unknown, tags_in
+from rh_bench.thoughts import (
+    FAMILIES,
+    Markers,
+    begins_thought,
+    begun_notes,
+    ends_with,
+    mostly_thoughts,
+    opens_unknown,
+    tags_in,
+)
 
 
 @pytest.mark.parametrize("markers", FAMILIES)
 def test_an_answer_that_begins_with_a_thought_is_seen(markers: Markers) -> None:
     assert begins_thought(f"\n {markers.opening}\nOkay")
     assert not begins_thought(f"The key {markers.opening}") and not begins_thought("") and not begins_thought("Think")
+
+
+@pytest.mark.parametrize(
+    "answer", ["<Thought>Hm", "<THINK>", " <|im_start|>think\n", "<analysis>\n", "<|inner_reasoning|>", "[Analysis]"]
+)
+def test_a_thought_of_an_unknown_kind_is_seen_by_its_name(answer: str) -> None:
+    assert begins_thought(answer)
+
+
+@pytest.mark.parametrize(
+    "answer", ["<b>think</b>", "[1] reason", "The <think>", "</think>", "<|im_start|>user", "<think"]
+)
+def test_what_only_looks_like_one_is_not(answer: str) -> None:
+    assert not begins_thought(answer)
+
+
+def test_most_answers_with_thoughts_are_too_many() -> None:
+    assert mostly_thoughts(["<think>", "<think>", "a"])
+    assert not mostly_thoughts(["<think>", "a"]) and not mostly_thoughts([])
 
 
 def test_where_a_thought_ends() -> None:
