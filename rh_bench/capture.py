@@ -134,14 +134,16 @@ def capture(model: Any, recorder: Recorder) -> Iterator[Recorder]:
 
 
 @contextmanager
-def eager(model: Any, sinks: Sinks | None = None) -> Iterator[None]:
+def eager(model: Any, sinks: Sinks | None = None, *, last_row: bool = False) -> Iterator[None]:
     """Materialised attention weights inside the block, the model's own implementation after it.
 
     Args:
         sinks: receives which rows look at a sink, which the weights leave out.
+        last_row: of the weights only the last query row is kept where the model lets us, so that those of one layer
+            exist at a time.
     """
-    if changes_attention(model) or (sinks is not None and _has_sinks(model)):
-        with intervened(model, "eager", sinks):
+    if changes_attention(model) or (sinks is not None and _has_sinks(model)) or (last_row and takes_functions(model)):
+        with intervened(model, "eager", sinks, last_row=last_row):
             yield
         return
     before = _implementations(model)
@@ -166,13 +168,15 @@ def _has_sinks(model: Any) -> bool:
 
 
 @contextmanager
-def intervened(model: Any, implementation: str | None = None, sinks: Sinks | None = None) -> Iterator[None]:
+def intervened(
+    model: Any, implementation: str | None = None, sinks: Sinks | None = None, *, last_row: bool = False
+) -> Iterator[None]:
     """An attention function on which the interventions on `model` have the last word inside the block.
 
     Args:
         implementation: "eager" for materialised weights, "sdpa" for SDPA; None is the model's own where it is either of
             them, SDPA where it is something else, and nothing at all where it is one of ours, which asks by itself.
-        sinks: see :func:`eager`.
+        sinks, last_row: see :func:`eager`.
     """
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
@@ -181,7 +185,7 @@ def intervened(model: Any, implementation: str | None = None, sinks: Sinks | Non
         yield
         return
     base = implementation or ("eager" if own == "eager" else "sdpa")
-    with attention_function(model, _asking(model, base, sinks), ALL_MASK_ATTENTION_FUNCTIONS[base]):
+    with attention_function(model, _asking(model, base, sinks, last_row), ALL_MASK_ATTENTION_FUNCTIONS[base]):
         yield
 
 
@@ -299,7 +303,7 @@ def _index(module: Any) -> int:
 
 
 def _asking(
-    model: Any, base: str, sinks: Sinks | None = None
+    model: Any, base: str, sinks: Sinks | None = None, last_row: bool = False
 ) -> Callable[..., tuple[torch.Tensor, torch.Tensor | None]]:
     """The attention of `base` ("eager" or "sdpa"), changed by the interventions on `model`."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -319,7 +323,8 @@ def _asking(
         if sinks is not None and sink is not None:
             scores = row_scores(query, key, attention_mask, kwargs, 0, 1).flatten(0, 1)
             sinks.rows[layer] = (sink > scores.amax(dim=-1))[:, 0]
-        return changed(model, Call(layer, query, key, value, attention_mask, kwargs), out, weights)
+        out, weights = changed(model, Call(layer, query, key, value, attention_mask, kwargs), out, weights)
+        return out, weights[:, :, -1:].clone() if last_row and weights is not None else weights
 
     return attention
 

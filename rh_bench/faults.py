@@ -47,9 +47,9 @@ def model_code(doing: str, where: str, architecture: str) -> Iterator[None]:
     """
     try:
         yield
-    except InputError:
+    except (InputError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:  # a model's code may also try to end this process
         if is_out_of_memory(error):
             raise out_of_memory(error) from error
         raise InputError(

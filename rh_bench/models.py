@@ -183,8 +183,8 @@ def load_model(
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     source = _resolved(text, trust_remote_code, base_revision)
     remote = trust_remote_code and source.adapter is None
-    tokenizer = tokenizer_of(source, remote)
     config = read_config(source, remote)
+    tokenizer = tokenizer_of(source, remote)
     limit = find_window(config, window)
     largest = None if prompts is None else largest_token(prompts(tokenizer, limit.size, source.id))
     architecture, memory = find_architecture(config), None

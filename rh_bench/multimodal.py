@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from rh_bench.engines.base import not_finite
 from rh_bench.errors import InputError
 from rh_bench.faults import in_words
 
@@ -98,6 +99,8 @@ def keep_text_part(model: Any, where: str) -> TextPart:
     name, ids = type(model).__name__, _prompt(model)
     with torch.inference_mode():
         called, logits = _run_and_watch(model, ids, where)
+        if not bool(torch.isfinite(logits.amax(dim=-1)).all()):
+            raise not_finite(model)
         other = ids.clone()
         other[0, -1] = ids[0, 0]
         if _differ(logits[:, :-1], _logits(model, other)[:, :-1]):

@@ -87,6 +87,9 @@ def _scaled(rope: Mapping[str, Any], outer: int | None, stated: int | None) -> i
     if kind not in _SCALED or isinstance(factor, bool) or not isinstance(factor, int | float):
         return None
     original = _positive(rope.get("original_max_position_embeddings")) or (outer if kind in _HAS_ORIGINAL else None)
+    if kind == "llama3" and original is not None and stated is not None and stated > original:
+        # Its factor divides low frequencies and is no multiple: Llama 3.2 states 131,072, of 8,192 with a factor of 32.
+        return None
     original = original or stated
     if original is None or not math.isfinite(factor) or factor < 1:
         return None

@@ -151,3 +151,10 @@ def test_libraries_do_not_flood_the_screen(tmp_path: Path, capfd: pytest.Capture
         load_model(str(folder), device="cpu", positions=100)
     assert capfd.readouterr() == ("", "")
     assert [str(one.message) for one in caught] == []
+
+
+def test_a_models_code_that_ends_the_process_is_one_line_and_an_interruption_is_none() -> None:
+    with pytest.raises(InputError, match="m: the code of M raised SystemExit while"), model_code("while", "m", "M"):
+        raise SystemExit(3)
+    with pytest.raises(KeyboardInterrupt), model_code("while", "m", "M"):
+        raise KeyboardInterrupt

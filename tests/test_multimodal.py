@@ -90,6 +90,18 @@ def test_logits_and_answers_are_those_of_the_whole_model(kind: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["llava", "qwen2_5_vl", "gemma3"])
+def test_numbers_that_do_not_fit_are_not_taken_for_another_way_of_reading(kind: str, tmp_path: Path) -> None:
+    whole = tiny_whole(kind, MEASURED[kind])
+    with torch.no_grad():
+        whole.get_output_embeddings().weight[0] = 60_000
+        whole.get_output_embeddings().weight[0, 0] = float("nan")
+    folder = str(save(tmp_path / kind, whole))
+    for dtype in ("float32", "float16"):
+        with pytest.raises(InputError, match=f"its logits are NaN or infinite in {dtype}"):
+            load_model(folder, device="cpu", dtype=dtype)
+
+
+@pytest.mark.parametrize("kind", ["llava", "qwen2_5_vl", "gemma3"])
 def test_only_the_decoder_is_left(kind: str, tmp_path: Path) -> None:
     """So that no tower's attention is taken for a layer's, and its weights are not counted."""
     whole = tiny_whole(kind, MEASURED[kind])

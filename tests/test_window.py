@@ -58,6 +58,12 @@ def llama(rope: dict[str, Any] | None = None, **more: Any) -> Any:
             8000,
             "rope_scaling",
         ),
+        # The factor of llama3 is no multiple of the original window (Llama 3.2).
+        (
+            llama({"rope_type": "llama3", "factor": 32.0, "original_max_position_embeddings": 100, **LLAMA3}),
+            1000,
+            "configuration",
+        ),
         (llama({"rope_type": "longrope", "original_max_position_embeddings": 250, **FACTORS}), 1000, "configuration"),
         (
             llama({"rope_type": "longrope", "factor": 8.0, "original_max_position_embeddings": 250, **FACTORS}),

@@ -61,7 +61,12 @@ class ReferenceEngine:
             if prompt.sample.sample_id not in (done or {}):
                 started = time.perf_counter()
                 sinks = Sinks()
-                with eager(self._model, sinks), decoding(self._model, prompt), self._rope.prompt(len(prompt.ids)):
+                whole = not can_crop(self._layers)
+                with (
+                    eager(self._model, sinks, last_row=whole),
+                    decoding(self._model, prompt),
+                    self._rope.prompt(len(prompt.ids)),
+                ):
                     thought, generated, targets = self._decode(prompt, sinks)
                 seconds = time.perf_counter() - started
                 yield Decoded(prompt.sample.sample_id, generated, targets, seconds, thought)
@@ -69,7 +74,9 @@ class ReferenceEngine:
     def _decode(self, prompt: Prompt, sinks: Sinks) -> tuple[IntArray, IntArray, IntArray]:
         """The thought, the answer, and where heads look while it is given."""
         sequence = [int(token) for token in prompt.ids]
-        cache = self._fill(sequence[:-1])
+        # What a recurrent layer makes of a token alone differs from what it makes of it in a row of others by more than
+        # rounding. generate() runs a prompt at once.
+        cache = self._fill(sequence[:-1]) if can_crop(self._layers) else None
         thought: list[int] = []
         while self._thought is not None and not self._thought.ends(thought):
             produced, _, cache = self._step(sequence, cache, sinks)
@@ -97,12 +104,13 @@ class ReferenceEngine:
         return self._last(sequence, cache, sinks)
 
     def _last(self, sequence: Sequence[int], cache: Any, sinks: Sinks) -> tuple[int, IntArray, Any]:
-        out = self._forward(self._tensor(sequence[-1:]), cache, len(sequence) - 1, weights=True)
+        waiting = sequence if cache is None else sequence[-1:]
+        out = self._forward(self._tensor(waiting), cache, len(sequence) - len(waiting), weights=True)
         produced = int(most_likely(out.logits[0, -1:], self._model)[0])
         return produced, self._targets(out.attentions, len(sequence), sinks), out.past_key_values
 
     def _fill(self, tokens: Sequence[int]) -> Any:
-        """A cache of these tokens."""
+        """A cache of these tokens, run in pieces."""
         cache = new_cache(self._layers)
         for first, last in self._pieces(len(tokens)):
             cache = self._forward(self._tensor(tokens[first:last]), cache, first).past_key_values
@@ -112,11 +120,11 @@ class ReferenceEngine:
         return torch.tensor([list(tokens)], dtype=torch.long, device=self._model.device)
 
     def _pieces(self, length: int) -> list[tuple[int, int]]:
-        """Ranges in which to process `length` prompt tokens. A cache that cannot be cut back gets them whole."""
+        """Ranges in which to process `length` prompt tokens."""
         if length == 0:
             return []
         heads = max(layer.query_heads for layer in self._scored)
-        size = max(16, _WEIGHTS_BUDGET // (8 * heads * length)) if can_crop(self._layers) else length
+        size = max(16, _WEIGHTS_BUDGET // (8 * heads * length))
         return [(first, min(first + size, length)) for first in range(0, length, size)]
 
     def _targets(self, attentions: Sequence[torch.Tensor | None], positions: int, sinks: Sinks) -> IntArray:
