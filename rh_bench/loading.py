@@ -16,6 +16,7 @@ from typing import Any
 from rh_bench.adapter_config import ADAPTER_CONFIG
 from rh_bench.errors import InputError
 from rh_bench.faults import TRACE, in_words, is_out_of_memory, out_of_memory
+from rh_bench.files import shown
 from rh_bench.gguf_weights import check_gguf_weights
 from rh_bench.loading_report import LoadingReport, judge
 from rh_bench.model_source import ModelSource, refuse_other_files
@@ -27,6 +28,7 @@ from rh_bench.multimodal import (
     keep_text_part,
     speaking_config,
 )
+from rh_bench.schema import load_json
 
 _MOST_HEADER = 100 << 20
 _ENCODERS = ("bert-generation",)
@@ -64,9 +66,29 @@ def read_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
             config.get_text_config(decoder=True)
             _use_plain_code(config)
     except Exception as error:  # files from outside fail their parsers in any way
-        raise _cannot("be loaded", error, source.id) from error
+        raise _unreadable(source, error, trust_remote_code) from error
     _refuse_encoders(config, source.id)
     return config
+
+
+def _unreadable(source: ModelSource, error: Exception, trust_remote_code: bool) -> InputError:
+    """Why a configuration could not be read: the two common causes by their names."""
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    path = source.folder / "config.json"
+    try:
+        document = load_json(path, constant=lambda text: None) if source.gguf_file is None else {}
+    except InputError as unreadable:
+        return unreadable
+    kind = document.get("model_type") if isinstance(document, dict) else None
+    if isinstance(document, dict) and "auto_map" in document and not trust_remote_code:
+        hint = "read that code, then give --trust-remote-code"
+        return InputError("it brings code of its own, which is not run unasked", where=source.id, mend=hint)
+    if isinstance(kind, str) and kind not in CONFIG_MAPPING_NAMES:
+        said = f"transformers {transformers.__version__} does not know its model type {shown(kind)[:60]!r}"
+        return InputError(said, where=source.id, mend="install a newer transformers")
+    return _cannot("be loaded", error, source.id)
 
 
 def _use_plain_code(config: Any) -> None:
@@ -132,8 +154,11 @@ def find_architecture(config: Any) -> Architecture:
         return choose_architecture(config)
 
 
-def empty_model(architecture: Architecture, trust_remote_code: bool = False) -> Any:
+def empty_model(architecture: Architecture, trust_remote_code: bool = False, where: str | None = None) -> Any:
     """The model of a configuration without memory for its weights (on the device "meta").
+
+    Args:
+        where: the model's name, for an error.
 
     Raises:
         InputError: it cannot be built.
@@ -146,7 +171,7 @@ def empty_model(architecture: Architecture, trust_remote_code: bool = False) -> 
         with quiet_libraries(), torch.device("meta"):
             return auto_class(config).from_config(config, trust_remote_code=trust_remote_code)
     except Exception as error:  # a configuration from outside can be wrong in any way
-        raise _cannot("be built", error, str(config.model_type)) from error
+        raise _cannot("be built", error, where or str(config.model_type)) from error
 
 
 def load_weights(source: ModelSource, dtype: Any, trust_remote_code: bool = False) -> Any:

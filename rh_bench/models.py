@@ -189,7 +189,7 @@ def load_model(
     largest = None if prompts is None else largest_token(prompts(tokenizer, limit.size, source.id))
     architecture, memory = find_architecture(config), None
     if positions is not None or largest is not None:
-        empty = empty_model(architecture, remote)
+        empty = empty_model(architecture, remote, source.id)
         if source.adapter is None:
             refuse_beyond_embedding(largest, embedding_rows(empty), tokenizer, source.id)
         if positions is not None:
