@@ -51,7 +51,7 @@ PLAIN = (
 SCALED = ("gemma3_text", "gpt_oss", "llama", "phi3", "phimoe")
 """Rotary factors a layer type, attention sinks, plain, and two that start over when the window is outgrown."""
 REFUSALS = {
-    "bert": "sees the ones after it",
+    "bert": "read a text in both directions",
     "deepseek_v32": "indices",
     "diffllama": "2 times",
     "mamba": "no attention that can be seen",
