@@ -170,7 +170,7 @@ def _rerun(run: Run, evidence: Evidence) -> Level:
     missing = _missing_evidence(run, evidence)
     if missing:
         return Level("rerun", None, (missing,))
-    from rh_bench.reproduce import rerun
+    from rh_bench.rerun import rerun
 
     agreed, words = rerun(run, evidence.haystack, evidence.model, evidence.rerun, evidence.salt, evidence.device)
     return Level("rerun", agreed, _first(words))

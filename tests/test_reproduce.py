@@ -19,7 +19,7 @@ from rh_bench.cli import main
 from rh_bench.evaluate import Request, evaluate
 from rh_bench.files import sha256_file
 from rh_bench.grids import choose_grid
-from rh_bench.reproduce import choose
+from rh_bench.rerun import choose
 from rh_bench.rouge import rouge1_recall
 from rh_bench.runs import compute_run_id, read_run, write_run
 from rh_bench.schema import dump_json
