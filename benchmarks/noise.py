@@ -33,7 +33,7 @@ EDGES = np.concatenate([[0.0], np.geomspace(1e-6, 10.0, 71)])
 ROOM = 1.5
 """By what the largest scale seen is multiplied."""
 EVENT_FLOOR, TOKEN_FLOOR = 1e-7, 1e-7
-LEAST = {"float32": (1e-4, 1e-4), "bfloat16": (0.02, 0.05), "float16": (0.0025, 0.00625)}
+LEAST = {"float32": (1e-4, 1e-4), "bfloat16": (0.08, 0.1), "float16": (0.01, 0.0125)}
 """Scales of events and tokens below which none goes, however little turned: kernels that nobody has tried may round
 more. Those of the half types are in the ratio of their precisions."""
 _SCALES = np.geomspace(1e-7, 2.0, 300)

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
+FAR = 1e-5
+"""Probability of being turned by rounding from which on a decision is not close."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
@@ -67,6 +70,9 @@ class Agreement:
     deleted: IntArray
     """int32 [H]: events found and not claimed."""
     deleted_expected: Floats
+    far: IntArray
+    """int32 [H]: those of the added and deleted that were decided by so much that rounding hardly ever turns them."""
+    far_expected: Floats
     claimed_score: Floats
     """float64 [H]: rule `paper`, of the claimed events."""
     found_score: Floats
@@ -97,6 +103,7 @@ def agreement(
     """How one sample's claims agree with what the model does along its answer."""
     made = decisions(result, followed, layers)
     turns = noise.event_turns(made.margin)
+    far = turns <= FAR
     told = np.array([*claim.thought, *claim.answer, *([-1] if claim.ends else [])], dtype=np.int64)
     turned = (followed.gaps > 0) | ((told >= 0) & (followed.produced != told))
     return Agreement(
@@ -110,6 +117,8 @@ def agreement(
         added_expected=np.where(made.found, 0.0, turns).sum(axis=0),
         deleted=(made.found & ~made.claimed).sum(axis=0).astype(np.int32),
         deleted_expected=np.where(made.found, turns, 0.0).sum(axis=0),
+        far=(far & (made.claimed != made.found)).sum(axis=0).astype(np.int32),
+        far_expected=np.where(far, turns, 0.0).sum(axis=0),
         claimed_score=_claimed_score(result, layers),
         found_score=_found_score(result, followed, layers),
     )

@@ -28,6 +28,9 @@ DISPERSION = 3.0
 """Variance of a count of differences, in units of its mean: decisions of one head, or one sample, turn together."""
 _MOST_NAMED = 8
 
+Part = Callable[[Agreement], npt.NDArray[Any]]
+"""Of an agreement, [H]."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -90,56 +93,53 @@ def _token_problems(found: Sequence[Agreement]) -> Iterator[str]:
 
 
 def _head_problems(found: Sequence[Agreement], heads: IntArray) -> Iterator[str]:
-    """Heads with more events added or left out than rounding explains."""
-    added, added_expected = _over(found, lambda one: one.added), _over(found, lambda one: one.added_expected)
-    deleted, deleted_expected = _over(found, lambda one: one.deleted), _over(found, lambda one: one.deleted_expected)
+    """Heads with more events added or left out than rounding explains, the most changed first."""
     claimed, scored = _means(found)
+    counts = {what: (_over(found, count), _over(found, expected)) for what, count, expected in _COUNTS}
     changes = (claimed > HEAD_THRESHOLD) != (scored > HEAD_THRESHOLD)
-    every = ALPHA * _SHARE_HEADS / (2 * max(len(heads), 1))
-    side = ALPHA * _SHARE_SIDES / max(int(changes.sum()), 1)
+    every = ALPHA * _SHARE_HEADS / (len(_COUNTS) * max(len(heads), 1))
+    side = ALPHA * _SHARE_SIDES / (len(_COUNTS) * max(int(changes.sum()), 1))
     named = 0
     for place in np.argsort(-np.abs(claimed - scored), kind="stable"):
         alpha = max(every, side) if changes[place] else every
-        told = []
-        if tail(added[place], added_expected[place]) < alpha:
-            told.append(f"{added[place]:.0f} events claimed that are not there ({added_expected[place]:.2g} expected)")
-        if tail(deleted[place], deleted_expected[place]) < alpha:
-            told.append(f"{deleted[place]:.0f} events left out ({deleted_expected[place]:.2g} expected)")
+        told = [
+            f"{count[place]:.0f} events {what} ({expected[place]:.2g} expected)"
+            for what, (count, expected) in counts.items()
+            if tail(count[place], expected[place]) < alpha
+        ]
         named += bool(told)
         if told and named <= _MOST_NAMED:
             layer, head = heads[place].tolist()
-            side_words = f", which is on the other side of {HEAD_THRESHOLD}" if changes[place] else ""
+            other = f", which is on the other side of {HEAD_THRESHOLD}" if changes[place] else ""
             yield (
                 f"layer {layer} head {head}: {' and '.join(told)}; score {claimed[place]:.3f} claimed,"
-                f" {scored[place]:.3f} found{side_words}"
+                f" {scored[place]:.3f} found{other}"
             )
     if named > _MOST_NAMED:
         yield f"and {named - _MOST_NAMED} more heads"
 
 
+_COUNTS: tuple[tuple[str, Part, Part], ...] = (
+    ("claimed that are not there", lambda one: one.added, lambda one: one.added_expected),
+    ("left out", lambda one: one.deleted, lambda one: one.deleted_expected),
+    ("otherwise by far", lambda one: one.far, lambda one: one.far_expected),
+)
+"""What is counted of each head, and how many of it rounding explains."""
+
+
 def _sum_problems(found: Sequence[Agreement]) -> Iterator[str]:
     """Small lies about many heads."""
     for what, count, expected in _sums(found):
-        if tail(count, expected) < ALPHA * _SHARE_ALL / 2:
+        if tail(count, expected) < ALPHA * _SHARE_ALL / len(_COUNTS):
             yield f"all heads: {count} events {what}, where rounding explains {expected:.2g}"
 
 
-def _sums(found: Sequence[Agreement]) -> tuple[tuple[str, int, float], ...]:
-    return (
-        (
-            "claimed that are not there",
-            int(sum(one.added.sum() for one in found)),
-            float(sum(one.added_expected.sum() for one in found)),
-        ),
-        (
-            "left out",
-            int(sum(one.deleted.sum() for one in found)),
-            float(sum(one.deleted_expected.sum() for one in found)),
-        ),
-    )
+def _sums(found: Sequence[Agreement]) -> Iterator[tuple[str, int, float]]:
+    for what, count, expected in _COUNTS:
+        yield what, int(_over(found, count).sum()), float(_over(found, expected).sum())
 
 
-def _over(found: Sequence[Agreement], part: Callable[[Agreement], npt.NDArray[Any]]) -> Floats:
+def _over(found: Sequence[Agreement], part: Part) -> Floats:
     """Sum over samples: float64 [H]."""
     total: Floats = np.sum([part(one) for one in found], axis=0, dtype=np.float64)
     return total
