@@ -61,6 +61,9 @@ class Agreement:
     turned: int
     """Tokens that the model does not say."""
     turned_expected: float
+    turned_far: int
+    """Those that were decided by so much that rounding hardly ever turns them."""
+    turned_far_expected: float
     widest: float
     """Largest gap of logits between what the model says and what is claimed."""
     added: IntArray
@@ -106,12 +109,16 @@ def agreement(
     far = turns <= FAR
     told = np.array([*claim.thought, *claim.answer, *([-1] if claim.ends else [])], dtype=np.int64)
     turned = (followed.gaps > 0) | ((told >= 0) & (followed.produced != told))
+    token_turns = noise.token_turns(np.maximum(followed.gaps, followed.margins).astype(np.float64))
+    token_far = token_turns <= FAR
     return Agreement(
         sample_id=result.sample.sample_id,
         counted=result.success,
         tokens=len(followed.gaps),
         turned=int(turned.sum()),
-        turned_expected=float(noise.token_turns(np.maximum(followed.gaps, followed.margins).astype(np.float64)).sum()),
+        turned_expected=float(token_turns.sum()),
+        turned_far=int((turned & token_far).sum()),
+        turned_far_expected=float(token_turns[token_far].sum()),
         widest=float(followed.gaps.max(initial=0.0)),
         added=(made.claimed & ~made.found).sum(axis=0).astype(np.int32),
         added_expected=np.where(made.found, 0.0, turns).sum(axis=0),

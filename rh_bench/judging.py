@@ -80,9 +80,9 @@ def tail(count: float, mean: float, dispersion: float = DISPERSION) -> float:
 
 def _token_problems(found: Sequence[Agreement]) -> Iterator[str]:
     """Samples whose claimed answers the model does not give."""
-    alpha = ALPHA * _SHARE_TOKENS / (len(found) + 1)
+    alpha = ALPHA * _SHARE_TOKENS / (2 * (len(found) + 1))
     for one in found:
-        if tail(one.turned, one.turned_expected) < alpha:
+        if tail(one.turned, one.turned_expected) < alpha or tail(one.turned_far, one.turned_far_expected) < alpha:
             yield (
                 f"sample {one.sample_id}: the model says something else at {one.turned} of {one.tokens} tokens, by up"
                 f" to {one.widest:.3g} in logits"
