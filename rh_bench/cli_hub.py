@@ -19,11 +19,13 @@ _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
     cls=Verb,
     examples="""rh-bench verify runs/org__model/0123456789abcdef
                 rh-bench verify runs/org__model/0123456789abcdef --haystack sets/quick --rerun 8 --report report.md
+                rh-bench verify experiments/org__model/causal-0123456789abcdef --run RUN --rerun 12
                 rh-bench verify org/results#3 --rerun 8""",
 )
 @click.argument("run")
 @click.option("--haystack", help="The set it was measured on: a folder, or REPO[@REVISION]. The run's own without it.")
 @click.option("--model", help="The model, where the run's own id is no Hub id: a folder or gguf:FILE.")
+@click.option("--run", "runs", multiple=True, help="A run that an experiment is about, where it does not lie beside it.")
 @click.option("--rerun", type=click.IntRange(1, 10_000), help="Measure this many of its samples again, here.")
 @click.option("--salt", default="", help="Mixed into the choice of samples, so that nobody can choose them.")
 @click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
@@ -33,23 +35,27 @@ def verify(
     run: str,
     haystack: str | None,
     model: str | None,
+    runs: tuple[str, ...],
     rerun: int | None,
     salt: str,
     device: str,
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Verify RUN, a folder or a pull request REPO#NUMBER, without trusting it.
+    """Verify RUN, the folder of a run or an experiment or a pull request REPO#NUMBER, without trusting it.
 
     Three levels. valid: what `rh-bench validate` checks. recomputed: heads.parquet and summary.json are what the events
     give, the samples are those of the set, and every prompt is reproduced with the model's tokenizer. rerun: samples
     that the run could not choose are measured again here and agree. A level without evidence is not tried.
+
+    Of an experiment: its results are what its tables give, its heads and random draws are those of its runs, its prompts
+    are reproduced, and N of its answers (or whatever it measured) are measured again.
     """
     from rh_bench.apart import verify_apart
     from rh_bench.review import parse_pull, verify_pull
     from rh_bench.verify import Evidence
 
-    evidence = Evidence(haystack, model, rerun or 0, salt, device)
+    evidence = Evidence(haystack, model, rerun or 0, salt, device, runs)
     pull = None if Path(run).exists() else parse_pull(run)
     with err().status(f"verifying {escape(run)}" + (f", {rerun} samples measured again" if rerun else "")):
         found: Any = verify_pull(*pull, evidence) if pull else verify_apart(Path(run), evidence).verification
