@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_builders.collect_experiments import take_experiments
+from data_builders.collect_experiments import TABLE as EXPERIMENT_ROWS
+from data_builders.collect_experiments import experiment_table, take_experiments
 from data_builders.results_card import results_card
 from rh_bench.errors import InputError
 from rh_bench.files import atomic_write, shown
@@ -47,6 +48,7 @@ CONFIGS = {
     "models": MODELS,
     "samples": pa.schema([*_IDENTITY, *(field.with_nullable(True) for field in SAMPLES)]),
     "events": pa.schema([*_IDENTITY, *(field.with_nullable(True) for field in EVENTS)]),
+    "experiments": EXPERIMENT_ROWS,
 }
 _SOURCES = {
     "heads": ("heads.parquet", HEADS),
@@ -95,7 +97,7 @@ def collect_results(source: Path, out: Path, experiments: Path | None = None) ->
     try:
         (out / RUNS).mkdir(parents=True, exist_ok=True)
         new, left_out = _take_runs(layout, out)
-        made, doubtful = take_experiments(experiments or source / EXPERIMENTS, out)
+        made, doubtful = take_experiments(experiments or source / EXPERIMENTS, out, layout.verification)
         rows = _write_tables(out)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=shown(out)) from None
@@ -161,6 +163,10 @@ def _write_tables(out: Path) -> dict[str, int]:
             (fresh / name).mkdir(parents=True)
         ordered = sorted(run_folders(out / RUNS), key=lambda f: (f.name[0], f.parent.name, f.name))
         layout = find_layout(out)
+        with _Writer(fresh / "experiments" / "experiments.parquet", EXPERIMENT_ROWS) as experiments:
+            found = experiment_table(out, verified_level)
+            experiments.write(found)
+            rows["experiments"] = len(found)
         with _Writer(fresh / "models" / "models.parquet", MODELS) as models:
             for digit, folders in groupby(ordered, key=lambda folder: folder.name[0]):
                 _write_bucket(fresh, digit, folders, layout, models, rows)

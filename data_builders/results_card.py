@@ -18,6 +18,7 @@ _ABOUT = {
     "heads": "a row for each model and head: score by both rules with 95% intervals, rank, activation frequency",
     "models": "a row for each run: what was measured on what, and the leaderboard's numbers with 95% intervals",
     "samples": "a row for each run and sample: where the needle stood, the answer, whether it counts",
+    "experiments": "a row for each experiment and claim: verdict, effect with its 95% interval, p, n, level verified",
     "events": "a row for each copy event: sample, layer, head, step, offset in the span",
 }
 

@@ -11,6 +11,7 @@ from rh_bench.records import Json
 
 from . import words
 from .charts import Tick, Whisker, whisker
+from .experiment_badges import Verified, verified
 from .palette import rate_level
 from .words import Figure
 
@@ -74,6 +75,8 @@ class ScoreRow:
     source: str
     reason: str
     tests: int
+    badge: str = ""
+    """How far that which the verdict rests on is verified: a key of `badges.ABOUT`."""
 
 
 def score_rows(rows: Sequence[Json]) -> tuple[ScoreRow, ...]:
@@ -100,6 +103,7 @@ def _score_row(row: Json) -> ScoreRow:
         source=_SOURCES.get(row["source"]) or str(row["source"] or ""),
         reason=words.visible(row["reason"] or ""),
         tests=row["tests"],
+        badge=row.get("badge") or "",
     )
 
 
@@ -546,6 +550,8 @@ class Experiments:
     answers: tuple[AnswersView, ...]
     detectors: tuple[AgreementView, ...]
     doubtful: tuple[tuple[str, str], ...]
+    verified: tuple[Verified, ...]
+    """All of them, with how far each is verified."""
 
 
 def experiments_view(
@@ -564,4 +570,5 @@ def experiments_view(
         answers=tuple(answers_view(chart) for chart in answers),
         detectors=tuple(detectors_view(chart) for chart in charts.get("detectors", [])),
         doubtful=tuple((words.visible(folder), words.visible(why)) for folder, why in doubtful),
+        verified=verified(experiments),
     )

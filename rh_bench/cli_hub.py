@@ -25,7 +25,9 @@ _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
 @click.argument("run")
 @click.option("--haystack", help="The set it was measured on: a folder, or REPO[@REVISION]. The run's own without it.")
 @click.option("--model", help="The model, where the run's own id is no Hub id: a folder or gguf:FILE.")
-@click.option("--run", "runs", multiple=True, help="A run that an experiment is about, where it does not lie beside it.")
+@click.option(
+    "--run", "runs", multiple=True, help="A run that an experiment is about, where it does not lie beside it."
+)
 @click.option("--rerun", type=click.IntRange(1, 10_000), help="Measure this many of its samples again, here.")
 @click.option("--salt", default="", help="Mixed into the choice of samples, so that nobody can choose them.")
 @click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
@@ -48,8 +50,8 @@ def verify(
     give, the samples are those of the set, and every prompt is reproduced with the model's tokenizer. rerun: samples
     that the run could not choose are measured again here and agree. A level without evidence is not tried.
 
-    Of an experiment: its results are what its tables give, its heads and random draws are those of its runs, its prompts
-    are reproduced, and N of its answers (or whatever it measured) are measured again.
+    Of an experiment: its results are what its tables give, its heads and random draws are those of its runs, its
+    prompts are reproduced, and N of its answers (or whatever it measured) are measured again.
     """
     from rh_bench.apart import verify_apart
     from rh_bench.review import parse_pull, verify_pull

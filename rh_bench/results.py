@@ -4,6 +4,7 @@
 runs/<slug>/<run_id>/                  the run, as of `rh_bench.runs`
 experiments/<slug>/<kind>-<id>/        experiments on these runs, as of `rh_bench.experiments.artifact`
 verification/<slug>/<run_id>.json      written by the maintainer when the run is taken in
+verification/<slug>/<kind>-<id>.json   the same of an experiment, see `rh_bench.experiments.record`
 data/<config>/*.parquet                tables over all runs, made from the two above
 ```
 
@@ -119,8 +120,6 @@ def verification_document(
         mark: by what a copy of the run will be recognised.
         now: an aware time; the present without it.
     """
-    moment = (now or datetime.now(UTC)).astimezone(UTC)
-    levels = found.to_json()["levels"]
     return {
         "schema": "rh_bench/verification",
         "schema_version": "1.1",
@@ -129,6 +128,26 @@ def verification_document(
             "run_id": found.folder.name,
             "run_sha256": sha256_file(found.folder / "run.json"),
         },
+        **verification_body(
+            found, rerun=rerun, salt=salt, pull_request=pull_request, author=author, mark=mark, now=now
+        ),
+    }
+
+
+def verification_body(
+    found: Verification,
+    *,
+    rerun: int,
+    salt: str,
+    pull_request: int | None,
+    author: str | None,
+    mark: Fingerprint | None,
+    now: datetime | None,
+) -> Json:
+    """What a record says beside what it is about. Arguments as of :func:`verification_document`."""
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    levels = found.to_json()["levels"]
+    return {
         "levels": [level | {"reasons": [text[:_LONGEST_REASON] for text in level["reasons"][:64]]} for level in levels],
         "rerun": {"samples": rerun, "salt": salt} if rerun else None,
         "rh_bench": rh_bench.__version__,
