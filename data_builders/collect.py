@@ -48,8 +48,9 @@ CONFIGS = {
     "models": MODELS,
     "samples": pa.schema([*_IDENTITY, *(field.with_nullable(True) for field in SAMPLES)]),
     "events": pa.schema([*_IDENTITY, *(field.with_nullable(True) for field in EVENTS)]),
-    "experiments": EXPERIMENT_ROWS,
 }
+"""Tables that every results folder has. One with experiments has a table of them, too: `load_dataset` reads no table
+without rows."""
 _SOURCES = {
     "heads": ("heads.parquet", HEADS),
     "samples": ("samples.parquet", SAMPLES),
@@ -102,7 +103,8 @@ def collect_results(source: Path, out: Path, experiments: Path | None = None) ->
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=shown(out)) from None
     runs = sum(1 for _ in run_folders(out / RUNS))
-    atomic_write(out / "README.md", results_card(out, CONFIGS, runs).encode())
+    configs = {**CONFIGS, EXPERIMENTS: EXPERIMENT_ROWS} if EXPERIMENTS in rows else CONFIGS
+    atomic_write(out / "README.md", results_card(out, configs, runs).encode())
     return Collected(runs, new, (*left_out, *doubtful), rows, made)
 
 
@@ -163,10 +165,12 @@ def _write_tables(out: Path) -> dict[str, int]:
             (fresh / name).mkdir(parents=True)
         ordered = sorted(run_folders(out / RUNS), key=lambda f: (f.name[0], f.parent.name, f.name))
         layout = find_layout(out)
-        with _Writer(fresh / "experiments" / "experiments.parquet", EXPERIMENT_ROWS) as experiments:
-            found = experiment_table(out, verified_level)
-            experiments.write(found)
-            rows["experiments"] = len(found)
+        found = experiment_table(out, verified_level)
+        if len(found):
+            (fresh / EXPERIMENTS).mkdir()
+            with _Writer(fresh / EXPERIMENTS / f"{EXPERIMENTS}.parquet", EXPERIMENT_ROWS) as experiments:
+                experiments.write(found)
+            rows[EXPERIMENTS] = len(found)
         with _Writer(fresh / "models" / "models.parquet", MODELS) as models:
             for digit, folders in groupby(ordered, key=lambda folder: folder.name[0]):
                 _write_bucket(fresh, digit, folders, layout, models, rows)

@@ -63,7 +63,7 @@ def verified(experiments: Iterable[Json]) -> tuple[Verified, ...]:
             kind=_KINDS.get(one["kind"]) or words.visible(one["kind"]),
             experiment_id=one["experiment_id"],
             slug=words.visible(one["slug"]),
-            badge=experiment_badge(one["record"]),
+            badge=experiment_badge(one.get("record")),
         )
         for one in experiments
     )

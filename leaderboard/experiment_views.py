@@ -575,7 +575,7 @@ def experiments_view(
     """Scorecard and charts of one run, from what its card keeps."""
     charts: dict[str, list[Json]] = {}
     for one in experiments:
-        charts.setdefault(one["kind"], []).append({**one["chart"], "badge": experiment_badge(one["record"]).name})
+        charts.setdefault(one["kind"], []).append({**one["chart"], "badge": experiment_badge(one.get("record")).name})
     answers = [*charts.get("extractive_qa", []), *charts.get("chain_of_thought", [])]
     return Experiments(
         rows=score_rows(scorecard),

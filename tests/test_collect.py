@@ -19,6 +19,7 @@ from loopback_write import WritableHub, card_errors
 from data_builders.card import size_category
 from data_builders.collect import CONFIGS, collect_results
 from rh_bench.errors import InputError
+from rh_bench.experiments.record import experiment_record, experiment_record_path
 from rh_bench.hub import RepoRef, fetch_results
 from rh_bench.publish import publish_folder
 from rh_bench.results import verification_document, verification_path
@@ -166,11 +167,36 @@ def test_a_results_repository_is_fetched_and_collected(hub: WritableHub, runs: P
     assert bytes_below(tmp_path / "again") == bytes_below(tmp_path / "results")
 
 
+def test_the_level_of_an_experiment_travels_and_stands_in_a_table(tmp_path: Path) -> None:
+    base, chat, _ = make_relatives(tmp_path / "source" / "runs", n_samples=10)
+    made = tmp_path / "source" / "experiments"
+    verified = make_dynamic(made, base, permutations=2000)
+    make_intrinsic(made, chat, base, permutations=20)
+    path = tmp_path / "source" / experiment_record_path(verified.parent.name, verified.name)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(dump_json(experiment_record(verify_run(verified))))
+    report = collect_results(tmp_path / "source", tmp_path / "results")
+    assert (tmp_path / "results" / path.relative_to(tmp_path / "source")).read_bytes() == path.read_bytes()
+    rows = pq.read_table(tmp_path / "results" / "data" / "experiments" / "experiments.parquet").to_pylist()
+    assert len(rows) == report.rows["experiments"] == 2
+    assert {row["kind"]: (row["claim"], row["verified"]) for row in rows} == {
+        "dynamic": ("dynamic", "recomputed"),
+        "intrinsic": ("intrinsic", None),
+    }
+    front = (tmp_path / "results" / "README.md").read_text()
+    assert "config_name: experiments" in front and "| `experiments` | 2 |" in front
+    assert collect_results(tmp_path / "source", tmp_path / "results").left_out == ()
+    (made / verified.parent.name / verified.name / "experiment.json").write_text("{}")
+    again = collect_results(tmp_path / "source", tmp_path / "other")
+    assert not (tmp_path / "other" / path.relative_to(tmp_path / "source")).exists(), "it is of other bytes"
+    assert again.rows["experiments"] == 1
+
+
 READING = """
 import sys
 from datasets import load_dataset
 repo, endpoint = sys.argv[1:]
-for config in ("heads", "models", "samples", "events"):
+for config in ("heads", "models", "samples", "events", "experiments"):
     plain = load_dataset(repo, config, split="train")
     streamed = load_dataset(repo, config, split="train", streaming=True)
     first = next(iter(streamed))
@@ -194,7 +220,8 @@ print("polars", files.count_rows())
 
 @pytest.mark.slow
 def test_load_dataset_plain_and_streaming(hub: WritableHub, runs: Path, tmp_path: Path) -> None:
-    report = collect_results(runs, tmp_path / "results")
+    make_dynamic(tmp_path / "experiments", next(runs.glob("*/*")), permutations=20)
+    report = collect_results(runs, tmp_path / "results", tmp_path / "experiments")
     publish_folder(tmp_path / "results", RESULTS, access=owner(hub))
     done = subprocess.run(
         [sys.executable, "-c", READING, RESULTS, hub.url],
