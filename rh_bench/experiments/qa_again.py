@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 CONSTANTS: Json = {"bootstrap": BOOTSTRAP, "rules_version": RULES_VERSION, "how": "zero"}
 ROLES = {NONE: "the model as it is", TOP: "without the strongest", RANDOM: "random", MATCHED: "random"}
 """What is judged together."""
+NEAR_F1 = 0.25
+"""Answers in words whose F1 is as near as that have the same outcome: a word more or less is what rounding does."""
 _SYNTHETIC = re.compile(r"synthetic-pairs:([0-9]{1,15}) v[0-9.]{1,20}")
 _HUB = re.compile(r"([^@#\s]+/[^@#\s]+)#([^/#\s]+)/([^/#\s]+)")
 
@@ -196,7 +198,7 @@ def _compare(settings: Json, row: Json, said: tuple[str, int, bool], question: Q
     graded = grade(settings["task"], said[0], question.answers, len(question.choices))
     same = said == (row["text"], row["tokens"], row["finished"])
     fine = settings["task"] in FINE_TASKS
-    outcome = graded.f1 == row["f1"] if fine else graded.correct == row["correct"]
+    outcome = abs(graded.f1 - row["f1"]) <= NEAR_F1 if fine else graded.correct == row["correct"]
     words = "" if same else f"{row['text'][:60]!r} is claimed, {said[0][:60]!r} is said"
     return Remeasured(ROLES[kinds[row["condition"]]], unit_id(row), same, outcome, words)
 
