@@ -83,6 +83,8 @@ class Evidence:
     device: str = "auto"
     runs: tuple[str, ...] = ()
     """Folders of runs that an experiment is about; those beside it without them."""
+    most_download: int | None = None
+    """Bytes that the model or the set may take to download from the Hub; None for any number."""
 
 
 def verify_run(folder: Path, evidence: Evidence | None = None) -> Verification:
