@@ -135,16 +135,18 @@ def publish(
 @click.command(
     cls=Verb,
     examples="""rh-bench submit runs/org__model/0123456789abcdef --repo org/results --dry-run
-                rh-bench submit runs/org__model/0123456789abcdef --repo org/results""",
+                rh-bench submit runs/org__model/0123456789abcdef --repo org/results
+                rh-bench submit experiments/org__model/causal-0123456789abcdef --repo org/results""",
 )
 @click.argument("run", type=FOLDER)
 @click.option("--repo", required=True, help="The results repository, org/name.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 @json_option
 def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
-    """Submit RUN by a pull request, or bring your own open one for it up to date.
+    """Submit RUN, the folder of a run or of an experiment on a run that REPO holds, by a pull request; or bring your
+    own open one for it up to date.
 
-    The run is validated first, and what is to be sent is shown. Needs a token that may open pull requests: `hf auth
+    It is validated first, and what is to be sent is shown. Needs a token that may open pull requests: `hf auth
     login`, or HF_TOKEN.
     """
     from rh_bench.submit import submit_run
@@ -167,7 +169,7 @@ def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
     elif report.files:
         console.print(f"nothing was sent: without --dry-run it is a pull request of {escape(report.repo)}")
     else:
-        console.print("nothing to send: the repository holds this run already")
+        console.print("nothing to send: the repository holds all of it already")
 
 
 @click.command(
@@ -254,7 +256,7 @@ def review(
 
 def _print_found(found: Any, ways: Any) -> None:
     console = out(soft_wrap=True)
-    run = f", run {found.run}" if found.run else ""
+    run = f", {found.word} {found.run}" if found.run else ""
     console.print(f"[bold]#{found.pull.num}[/] {escape(found.pull.title)} by {escape(found.pull.author)}{escape(run)}")
     for problem in found.problems:
         console.print(f"  [red]problem:[/] {escape(problem)}")
@@ -270,7 +272,7 @@ def _print_found(found: Any, ways: Any) -> None:
     if found.unsaid is not None:
         console.print(f"  [red]not commented:[/] {escape(found.unsaid)}")
     if found.held:
-        console.print("  the repository holds this run already")
+        console.print(f"  the repository holds this {found.word} already")
     elif found.outcome in ("refused", "set aside"):
         console.print(f"  [red]{found.outcome}[/]")
     elif ways.merge and not found.merged:

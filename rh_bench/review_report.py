@@ -20,7 +20,9 @@ class Found:
     pull: Pull
     head: str = ""
     run: str | None = None
-    """`<slug>/<run_id>`, if it brings one run."""
+    """`<slug>/<run_id>`, if it brings one run; `<slug>/<kind>-<id>`, if it brings one experiment."""
+    word: str = "run"
+    """What it brings."""
     problems: tuple[str, ...] = ()
     verification: Verification | None = None
     draw: Draw | None = None
@@ -78,6 +80,7 @@ class Found:
             "author": self.pull.author,
             "head": self.head,
             "run": self.run,
+            "brings": self.word if self.run is not None else None,
             "sha256": self.submission.sha256 if self.submission else None,
             "problems": list(self.problems),
             "levels": self.verification.to_json()["levels"] if self.verification else None,
@@ -98,7 +101,7 @@ class Found:
         """The report, in which nothing that the pull request says is markup."""
         parts = []
         if self.held:
-            parts.append(f"### The repository holds the run of pull request {self.pull.num} already\n")
+            parts.append(f"### The repository holds the {self.word} of pull request {self.pull.num} already\n")
         elif self.problems:
             parts.append(_list(f"### Pull request {self.pull.num} {self._what()}", self.problems))
         if self.fault is not None:
@@ -134,7 +137,8 @@ def comment_on(found: Found, ways: Any) -> str:
     """
     note = f"\nCommit `{found.head}`" if found.head else ""
     if found.draw is not None and found.verification is not None:
-        note += f", {found.draw.samples} samples measured again with salt {markdown_code(found.draw.salt)}"
+        many = f"{found.draw.samples} {'samples' if found.word == 'run' else 'units'}"
+        note += f", {many} measured again with salt {markdown_code(found.draw.salt)}"
     note += ".\n" if note else ""
     return f"{marker(found, ways)}\n{found.to_markdown()}{_verdict(found, ways)}{note}"
 

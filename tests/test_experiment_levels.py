@@ -146,7 +146,7 @@ def test_the_command_verifies_a_causal_experiment(
     found = json.loads(capsys.readouterr().out)
     assert [level["reached"] for level in found["levels"]] == [True, True, True]
     words = found["levels"][2]["reasons"]
-    assert "without the strongest: 3 of 3 outcomes equal (at least 3 needed for float32)" in words
+    assert "without the 2 strongest: 3 of 3 outcomes equal (at least 3 needed for float32)" in words
     assert any("are caught by 3 of 5" in line for line in words)
     assert f"Verification of `model/{ablated.name}`" in report.read_text()
     assert "salt ''" not in words[-1], "one is drawn"
@@ -230,7 +230,7 @@ def test_answers_that_were_made_up_are_caught_when_measured_again(ablated: Path,
     found = verified(forged, place, rerun=6)
     # The share of an answer that repeats the haystack is computed from the set, so that texts copied from the set pass.
     assert reached(found) == [True, True, False], found.to_json()
-    assert "random: 0 of 2 outcomes equal" in said(found, 2) and "is claimed" in said(found, 2)
+    assert "without 2 random: 0 of 2 outcomes equal" in said(found, 2) and "is claimed" in said(found, 2)
 
 
 def other_heads(document: dict[str, Any], tables: dict[str, pa.Table]) -> None:

@@ -360,6 +360,6 @@ def test_too_much_is_not_even_fetched() -> None:
     place, problems = submission_problems(Difference("c", added, (), ()), {})
     assert place is not None and place.folder == PLACE and "bytes, at most" in problems[0]
     _, problems = submission_problems(Difference("c", {}, (), ()), {})
-    assert problems == ["brings no run"]
+    assert problems == ["brings no run and no experiment"]
     many = {f"x{i}": RemoteFile(f"x{i}", "h", 1) for i in range(500)}
     assert len(submission_problems(Difference("c", many, (), ()), {})[1]) == 11

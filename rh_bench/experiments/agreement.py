@@ -2,7 +2,7 @@
 
 Honest measurements differ where two tokens are almost equally likely and another kernel, batch or type of numbers
 rounds otherwise. How often that happens was measured (`docs/verification.md`); how many differences are let pass
-follows from it: as many as honest measurements exceed once in a thousand times. What a model said is compared to the
+follows from it: so many that 99% of honest experiments pass. What a model said is compared to the
 letter, and what is counted of it (success, a right answer) by itself, because it differs far less often and is what
 claims are made of. Every role is judged by itself: no lie about the answers without the strongest heads can hide among
 the others.
@@ -18,8 +18,9 @@ from itertools import zip_longest
 
 from rh_bench.experiments.kind import HeadsRemeasured, Remeasured
 
-LEVEL = 0.001
-"""Probability that an honest measurement shows more differences than are let pass, of each comparison."""
+LEVEL = 0.00125
+"""Probability that an honest measurement shows more differences than are let pass, of each comparison: with four roles,
+and what is said and what is counted compared in each, 99% of honest experiments pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ class Noise:
 
 NOISE: Mapping[str, Noise] = {
     "float32": Noise(said=0.003, counted=0.0001, heads=0.002, near=0.001),
-    "bfloat16": Noise(said=0.25, counted=0.05, heads=0.1, near=0.03),
-    "float16": Noise(said=0.25, counted=0.05, heads=0.1, near=0.03),
+    "bfloat16": Noise(said=0.5, counted=0.05, heads=0.1, near=0.03),
+    "float16": Noise(said=0.5, counted=0.05, heads=0.1, near=0.03),
 }
 """By type of the experiment. In float32 only near ties of the last bits differ. For half types see
 `benchmarks/results/experiments-noise.json`; float16, which rounds less, is given what bfloat16 is."""

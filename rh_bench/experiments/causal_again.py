@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rh_bench.asking import Asking, ask_as, builder_as
 from rh_bench.errors import InputError
 from rh_bench.evaluate import fitting_prompts
-from rh_bench.experiments.causal import BOOTSTRAP, PERMUTATIONS, judge
+from rh_bench.experiments.causal import BOOTSTRAP, CONTROLS, PERMUTATIONS, judge
 from rh_bench.experiments.causal_plan import (
     describe_reference,
     make_conditions,
@@ -45,8 +45,6 @@ CONSTANTS: Json = {
     "permutations": PERMUTATIONS,
     "bootstrap": BOOTSTRAP,
 }
-ROLES = {"none": "the model as it is", "top": "without the strongest", "uniform": "random", "matched": "random"}
-"""What is judged together."""
 
 
 def planned(experiment: Experiment, runs: Sequence[Path]) -> Iterator[str]:
@@ -169,12 +167,23 @@ def unit_id(row: Json) -> str:
 
 
 def units(experiment: Experiment) -> Mapping[str, Sequence[str]]:
-    """Every answer, by the kind of its condition."""
-    kinds = {c["condition"]: c["kind"] for c in experiment.document["settings"]["conditions"]}
+    """Every answer, by what it is judged with."""
+    known = roles(experiment.document["settings"])
     found: dict[str, list[str]] = {}
     for row in experiment.tables["answers"].select(["condition", "sample_id"]).to_pylist():
-        found.setdefault(ROLES[kinds[row["condition"]]], []).append(unit_id(row))
+        found.setdefault(known[row["condition"]], []).append(unit_id(row))
     return found
+
+
+def roles(settings: Json) -> list[str]:
+    """What is judged together, by the number of the condition: the K that the claim is about stands for itself."""
+    within = [
+        c["k"] for c in settings["conditions"] if c["kind"] == "top" and c["k"] <= len(settings["retrieval_heads"])
+    ]
+    k = max(within, default=None)
+    names = {("none", 0): "the model as it is", ("top", k): f"without the {k} strongest"}
+    names |= {(control, k): f"without {k} random" for control in CONTROLS}
+    return [names.get((c["kind"], c["k"]), "at other K") for c in settings["conditions"]]
 
 
 @dataclass(frozen=True)
@@ -243,7 +252,7 @@ def _means(settings: Json, loaded: LoadedModel, haystacks: HaystackSet, samples:
 
 def _compare(bench: _Bench, claimed: Sequence[Json]) -> Iterator[Remeasured]:
     settings = bench.experiment.document["settings"]
-    kinds = {c["condition"]: c["kind"] for c in settings["conditions"]}
+    known = roles(settings)
     about = {row["sample_id"]: row for row in bench.experiment.tables["samples"].to_pylist()}
     for prompt in bench.asking.prompts:
         name = prompt.sample.sample_id
@@ -255,7 +264,7 @@ def _compare(bench: _Bench, claimed: Sequence[Json]) -> Iterator[Remeasured]:
             success = judge(text, *given, None, threshold)["success"]
             same = (text, tokens) == (row["text"], row["tokens"])
             words = "" if same else f"{row['text'][:60]!r} is claimed, {text[:60]!r} is said"
-            yield Remeasured(ROLES[kinds[number]], unit_id(row), same, success == row["success"], words)
+            yield Remeasured(known[number], unit_id(row), same, success == row["success"], words)
 
 
 def notes(document: Json) -> Iterator[str]:
