@@ -22,8 +22,19 @@ from data_builders.results_card import results_card
 from rh_bench.errors import InputError
 from rh_bench.files import atomic_write, shown
 from rh_bench.interchange.folder import is_import
+from rh_bench.judgement import read_judgement
 from rh_bench.records import Json
-from rh_bench.results import DATA, EXPERIMENTS, RUNS, VERIFICATION, Layout, find_layout, read_verification, run_folders
+from rh_bench.results import (
+    DATA,
+    EXPERIMENTS,
+    JUDGEMENTS,
+    RUNS,
+    VERIFICATION,
+    Layout,
+    find_layout,
+    read_verification,
+    run_folders,
+)
 from rh_bench.runs import RUN_FILES
 from rh_bench.schema import dump_json, load_json
 from rh_bench.tables import EVENTS, GROUP_BYTES, HEADS, OPTIONAL, SAMPLES, read_table
@@ -98,6 +109,7 @@ def collect_results(source: Path, out: Path, experiments: Path | None = None) ->
     try:
         (out / RUNS).mkdir(parents=True, exist_ok=True)
         new, left_out = _take_runs(layout, out)
+        left_out += _take_judgements(layout, out)
         made, doubtful = take_experiments(experiments or source / EXPERIMENTS, out, layout.verification)
         rows = _write_tables(out)
     except OSError as error:
@@ -126,6 +138,29 @@ def _take_runs(layout: Layout, out: Path) -> tuple[int, list[tuple[str, str]]]:
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, dump_json(record))
     return new, left_out
+
+
+def _take_judgements(layout: Layout, out: Path) -> list[tuple[str, str]]:
+    """The maintainers' records as they are. One that has its verdict here is not put back to one without.
+
+    Returns:
+        Those that are none, with the reason.
+    """
+    if layout.judgements is None:
+        return []
+    left_out = []
+    for path in sorted(layout.judgements.glob("*/*/*/*.json")):
+        name = f"{JUDGEMENTS}/{path.relative_to(layout.judgements).as_posix()}"
+        try:
+            found = read_judgement(path, name)
+            target = out / name
+            if target.exists() and found.verdict is None and read_judgement(target, name).verdict is not None:
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(target, path.read_bytes())
+        except InputError as error:
+            left_out.append((name, str(error)))
+    return left_out
 
 
 def _same(folder: Path, target: Path) -> bool:

@@ -194,7 +194,7 @@ def test_a_submission_is_one_experiment_and_nothing_else(
 def test_imports_cannot_be_submitted(results: WritableHub, relatives: tuple[Path, Path], tmp_path: Path) -> None:
     seeds = tmp_path / "seed.json"
     seeds.write_text(json.dumps({f"{layer}-{head}": [0.1 * head] for layer in range(2) for head in range(4)}))
-    imported = import_file(seeds, tmp_path / "imports")
+    imported = import_file(seeds, tmp_path / "imports", model="org/other")
     folder = make_intrinsic(tmp_path / "experiments", relatives[0], imported, permutations=2000)
     with pytest.raises(InputError, match="is about an imported list"):
         submit_run(folder, RESULTS, access=stranger(results))
