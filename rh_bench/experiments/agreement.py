@@ -38,7 +38,7 @@ class Noise:
 
 
 NOISE: Mapping[str, Noise] = {
-    "float32": Noise(said=0.003, counted=0.0001, heads=0.002, near=0.001),
+    "float32": Noise(said=0.003, counted=0.00003, heads=0.002, near=0.001),
     "bfloat16": Noise(said=0.5, counted=0.05, heads=0.03, near=0.03),
     "float16": Noise(said=0.5, counted=0.05, heads=0.03, near=0.03),
 }
