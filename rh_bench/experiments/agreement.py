@@ -39,8 +39,8 @@ class Noise:
 
 NOISE: Mapping[str, Noise] = {
     "float32": Noise(said=0.003, counted=0.00003, heads=0.002, near=0.001),
-    "bfloat16": Noise(said=0.5, counted=0.05, heads=0.03, near=0.03),
-    "float16": Noise(said=0.5, counted=0.05, heads=0.03, near=0.03),
+    "bfloat16": Noise(said=0.5, counted=0.03, heads=0.03, near=0.03),
+    "float16": Noise(said=0.5, counted=0.03, heads=0.03, near=0.03),
 }
 """By type of the experiment. In float32 only near ties of the last bits differ. For half types see
 `benchmarks/results/experiments-noise.json`; float16, which rounds less, is given what bfloat16 is."""
