@@ -35,8 +35,8 @@ LONGEST_SALT = 200
 _LONGEST_REASON, _MOST_REASONS = 2000, 64
 _MOST_BYTES = 1 << 20
 _FAILED_BY_A_LIMIT = re.compile(r"[a-z ]{0,60}takes (?:more than|too (?:long|much))[^:]*")
-"""The only reason of a level that failed because of a limit. Where a run's own words stand in a reason there is a colon,
-so that no run can have a failure taken for this."""
+"""The only reason of a level that failed because of a limit. Where a run's own words stand in a reason there is a
+colon, so that no run can have a failure taken for this."""
 _LIMIT = re.compile(r"takes (?:more than|too (?:long|much))|the process that tried it was ended")
 
 

@@ -124,7 +124,8 @@ class LoopbackHub:
     """The server. `with LoopbackHub() as hub:` runs it in a thread; leaving the block ends it.
 
     `broken` makes every answer a web page with that HTTP status, as a Hub with a fault or a proxy in between gives.
-    `instead` is answered with status 200 to requests that match a pattern, whatever they ask for. `cut` are (pattern,
+    `instead` is answered with status 200 to requests that match a pattern, whatever they ask for; `links` are headers
+    `Link` of others. `cut` are (pattern,
     bytes) after which the connection is dropped, once each, in the middle of an answer that announced more.
     """
 
@@ -133,6 +134,7 @@ class LoopbackHub:
         self.requests: list[Request] = []
         self.broken: int | None = None
         self.instead: dict[str, bytes] = {}
+        self.links: dict[str, str] = {}
         self.cut: list[tuple[str, int]] = []
         self.routes = list(ROUTES)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
@@ -254,7 +256,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send(self, content: bytes, *, status: int = 200, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+        asked = f"{self.command} {urlsplit(self.path).path}"
+        links = [("Link", link) for pattern, link in self.hub.links.items() if re.search(pattern, asked)]
+        for name, value in [*{"Content-Length": str(len(content)), **headers}.items(), *links]:
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
