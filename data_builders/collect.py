@@ -16,13 +16,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_builders.collect_experiments import take_experiments
+from data_builders.collect_experiments import TABLE as EXPERIMENT_ROWS
+from data_builders.collect_experiments import experiment_table, take_experiments
 from data_builders.results_card import results_card
 from rh_bench.errors import InputError
 from rh_bench.files import atomic_write, shown
 from rh_bench.interchange.folder import is_import
+from rh_bench.judgement import read_judgement
 from rh_bench.records import Json
-from rh_bench.results import DATA, EXPERIMENTS, RUNS, VERIFICATION, Layout, find_layout, read_verification, run_folders
+from rh_bench.results import (
+    DATA,
+    EXPERIMENTS,
+    JUDGEMENTS,
+    RUNS,
+    VERIFICATION,
+    Layout,
+    find_layout,
+    read_verification,
+    run_folders,
+)
 from rh_bench.runs import RUN_FILES
 from rh_bench.schema import dump_json, load_json
 from rh_bench.tables import EVENTS, GROUP_BYTES, HEADS, OPTIONAL, SAMPLES, read_table
@@ -48,6 +60,8 @@ CONFIGS = {
     "samples": pa.schema([*_IDENTITY, *(field.with_nullable(True) for field in SAMPLES)]),
     "events": pa.schema([*_IDENTITY, *(field.with_nullable(True) for field in EVENTS)]),
 }
+"""Tables that every results folder has. One with experiments has a table of them, too: `load_dataset` reads no table
+without rows."""
 _SOURCES = {
     "heads": ("heads.parquet", HEADS),
     "samples": ("samples.parquet", SAMPLES),
@@ -95,12 +109,14 @@ def collect_results(source: Path, out: Path, experiments: Path | None = None) ->
     try:
         (out / RUNS).mkdir(parents=True, exist_ok=True)
         new, left_out = _take_runs(layout, out)
-        made, doubtful = take_experiments(experiments or source / EXPERIMENTS, out)
+        left_out += _take_judgements(layout, out)
+        made, doubtful = take_experiments(experiments or source / EXPERIMENTS, out, layout.verification)
         rows = _write_tables(out)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=shown(out)) from None
     runs = sum(1 for _ in run_folders(out / RUNS))
-    atomic_write(out / "README.md", results_card(out, CONFIGS, runs).encode())
+    configs = {**CONFIGS, EXPERIMENTS: EXPERIMENT_ROWS} if EXPERIMENTS in rows else CONFIGS
+    atomic_write(out / "README.md", results_card(out, configs, runs).encode())
     return Collected(runs, new, (*left_out, *doubtful), rows, made)
 
 
@@ -122,6 +138,29 @@ def _take_runs(layout: Layout, out: Path) -> tuple[int, list[tuple[str, str]]]:
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, dump_json(record))
     return new, left_out
+
+
+def _take_judgements(layout: Layout, out: Path) -> list[tuple[str, str]]:
+    """The maintainers' records as they are. One that has its verdict here is not put back to one without.
+
+    Returns:
+        Those that are none, with the reason.
+    """
+    if layout.judgements is None:
+        return []
+    left_out = []
+    for path in sorted(layout.judgements.glob("*/*/*/*.json")):
+        name = f"{JUDGEMENTS}/{path.relative_to(layout.judgements).as_posix()}"
+        try:
+            found = read_judgement(path, name)
+            target = out / name
+            if target.exists() and found.verdict is None and read_judgement(target, name).verdict is not None:
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(target, path.read_bytes())
+        except InputError as error:
+            left_out.append((name, str(error)))
+    return left_out
 
 
 def _same(folder: Path, target: Path) -> bool:
@@ -161,6 +200,12 @@ def _write_tables(out: Path) -> dict[str, int]:
             (fresh / name).mkdir(parents=True)
         ordered = sorted(run_folders(out / RUNS), key=lambda f: (f.name[0], f.parent.name, f.name))
         layout = find_layout(out)
+        found = experiment_table(out, verified_level)
+        if len(found):
+            (fresh / EXPERIMENTS).mkdir()
+            with _Writer(fresh / EXPERIMENTS / f"{EXPERIMENTS}.parquet", EXPERIMENT_ROWS) as experiments:
+                experiments.write(found)
+            rows[EXPERIMENTS] = len(found)
         with _Writer(fresh / "models" / "models.parquet", MODELS) as models:
             for digit, folders in groupby(ordered, key=lambda folder: folder.name[0]):
                 _write_bucket(fresh, digit, folders, layout, models, rows)

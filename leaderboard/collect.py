@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import experiment_folders, read_document, run_reference
+from rh_bench.experiments.record import read_experiment_record
 from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.records import Json
 from rh_bench.results import Layout, find_layout, read_verification, run_folders
@@ -50,6 +52,8 @@ class Entry:
     """Where its tables lie, for pages that need more than the above; None for an entry that no folder holds."""
     experiments: tuple[Json, ...] = ()
     """The `experiment.json` of each valid experiment about this run's very bytes, sorted by kind and id."""
+    records: Mapping[str, Json] = field(default_factory=dict)
+    """What a maintainer found of these experiments' very bytes, by the name of their folder."""
     doubtful: tuple[tuple[str, str], ...] = ()
     """Experiments that seem to be about this run and are not shown: folder, and why."""
 
@@ -64,6 +68,8 @@ class Imported:
     """The folder itself, while its pages are made; None where only the document is at hand."""
     experiments: tuple[Json, ...] = ()
     """The `experiment.json` of each valid experiment on this import, which can only be comparisons with others."""
+    records: Mapping[str, Json] = field(default_factory=dict)
+    """As of :class:`Entry`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +145,8 @@ def read_source(source: Source) -> Entry | Imported | LeftOut:
         return LeftOut(source.name, reasons)
     if is_import(folder):
         named = _read_json(folder / "import.json")
-        experiments, _ = _experiments(source, {"slug": named["model"]["slug"], "revision": None})
-        return Imported(source.name, named, folder, tuple(experiments))
+        experiments, records, _ = _experiments(source, {"slug": named["model"]["slug"], "revision": None})
+        return Imported(source.name, named, folder, tuple(experiments), records)
     return _read_entry(source)
 
 
@@ -158,6 +164,8 @@ def fingerprint(source: Source) -> str:
     for experiment in source.experiments:
         documents.append(experiment / "experiment.json")
         found += [[str(stat.st_size), stat.st_mtime_ns] for stat in map(Path.lstat, sorted(experiment.iterdir()))]
+        if layout.verification is not None:
+            documents.append(layout.verification / experiment.parent.name / f"{experiment.name}.json")
     found += [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in documents if path.is_file()]
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
@@ -195,7 +203,7 @@ def _in_words(problems: list[Problem]) -> tuple[str, ...]:
 def _read_entry(source: Source) -> Entry:
     folder = source.folder
     run = _read_json(folder / "run.json")
-    experiments, doubtful = _experiments(source, run["model"])
+    experiments, records, doubtful = _experiments(source, run["model"])
     return Entry(
         slug=folder.parent.name,
         run_id=folder.name,
@@ -205,22 +213,27 @@ def _read_entry(source: Source) -> Entry:
         verification=read_verification(source.layout, folder),
         folder=folder,
         experiments=tuple(experiments),
+        records=records,
         doubtful=tuple(doubtful),
     )
 
 
-def _experiments(source: Source, model: Json) -> tuple[list[Json], list[tuple[str, str]]]:
-    """Valid experiments about this folder, sorted by kind and id; and those that say nothing, with the reason."""
+def _experiments(source: Source, model: Json) -> tuple[list[Json], dict[str, Json], list[tuple[str, str]]]:
+    """Valid experiments about this folder, sorted by kind and id; records of their verification by the folder's name;
+    and those that say nothing, with the reason."""
     if not source.experiments:
-        return [], []
+        return [], {}, []
     reference, kept, doubtful = run_reference(source.folder), [], []
+    records: dict[str, Json] = {}
     for folder in source.experiments:
         why, document = read_about(folder, source.folder, reference, model)
         if document is not None:
             kept.append(document)
+            record = read_experiment_record(source.layout.verification, folder)
+            records |= {folder.name: record} if record is not None else {}
         elif why:
             doubtful.append(("/".join(folder.parts[-2:]), why))
-    return sorted(kept, key=lambda one: (one["kind"], one["experiment_id"])), doubtful
+    return sorted(kept, key=lambda one: (one["kind"], one["experiment_id"])), records, doubtful
 
 
 def _read_json(path: Path) -> Json:

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rh_bench.errors import InputError
+from rh_bench.experiments.marks import mark_of
 from rh_bench.faults import explain
-from rh_bench.fingerprint import Fingerprint, fingerprint, read_fingerprint
-from rh_bench.interchange.folder import is_import
+from rh_bench.fingerprint import Fingerprint, read_fingerprint
+from rh_bench.hub import allowing
 from rh_bench.records import Json
-from rh_bench.runs import read_run
 from rh_bench.verify import LEVELS, Evidence, Level, Verification, verify_levels
 
 MOST_MEMORY = 4 << 30
@@ -121,8 +121,10 @@ def main() -> None:
     order: Json = json.loads(sys.stdin.read())
     folder, limits = Path(order["folder"]), Limits(**order["limits"])
     with Path(sys.argv[1]).open("w", encoding="utf-8") as answer:
+        evidence = Evidence(**order["evidence"])
         try:
-            _verify(folder, Evidence(**order["evidence"]), limits, answer)
+            with allowing(evidence.most_download):
+                _verify(folder, evidence, limits, answer)
         except Exception as error:
             plain = error if isinstance(error, InputError) else explain(error)
             if plain is None:
@@ -139,9 +141,9 @@ def _verify(folder: Path, evidence: Evidence, limits: Limits, answer: TextIO) ->
             levels = iter(Level(name, None, (f"the run is not {LEVELS[0]}",)) for name in LEVELS[1:])
             first = Level(LEVELS[0], False, (f"the run takes more than {limits.memory} bytes of memory to read",))
     _tell_level(answer, first)
-    if first.reached and not is_import(folder):
-        run = read_run(folder)
-        _tell(answer, {"fingerprint": fingerprint(run.document, run.results).to_json()})
+    mark = mark_of(folder) if first.reached else None
+    if mark is not None:
+        _tell(answer, {"fingerprint": mark.to_json()})
     for level in levels:
         _tell_level(answer, level)
 

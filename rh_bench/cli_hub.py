@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from rh_bench.cli_parts import FOLDER, Verb, err, json_option, out, print_json
+from rh_bench.cli_parts import FOLDER, Verb, download_option, err, json_option, out, print_json
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.power import DEFAULT_SAMPLES
 
@@ -20,11 +20,15 @@ _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
     cls=Verb,
     examples="""rh-bench verify runs/org__model/0123456789abcdef
                 rh-bench verify runs/org__model/0123456789abcdef --haystack sets/quick --rerun --report report.md
+                rh-bench verify experiments/org__model/causal-0123456789abcdef --run RUN --rerun 12
                 rh-bench verify org/results#3 --rerun 8""",
 )
 @click.argument("run")
 @click.option("--haystack", help="The set it was measured on: a folder, or REPO[@REVISION]. The run's own without it.")
 @click.option("--model", help="The model, where the run's own id is no Hub id: a folder or gguf:FILE.")
+@click.option(
+    "--run", "runs", multiple=True, help="A run that an experiment is about, where it does not lie beside it."
+)
 @click.option(
     "--rerun",
     type=click.IntRange(1, 10_000),
@@ -34,29 +38,35 @@ _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
 )
 @click.option("--salt", help="Mixed into the choice of samples; drawn, and told, without it, so that nobody knows it.")
 @click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
+@download_option
 @click.option("--report", type=FOLDER, help="Write the report as Markdown to this file.")
 @json_option
 def verify(
     run: str,
     haystack: str | None,
     model: str | None,
+    runs: tuple[str, ...],
     rerun: int | None,
     salt: str | None,
     device: str,
+    most_download: int,
     report: Path | None,
     as_json: bool,
 ) -> None:
-    """Verify RUN, a folder or a pull request REPO#NUMBER, without trusting it.
+    """Verify RUN, the folder of a run or an experiment or a pull request REPO#NUMBER, without trusting it.
 
     Three levels. valid: what `rh-bench validate` checks. recomputed: heads.parquet and summary.json are what the events
     give, the samples are those of the set, and every prompt is reproduced with the model's tokenizer. rerun: samples
     that the run could not choose are measured again here and agree. A level without evidence is not tried.
+
+    Of an experiment: its results are what its tables give, its heads and random draws are those of its runs, its
+    prompts are reproduced, and N of its answers (or whatever it measured) are measured again.
     """
     from rh_bench.apart import verify_apart
     from rh_bench.review import parse_pull, verify_pull
     from rh_bench.verify import Evidence
 
-    evidence = Evidence(haystack, model, rerun or 0, salt, device)
+    evidence = Evidence(haystack, model, rerun or 0, salt, device, runs, most_download)
     pull = None if Path(run).exists() else parse_pull(run)
     with err().status(f"verifying {escape(run)}" + (f", {rerun} samples measured again" if rerun else "")):
         found: Any = verify_pull(*pull, evidence) if pull else verify_apart(Path(run), evidence).verification
@@ -132,16 +142,18 @@ def publish(
 @click.command(
     cls=Verb,
     examples="""rh-bench submit runs/org__model/0123456789abcdef --repo org/results --dry-run
-                rh-bench submit runs/org__model/0123456789abcdef --repo org/results""",
+                rh-bench submit runs/org__model/0123456789abcdef --repo org/results
+                rh-bench submit experiments/org__model/causal-0123456789abcdef --repo org/results""",
 )
 @click.argument("run", type=FOLDER)
 @click.option("--repo", required=True, help="The results repository, org/name.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 @json_option
 def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
-    """Submit RUN by a pull request, or bring your own open one for it up to date.
+    """Submit RUN, the folder of a run or of an experiment on a run that REPO holds, by a pull request; or bring your
+    own open one for it up to date.
 
-    The run is validated first, and what is to be sent is shown. Needs a token that may open pull requests: `hf auth
+    It is validated first, and what is to be sent is shown. Needs a token that may open pull requests: `hf auth
     login`, or HF_TOKEN.
     """
     from rh_bench.submit import submit_run
@@ -164,7 +176,7 @@ def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
     elif report.files:
         console.print(f"nothing was sent: without --dry-run it is a pull request of {escape(report.repo)}")
     else:
-        console.print("nothing to send: the repository holds this run already")
+        console.print("nothing to send: the repository holds all of it already")
 
 
 @click.command(
@@ -182,10 +194,12 @@ def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
     help="Level to be taken in at. rerun with --rerun, recomputed otherwise.",
 )
 @click.option("--rerun", type=click.IntRange(1, 10_000), help="Measure this many samples of each run again, here.")
-@click.option("--salt", help="Mixed into the choice of samples. Drawn anew for each pull request without it.")
+@click.option("--salt", help="Mixed into the choice of samples, where none were drawn yet. Drawn here without it.")
+@click.option("--again", is_flag=True, help="With --merge: judge once more what was set aside, by the same samples.")
 @click.option("--haystack", help="The set, where it cannot be had by the run's own name for it.")
 @click.option("--model", help="The model, where it cannot be had by the run's own name for it.")
 @click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
+@download_option
 @click.option("--no-comment", is_flag=True, help="Say nothing on the pull requests.")
 @json_option
 def review(
@@ -195,17 +209,21 @@ def review(
     require: str | None,
     rerun: int | None,
     salt: str | None,
+    again: bool,
     haystack: str | None,
     model: str | None,
     device: str,
+    most_download: int,
     no_comment: bool,
     as_json: bool,
 ) -> None:
     """Verify the open pull requests of the results repository REPO and comment on them.
 
-    Nothing is taken in without --merge. With it, the bytes that were verified are put into the main branch, with a
-    record of the verification, which the leaderboard shows as the run's badge, and the pull request is closed. Exit
-    status 1 if a pull request is not what it should be.
+    Without --merge this is a look. With it, submissions are judged, each once: which samples are measured again is
+    drawn and recorded in the repository before any is, and so is what came of it. The bytes that were verified are put
+    into the main branch, with a record of the verification, which the leaderboard shows as the run's badge, and the
+    pull request is closed. Each further submission of a run that was not taken in has twice as many samples measured.
+    Exit status 1 if a pull request is not what it should be.
     """
     from rh_bench.review import Ways
     from rh_bench.review import review as review_pulls
@@ -219,9 +237,13 @@ def review(
         model=model,
         device=device,
         quiet=no_comment,
+        again=again,
+        most_download=most_download,
     )
     if ways.require == "rerun" and not rerun:
         raise InputError("nothing can reach level rerun without a rerun", mend="give --rerun N")
+    if again and not merge:
+        raise InputError("only --merge judges", where="--again", mend="give --merge, too")
     found = []
     for one in review_pulls(repo, ways, only=pull):
         found.append(one)
@@ -231,22 +253,38 @@ def review(
         print_json([one.to_json() for one in found])
     elif not found:
         out().print("no open pull requests")
+    fault = next((one.fault for one in found if one.fault is not None), None)
+    if fault is not None:  # the others were reviewed all the same
+        raise fault
     failed = [one for one in found if one.failed or (merge and not (one.merged or one.held))]
     if failed:
         raise CheckFailed(f"{len(failed)} of {len(found)} pull requests {'not taken in' if merge else 'not verified'}")
+    unsaid = sum(one.unsaid is not None for one in found)
+    if unsaid:
+        raise CheckFailed(f"{unsaid} of {len(found)} pull requests not answered")
 
 
 def _print_found(found: Any, ways: Any) -> None:
     console = out(soft_wrap=True)
-    run = f", run {found.run}" if found.run else ""
+    run = f", {found.word} {found.run}" if found.run else ""
     console.print(f"[bold]#{found.pull.num}[/] {escape(found.pull.title)} by {escape(found.pull.author)}{escape(run)}")
     for problem in found.problems:
         console.print(f"  [red]problem:[/] {escape(problem)}")
+    if found.fault is not None:
+        console.print("  [red]could not be reviewed:[/] a fault of rh-bench")
     _print_levels(found.verification, indent="  ")
+    if found.draw is not None:
+        console.print(f"  samples to measure again: {found.draw.samples}, by the salt {escape(repr(found.draw.salt))}")
+    if found.verification is not None and not ways.merge:
+        console.print("  a look: nothing is judged without --merge")
     if found.said:
         console.print(f"  commented: {escape(found.page)}")
+    if found.unsaid is not None:
+        console.print(f"  [red]not commented:[/] {escape(found.unsaid)}")
     if found.held:
-        console.print("  the repository holds this run already")
+        console.print(f"  the repository holds this {found.word} already")
+    elif found.outcome in ("refused", "set aside"):
+        console.print(f"  [red]{found.outcome}[/]")
     elif ways.merge and not found.merged:
         console.print(f"  [red]changes are needed:[/] level {ways.require} is required, and no level may fail")
     if found.merged:

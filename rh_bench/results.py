@@ -4,10 +4,12 @@
 runs/<slug>/<run_id>/                  the run, as of `rh_bench.runs`
 experiments/<slug>/<kind>-<id>/        experiments on these runs, as of `rh_bench.experiments.artifact`
 verification/<slug>/<run_id>.json      written by the maintainer when the run is taken in
+verification/<slug>/<kind>-<id>.json   the same of an experiment, see `rh_bench.experiments.record`
+judgements/<place>/                    what was drawn for each submission, and what came of it (`rh_bench.judgement`)
 data/<config>/*.parquet                tables over all runs, made from the two above
 ```
 
-A verification lies outside the run's folder, where no submission may write.
+Verifications and judgements lie outside the run's folder, where no submission may write.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from rh_bench.schema import load_json, validate_document
 from rh_bench.verify import Verification
 
 RUNS, EXPERIMENTS, VERIFICATION, DATA = "runs", "experiments", "verification", "data"
+JUDGEMENTS = "judgements"
 SITE_MARK = '<meta name="generator" content="rh_bench leaderboard">'
 """In the head of every page that is rendered from results: by it a folder is known as such a site."""
 _LONGEST_REASON = 2000
@@ -33,10 +36,11 @@ _LONGEST_REASON = 2000
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where runs and verifications lie; a plain folder of runs has none of the latter."""
+    """Where runs, verifications and judgements lie; a plain folder of runs has none of the latter two."""
 
     runs: Path
     verification: Path | None
+    judgements: Path | None = None
 
 
 def find_layout(root: Path) -> Layout:
@@ -48,8 +52,11 @@ def find_layout(root: Path) -> Layout:
     if not root.is_dir():
         raise InputError("no such folder", where=root, mend="give what was --out of rh-bench evaluate")
     if (root / RUNS).is_dir() and not (root / RUNS).is_symlink():
-        found = root / VERIFICATION
-        return Layout(root / RUNS, found if found.is_dir() and not found.is_symlink() else None)
+        verification, judgements = (
+            folder if folder.is_dir() and not folder.is_symlink() else None
+            for folder in (root / VERIFICATION, root / JUDGEMENTS)
+        )
+        return Layout(root / RUNS, verification, judgements)
     return Layout(root, None)
 
 
@@ -119,8 +126,6 @@ def verification_document(
         mark: by what a copy of the run will be recognised.
         now: an aware time; the present without it.
     """
-    moment = (now or datetime.now(UTC)).astimezone(UTC)
-    levels = found.to_json()["levels"]
     return {
         "schema": "rh_bench/verification",
         "schema_version": "1.1",
@@ -129,6 +134,26 @@ def verification_document(
             "run_id": found.folder.name,
             "run_sha256": sha256_file(found.folder / "run.json"),
         },
+        **verification_body(
+            found, rerun=rerun, salt=salt, pull_request=pull_request, author=author, mark=mark, now=now
+        ),
+    }
+
+
+def verification_body(
+    found: Verification,
+    *,
+    rerun: int,
+    salt: str,
+    pull_request: int | None,
+    author: str | None,
+    mark: Fingerprint | None,
+    now: datetime | None,
+) -> Json:
+    """What a record says beside what it is about. Arguments as of :func:`verification_document`."""
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    levels = found.to_json()["levels"]
+    return {
         "levels": [level | {"reasons": [text[:_LONGEST_REASON] for text in level["reasons"][:64]]} for level in levels],
         "rerun": {"samples": rerun, "salt": salt} if rerun else None,
         "rh_bench": rh_bench.__version__,

@@ -82,6 +82,10 @@ class Evidence:
     """Mixed into the choice of samples; drawn where it is None, and told with what was found. The bytes of a run can be
     varied until they choose pleasant samples; a salt that was drawn when the run had arrived cannot be known before."""
     device: str = "auto"
+    runs: tuple[str, ...] = ()
+    """Folders of runs that an experiment is about; those beside it without them."""
+    most_download: int | None = None
+    """Bytes that the model or the set may take to download from the Hub; None for any number."""
 
 
 def verify_run(folder: Path, evidence: Evidence | None = None) -> Verification:
@@ -97,6 +101,13 @@ def verify_levels(folder: Path, evidence: Evidence) -> Iterator[Level]:
     """The levels one by one, as soon as each is known. Arguments and errors as of `verify_run`."""
     if not folder.is_dir():
         raise InputError("no such folder", where=folder, mend="give a finished run's folder")
+    from rh_bench.experiments.artifact import is_experiment
+
+    if is_experiment(folder):
+        from rh_bench.experiments.levels import experiment_levels
+
+        yield from experiment_levels(folder, evidence)
+        return
     imported = is_import(folder)
     level = _valid_import(folder) if imported else _valid(folder, evidence)
     yield level

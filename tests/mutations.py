@@ -34,6 +34,7 @@ from data_builders.sources import parse_source
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import experiment_id, read_experiment, recompute, validate_experiment
 from rh_bench.experiments.kinds import KINDS
+from rh_bench.experiments.record import experiment_record, read_experiment_record
 from rh_bench.files import sha256_file
 from rh_bench.grids import Grid
 from rh_bench.interchange.audit import audit_file
@@ -460,10 +461,25 @@ def make_subjects(work: Path) -> dict[str, Subject]:
         subjects[kind] = Subject(
             made, files, seal_experiment, read_an_experiment, lambda name: name.endswith(".parquet")
         )
+        if kind == "dynamic":
+            subjects["experiment verification"] = _experiment_record(work, made)
     names = ("seed.json", "pairs.json", "profile.json", "atlas.json", "q.yaml", "full.yaml")
     for kind, name in ((name.partition(".")[0], name) for name in names):
         subjects[kind] = Subject(foreign, (name,), unsealed, reads_foreign(name, out))
     return subjects
+
+
+def _experiment_record(work: Path, made: Path) -> Subject:
+    """The record of an experiment, which must be of its bytes."""
+    name = f"{made.parent.name}/{made.name}.json"
+    path = work / "records" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(dump_json(experiment_record(verify_run(made), author="somebody", pull_request=3)))
+
+    def read(folder: Path) -> bool:
+        return read_experiment_record(work / "records", made) is not None
+
+    return Subject(work / "records", (name,), unsealed, read)
 
 
 def _verification(work: Path, run: Path) -> Subject:

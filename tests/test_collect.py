@@ -18,8 +18,12 @@ from loopback_write import WritableHub, card_errors
 
 from data_builders.card import size_category
 from data_builders.collect import CONFIGS, collect_results
+from leaderboard import build_site
 from rh_bench.errors import InputError
+from rh_bench.experiments.record import experiment_record, experiment_record_path
 from rh_bench.hub import RepoRef, fetch_results
+from rh_bench.judgement import Submission, decided, make_verdict, open_judgement
+from rh_bench.place import KINDS, Place
 from rh_bench.publish import publish_folder
 from rh_bench.results import verification_document, verification_path
 from rh_bench.schema import dump_json
@@ -166,11 +170,36 @@ def test_a_results_repository_is_fetched_and_collected(hub: WritableHub, runs: P
     assert bytes_below(tmp_path / "again") == bytes_below(tmp_path / "results")
 
 
+def test_the_level_of_an_experiment_travels_and_stands_in_a_table(tmp_path: Path) -> None:
+    base, chat, _ = make_relatives(tmp_path / "source" / "runs", n_samples=10)
+    made = tmp_path / "source" / "experiments"
+    verified = make_dynamic(made, base, permutations=2000)
+    make_intrinsic(made, chat, base, permutations=20)
+    path = tmp_path / "source" / experiment_record_path(verified.parent.name, verified.name)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(dump_json(experiment_record(verify_run(verified))))
+    report = collect_results(tmp_path / "source", tmp_path / "results")
+    assert (tmp_path / "results" / path.relative_to(tmp_path / "source")).read_bytes() == path.read_bytes()
+    rows = pq.read_table(tmp_path / "results" / "data" / "experiments" / "experiments.parquet").to_pylist()
+    assert len(rows) == report.rows["experiments"] == 2
+    assert {row["kind"]: (row["claim"], row["verified"]) for row in rows} == {
+        "dynamic": ("dynamic", "recomputed"),
+        "intrinsic": ("intrinsic", None),
+    }
+    front = (tmp_path / "results" / "README.md").read_text()
+    assert "config_name: experiments" in front and "| `experiments` | 2 |" in front
+    assert collect_results(tmp_path / "source", tmp_path / "results").left_out == ()
+    (made / verified.parent.name / verified.name / "experiment.json").write_text("{}")
+    again = collect_results(tmp_path / "source", tmp_path / "other")
+    assert not (tmp_path / "other" / path.relative_to(tmp_path / "source")).exists(), "it is of other bytes"
+    assert again.rows["experiments"] == 1
+
+
 READING = """
 import sys
 from datasets import load_dataset
 repo, endpoint = sys.argv[1:]
-for config in ("heads", "models", "samples", "events"):
+for config in ("heads", "models", "samples", "events", "experiments"):
     plain = load_dataset(repo, config, split="train")
     streamed = load_dataset(repo, config, split="train", streaming=True)
     first = next(iter(streamed))
@@ -194,7 +223,8 @@ print("polars", files.count_rows())
 
 @pytest.mark.slow
 def test_load_dataset_plain_and_streaming(hub: WritableHub, runs: Path, tmp_path: Path) -> None:
-    report = collect_results(runs, tmp_path / "results")
+    make_dynamic(tmp_path / "experiments", next(runs.glob("*/*")), permutations=20)
+    report = collect_results(runs, tmp_path / "results", tmp_path / "experiments")
     publish_folder(tmp_path / "results", RESULTS, access=owner(hub))
     done = subprocess.run(
         [sys.executable, "-c", READING, RESULTS, hub.url],
@@ -234,3 +264,54 @@ def test_valid_experiments_on_gathered_runs_are_taken_and_published(hub: Writabl
     assert bytes_below(fetched / "experiments") == bytes_below(tmp_path / "results" / "experiments")
     again = collect_results(fetched, tmp_path / "again")
     assert again.new_experiments == 2 and again.left_out == ()
+
+
+def judgement(outcome: str | None) -> tuple[str, bytes]:
+    """A maintainer's record: its path and content."""
+    place = Place(KINDS[0], "acme__m0", "0123456789abcdef")
+    found = open_judgement(Submission(place, "a" * 64, "somebody", 1, "c" * 40, ("acme/m0", None), 12))
+    if outcome is not None:
+        found = decided(found, make_verdict(outcome, ("no",), None, "rerun"))  # type: ignore[arg-type]
+    return found.path, dump_json(found.to_json())
+
+
+def test_judgements_travel_and_are_never_put_back(runs: Path, tmp_path: Path, hub: WritableHub) -> None:
+    path, verdict = judgement("refused")
+    source, out = tmp_path / "source", tmp_path / "results"
+    source.mkdir()
+    runs.rename(source / "runs")
+    for name, content in ((path, judgement(None)[1]), ("judgements/runs/a/b/c.json", b"{}")):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(content)
+    report = collect_results(source, out)
+    assert (out / path).read_bytes() == judgement(None)[1]
+    assert [name for name, _ in report.left_out] == ["judgements/runs/a/b/c.json"]
+    assert path in publish_folder(out, RESULTS, access=owner(hub)).sent
+
+    # Meanwhile it was judged: an older folder takes nothing of that away.
+    repo = hub.repo("datasets", RESULTS)
+    repo.commit(repo.commits[repo.branches["main"]] | {path: Blob(verdict, lfs=False)})
+    with pytest.raises(InputError, match="the repository holds another judgements/"):
+        publish_folder(out, RESULTS, access=owner(hub))
+    fresh, _ = fetch_results(RepoRef(RESULTS), tmp_path / "cache", endpoint=hub.url)
+    collect_results(fresh, out)
+    assert (out / path).read_bytes() == verdict
+    assert publish_folder(out, RESULTS, access=owner(hub)).sent == ()
+    collect_results(source, out)
+    assert (out / path).read_bytes() == verdict, "a draw does not take the place of its verdict"
+    (out / path).unlink()
+    with pytest.raises(InputError, match=f"the repository holds {path}, which is not here"):
+        publish_folder(out, RESULTS, access=owner(hub))
+
+
+def test_a_leaderboard_leaves_judgements_alone(runs: Path, tmp_path: Path) -> None:
+    path, content = judgement("refused")
+    source = tmp_path / "source"
+    source.mkdir()
+    runs.rename(source / "runs")
+    assert len(build_site(source, tmp_path / "one").cards) == 5
+    (source / path).parent.mkdir(parents=True)
+    (source / path).write_bytes(content)
+    report = build_site(source, tmp_path / "two")
+    assert (len(report.cards), report.left_out) == (5, ())
+    assert bytes_below(tmp_path / "one").keys() == bytes_below(tmp_path / "two").keys()

@@ -27,7 +27,7 @@ from rh_bench.evaluate import (
     prepare,
 )
 from rh_bench.experiments.artifact import DOCUMENT, read_document, write_experiment
-from rh_bench.experiments.detectors import KIND, SAMPLES, SCORES
+from rh_bench.experiments.detectors import KIND, PERMUTATIONS, SAMPLES, SCORES, TOP
 from rh_bench.experiments.document import experiment_folder, new_document
 from rh_bench.experiments.kind import Tables
 from rh_bench.files import shown
@@ -40,9 +40,6 @@ from rh_bench.sets import HaystackSet
 from rh_bench.statistics import NANO
 from rh_bench.thinking import AFTER
 from rh_bench.thoughts import begun_notes
-
-TOP = (5, 10, 20, 50)
-PERMUTATIONS = 1000
 
 
 @dataclass(frozen=True)
