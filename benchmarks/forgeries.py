@@ -59,13 +59,13 @@ def few_samples_whole(results: Results, layers: Sequence[Layer]) -> Results:
 
 def tenth_of_samples(results: Results, layers: Sequence[Layer]) -> Results:
     """A tenth of the samples is made up: failed ones get the answer and the events of another sample of their needle
-    that succeeded; where no more are left, the five strongest heads copy all of the answer in others."""
+    that succeeded; where no more are left, five heads that do nothing copy all of the answer in others."""
     forged, left = list(results), math.ceil(len(results) / 10)
-    strong = _ranked(results, layers)[:5]
+    quiet = _quietest(results, layers, 5)
     for place in sorted(range(len(results)), key=lambda i: (results[i].success, results[i].sample.sample_id)):
         if not left:
             break
-        made = _copying(results[place], strong, 1.0) if results[place].success else _borrowed(results[place], results)
+        made = _copying(results[place], quiet, 1.0) if results[place].success else _borrowed(results[place], results)
         if made is not None:
             forged[place], left = made, left - 1
     return tuple(forged)
