@@ -25,8 +25,8 @@ from rh_bench.rerun import Again, choose, measure_again
 from rh_bench.runs import Run, read_run, write_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_model]
-SAMPLES = 18
-THROUGH_COMMANDS = ("a dead head to rank 8", "the strongest head's events deleted", "10% of samples forged")
+SAMPLES = 12
+THROUGH_COMMANDS = ("a dead head to rank 8", "10% of samples forged")
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Honest:
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Honest:
     root = tmp_path_factory.mktemp("honest")
-    build_set(Recipe(parse_source("synthetic"), choose_grid("quick", "300", "0,50,100"), needle_count=6), root / "set")
+    build_set(Recipe(parse_source("synthetic"), choose_grid("quick", "300", "0,50,100"), needle_count=4), root / "set")
     model = f"gguf:{find_weights()}"
     outcome = evaluate(Request(model, str(root / "set"), root / "runs", device="cpu", dtype="float32"))
     run = read_run(outcome.folder)
