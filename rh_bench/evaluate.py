@@ -135,6 +135,10 @@ def evaluate(
         return Outcome(folder, finished, resumed=0, measured=0)
     _make_folder(folder)
     with open_journal(folder, measurement.identity(document), _now()) as journal:
+        finished = _already_there(folder)
+        if finished is not None:  # by another process, since we looked
+            return Outcome(folder, finished, resumed=0, measured=0)
+        _clear_folder(folder)
         try:
             results, resumed = measurement.measure(journal, on_step)
         except BeginsWithThoughtError:  # no run can come of it
@@ -479,7 +483,15 @@ def _already_there(folder: Path) -> Json | None:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in RUN_FILES:  # left by a process that died between writing them and writing run.json
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
+
+
+def _clear_folder(folder: Path) -> None:
+    """Remove what a process left that died between writing the files of a run and writing run.json. Only who holds the
+    journal's lock may: they could be those of a process that lives."""
+    try:
+        for name in RUN_FILES:
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
