@@ -26,6 +26,7 @@ from rh_bench.cli_answers import ANSWER_COMMANDS
 from rh_bench.cli_experiments import EXPERIMENT_COMMANDS
 from rh_bench.cli_hub import HUB_COMMANDS
 from rh_bench.cli_parts import FOLDER, Session, Verb, debug_option, err, json_option, out, print_json, window_option
+from rh_bench.coverage import coverage
 from rh_bench.errors import CheckFailed, InputError, RhBenchError, RhBenchWarning
 from rh_bench.faults import OUR_FAULT, explain, our_fault
 from rh_bench.files import shown
@@ -292,8 +293,9 @@ def evaluate(
     """Measure every attention head of MODEL on a set, and write a run.
 
     MODEL is a Hub id (org/name[@revision]), a local folder, or gguf:FILE; also those of a PEFT adapter. Without
-    --lengths and --depths the set's own samples are measured. Interrupt it at any time: the same command goes on where
-    it stopped.
+    --lengths and --depths the set's own samples are measured. A run over less than the whole set (--needles, --limit),
+    or over a grid of its own, says so wherever its numbers are shown, and is not ranked. Interrupt it at any time: the
+    same command goes on where it stopped.
     """
     from rh_bench.evaluate import Request
     from rh_bench.evaluate import evaluate as run_evaluate
@@ -336,6 +338,7 @@ def _outcome_json(outcome: Any) -> dict[str, Any]:
         "resumed": outcome.resumed,
         "measured": outcome.measured,
         "counts": outcome.document["counts"],
+        "coverage": coverage(outcome.document).to_json(),
         "seconds": outcome.document["timings"]["seconds"],
     }
 
@@ -349,6 +352,9 @@ def _say_outcome(outcome: Any) -> None:
         )
     else:
         console.print("\nThis run was already there: nothing was measured again")
+    covered = coverage(outcome.document)
+    if not covered.whole:
+        console.print(f"[yellow]{covered.note}[/]")
     console.print(f"[green]The run:[/] {escape(str(outcome.folder))}")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rh_bench.asking import Asking, ask, prompt_ids
+from rh_bench.coverage import WHOLE_GRID
 from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.events import copy_events
@@ -134,6 +135,10 @@ def evaluate(
         return Outcome(folder, finished, resumed=0, measured=0)
     _make_folder(folder)
     with open_journal(folder, measurement.identity(document), _now()) as journal:
+        finished = _already_there(folder)
+        if finished is not None:  # by another process, since we looked
+            return Outcome(folder, finished, resumed=0, measured=0)
+        _clear_folder(folder)
         try:
             results, resumed = measurement.measure(journal, on_step)
         except BeginsWithThoughtError:  # no run can come of it
@@ -255,7 +260,7 @@ class _Measurement:
         manifest = self._set.manifest
         return {
             "schema": "rh_bench/run",
-            "schema_version": "1.3",
+            "schema_version": "1.4",
             "run_id": compute_run_id(
                 model_revision=model["revision"],
                 manifest_sha256=self._set.manifest_sha256,
@@ -271,6 +276,7 @@ class _Measurement:
                 "manifest_sha256": self._set.manifest_sha256,
                 "name": manifest["name"],
                 "source": manifest["source"],
+                "samples": manifest["counts"]["samples"],
             },
             "protocol": protocol,
             "engine": {"name": engine.name, "version": engine.version, "notes": [*engine.notes, *self.asking.notes]},
@@ -394,7 +400,10 @@ def choose_samples(haystacks: HaystackSet, request: Request) -> tuple[tuple[Samp
         samples = tuple(sample for sample in haystacks.samples if sample.needle_id in names)
     if not samples:
         raise InputError("no samples are left to measure", where=request.haystack, mend="choose other --needles")
-    return spread(samples, request.limit), {
+    chosen = spread(samples, request.limit)
+    if set(chosen) == set(haystacks.samples):  # one choice in other words is not another run
+        return haystacks.samples, dict(WHOLE_GRID)
+    return chosen, {
         "kind": "made" if made else "set",
         "lengths": list(lengths) if made else None,
         "depths": [float(depth) for depth in depths] if made else None,
@@ -474,7 +483,15 @@ def _already_there(folder: Path) -> Json | None:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in RUN_FILES:  # left by a process that died between writing them and writing run.json
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
+
+
+def _clear_folder(folder: Path) -> None:
+    """Remove what a process left that died between writing the files of a run and writing run.json. Only who holds the
+    journal's lock may: they could be those of a process that lives."""
+    try:
+        for name in RUN_FILES:
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None

@@ -11,7 +11,6 @@ what came of it is recorded, too (`rh_bench.judgement`). Whatever is wrong with 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +55,7 @@ from rh_bench.review_report import Found, comment_on, last_word, marker
 from rh_bench.schema import dump_json
 from rh_bench.submission import copy_problems, look_at, runs_of, submission_problems
 from rh_bench.verify import Evidence
+from rh_bench.workshop import scratch
 
 _PULL = re.compile(r"([^#\s]+)#([0-9]{1,9})")
 _MOVED = "it was changed while it was verified: review it again"
@@ -139,8 +139,8 @@ class _Reviewer:
 
     def review(self, pull: Pull) -> Found:
         """Everything about one pull request, with an answer on it."""
-        with tempfile.TemporaryDirectory(prefix="rh_bench-review-") as made:
-            found = _guarded(lambda: self._examine(pull, Path(made)), pull)
+        with scratch("review") as made:
+            found = _guarded(lambda: self._examine(pull, made), pull)
         found = replace(found, page=address(self.ref, pull.num, self.access))
         if found.merged and found.submission is not None and found.mark is not None:
             self.marks[found.submission.place.folder] = found.mark

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rh_bench.coverage import coverage
 from rh_bench.errors import InputError
 from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.model_config import config_problems
@@ -145,14 +146,16 @@ def _valid(folder: Path, evidence: Evidence) -> Level:
     problems = _in_words(validate_path(folder))
     if problems:
         return Level("valid", False, problems)
-    model, named = load_json(folder / "run.json")["model"], evidence.model
+    run, named = load_json(folder / "run.json"), evidence.model
+    note = coverage(run).note
+    notes = (note.rstrip("."),) if note else ()
     try:
-        wrong = config_problems(model, named)
+        wrong = config_problems(run["model"], named)
     except InputError as error:
         if named is not None:
             raise
-        return Level("valid", True, (f"not compared with its model's configuration: {error}",))
-    return Level("valid", not wrong, tuple(wrong))
+        return Level("valid", True, (*notes, f"not compared with its model's configuration: {error}"))
+    return Level("valid", not wrong, tuple(wrong) or notes)
 
 
 def _in_words(found: list[Problem]) -> tuple[str, ...]:
@@ -170,10 +173,12 @@ def _recomputed(run: Run, evidence: Evidence) -> Level:
     missing = _missing_evidence(run, evidence)
     if missing:
         return Level("recomputed", None, ("heads.parquet and summary.json are what the events give", missing))
-    from rh_bench.reproduce import prompt_problems
+    from rh_bench.reproduce import covered, prompt_problems
 
     problems = prompt_problems(run, evidence.haystack, evidence.model)
-    return Level("recomputed", not problems, _first(problems))
+    if problems:
+        return Level("recomputed", False, _first(problems))
+    return Level("recomputed", True, (f"measured on {covered(run, evidence.haystack).words}",))
 
 
 def _rerun(run: Run, evidence: Evidence) -> Level:

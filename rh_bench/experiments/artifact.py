@@ -21,6 +21,7 @@ from rh_bench.experiments.document import experiment_folder, experiment_id, new_
 from rh_bench.experiments.kind import Kind, Tables
 from rh_bench.experiments.kinds import KINDS, NAMES
 from rh_bench.files import atomic_write, regular_file, sha256_file, shown
+from rh_bench.journal import NAME as JOURNAL
 from rh_bench.records import Json
 from rh_bench.results import run_folders
 from rh_bench.rows import MOST
@@ -119,6 +120,15 @@ def keep_experiment(root: Path, document: Json, tables: Tables) -> tuple[Path, J
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=shown(folder)) from None
     return folder, write_experiment(folder, document, tables), True
+
+
+def finished_meanwhile(folder: Path) -> bool:
+    """Whether another process has finished an experiment since we looked and before we held its journal, of which we
+    may have begun a new one: it is removed then."""
+    if not (folder / DOCUMENT).is_file():
+        return False
+    (folder / JOURNAL).unlink(missing_ok=True)
+    return True
 
 
 def read_document(folder: Path) -> Json:

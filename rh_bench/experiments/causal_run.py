@@ -28,7 +28,7 @@ from rh_bench.evaluate import (
     refuse_light_install,
 )
 from rh_bench.evaluate import Request as GridRequest
-from rh_bench.experiments.artifact import DOCUMENT, read_document, write_experiment
+from rh_bench.experiments.artifact import DOCUMENT, finished_meanwhile, read_document, write_experiment
 from rh_bench.experiments.causal import ANSWERS, BOOTSTRAP, KIND, MOST_ANSWERS, PERMUTATIONS, SAMPLES, judge
 from rh_bench.experiments.causal_plan import (
     describe_reference,
@@ -168,6 +168,8 @@ def ablation_experiment(
         return Outcome(folder, read_document(folder), resumed=0, measured=0)
     _make_folder(folder)
     with open_lines(folder, measurement.identity(document), _now(), _line) as journal:
+        if finished_meanwhile(folder):
+            return Outcome(folder, read_document(folder), resumed=0, measured=0)
         lines, resumed = measurement.measure(journal, on_step)
         seconds = round(sum(line.seconds for line in lines), 3)
         document["timings"] = {"started": journal.started, "finished": _now(), "seconds": seconds}
@@ -414,8 +416,6 @@ def _line(line: Json) -> Line | None:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in KIND.tables:  # left by a process that died between writing them and the document
-            (folder / f"{name}.parquet").unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=shown(folder)) from None
 

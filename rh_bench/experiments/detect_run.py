@@ -26,7 +26,7 @@ from rh_bench.evaluate import (
     Step,
     prepare,
 )
-from rh_bench.experiments.artifact import DOCUMENT, read_document, write_experiment
+from rh_bench.experiments.artifact import DOCUMENT, finished_meanwhile, read_document, write_experiment
 from rh_bench.experiments.detectors import KIND, PERMUTATIONS, SAMPLES, SCORES, TOP
 from rh_bench.experiments.document import experiment_folder, new_document
 from rh_bench.experiments.kind import Tables
@@ -106,6 +106,8 @@ def detect(
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=shown(folder)) from None
     with open_lines(folder, detecting.identity(document), _now(), detecting.parse) as journal:
+        if finished_meanwhile(folder):
+            return Detection(folder, read_document(folder), resumed=0, measured=0)
         entries, resumed = detecting.measure(journal, on_step)
         say("Comparing")
         seconds = round(sum(entry.seconds for entry in entries), 3)

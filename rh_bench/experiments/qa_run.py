@@ -18,7 +18,7 @@ from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.evaluate import Step
 from rh_bench.experiments.answers import RULES_VERSION
-from rh_bench.experiments.artifact import DOCUMENT, read_document, write_experiment
+from rh_bench.experiments.artifact import DOCUMENT, finished_meanwhile, read_document, write_experiment
 from rh_bench.experiments.document import experiment_folder, new_document, run_reference
 from rh_bench.experiments.generate import Generator, rows_that_fit
 from rh_bench.experiments.heads import Ranking, run_ranking
@@ -150,6 +150,8 @@ def ask(
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
     with open_lines(folder, asking.identity(document), _now(), _parse) as journal:
+        if finished_meanwhile(folder):
+            return Outcome(folder, read_document(folder), 0, 0)
         answers, resumed = asking.answer(journal, on_step)
         say("Computing the results")
         seconds = round(sum(answer.seconds for answer in answers.values()), 3)
