@@ -35,6 +35,7 @@ from rh_bench.hub_pulls import (
     user_name,
 )
 from rh_bench.hub_write import Access, RemoteFile, list_files
+from rh_bench.limits import Limits
 from rh_bench.records import Json
 from rh_bench.results import RUNS, VERIFICATION, read_mark, verification_document, verification_path
 from rh_bench.schema import dump_json
@@ -128,6 +129,8 @@ class Ways:
     device: str = "auto"
     quiet: bool = False
     """Say nothing on the pull requests."""
+    limits: Limits | None = None
+    """What verifying one may take; the usual without it."""
 
 
 def parse_pull(text: str) -> tuple[RepoRef, int] | None:
@@ -210,7 +213,7 @@ def _verified(
     try:
         download(ref, changed.head, [f"{place}/{name}" for name in SUBMITTED], workshop, access)
         evidence = Evidence(ways.haystack, ways.model, ways.rerun, salt, ways.device)
-        examined = verify_apart(workshop / place, evidence)
+        examined = verify_apart(workshop / place, evidence, ways.limits)
     except InputError as error:
         return Found(pull, changed.head, run, (f"could not be verified here: {error}",), None, salt)
     return Found(pull, changed.head, run, (), examined.verification, salt, examined.fingerprint)
@@ -335,7 +338,9 @@ def _take_in(ref: RepoRef, found: Found, ways: Ways, access: Access) -> Found:
     return replace(found, commit=commit)
 
 
-def verify_pull(ref: RepoRef, num: int, evidence: Evidence, access: Access | None = None) -> Found:
+def verify_pull(
+    ref: RepoRef, num: int, evidence: Evidence, access: Access | None = None, *, limits: Limits | None = None
+) -> Found:
     """Verify the run of one pull request, and say and change nothing.
 
     Raises:
@@ -348,5 +353,6 @@ def verify_pull(ref: RepoRef, num: int, evidence: Evidence, access: Access | Non
         model=evidence.model,
         device=evidence.device,
         quiet=True,
+        limits=limits,
     )
     return next(review(str(ref), ways, only=num, access=access))

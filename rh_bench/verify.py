@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rh_bench.errors import InputError
+from rh_bench.faults import is_host_memory
 from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.model_config import config_problems
 from rh_bench.records import Json
@@ -31,6 +32,13 @@ class Level:
     name: str
     reached: bool | None
     reasons: tuple[str, ...] = ()
+    exceeded: str | None = None
+    """The limit that trying it exceeded, as `rh_bench.limits` names them: the level is failed then, and not for what
+    the run says. None for every other level."""
+
+    def to_json(self) -> Json:
+        more = {"exceeded": self.exceeded} if self.exceeded else {}
+        return {"level": self.name, "reached": self.reached, "reasons": list(self.reasons), **more}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +52,15 @@ class Verification:
     def failed(self) -> bool:
         return any(level.reached is False for level in self.levels)
 
+    @property
+    def exceeded(self) -> str | None:
+        """The limit that a level exceeded; None where none did."""
+        return next((level.exceeded for level in self.levels if level.exceeded), None)
+
     def to_json(self) -> Json:
         return {
             "folder": str(self.folder),
-            "levels": [
-                {"level": level.name, "reached": level.reached, "reasons": list(level.reasons)} for level in self.levels
-            ],
+            "levels": [level.to_json() for level in self.levels],
         }
 
     def to_markdown(self) -> str:
@@ -118,7 +129,7 @@ def _tried(name: str, step: Callable[[Run, Evidence], Level], run: Run, evidence
     try:
         return step(run, evidence)
     except InputError as error:
-        if evidence.haystack is not None or evidence.model is not None:
+        if evidence.haystack is not None or evidence.model is not None or is_host_memory(error):
             raise
         return Level(name, None, (f"could not be tried here: {error}",))
 
