@@ -19,8 +19,9 @@ from rh_bench.files import shown
 from rh_bench.grids import make_samples, spread
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Entry, Journal, open_journal
+from rh_bench.protocol import constants
 from rh_bench.records import IntArray, Json, Needle, Prompt, Sample, SampleResult
-from rh_bench.rouge import SUCCESS_THRESHOLD, rouge1_recall, succeeds
+from rh_bench.rouge import rouge1_recall, succeeds
 from rh_bench.runs import RUN_FILES, compute_run_id, run_folder, write_run
 from rh_bench.schema import load_json
 from rh_bench.sets import HaystackSet, read_set
@@ -32,10 +33,7 @@ if TYPE_CHECKING:
     from rh_bench.engines.base import Engine
     from rh_bench.models import LoadedModel, Prompts
 
-PROTOCOL_VERSION = 1
-HEAD_THRESHOLD = 0.1
 MAX_NEW_TOKENS = 50
-BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
 
 
 @dataclass(frozen=True)
@@ -241,15 +239,11 @@ class _Measurement:
         """run.json as far as it is known before measuring."""
         loaded, engine = self._loaded, self._engine
         protocol: Json = {
-            "version": PROTOCOL_VERSION,
+            **constants(),
             **self.asking.protocol(),
             "max_new_tokens": self._request.max_new_tokens,
-            "success_threshold": SUCCESS_THRESHOLD,
-            "head_threshold": HEAD_THRESHOLD,
-            "rule": "paper",
             "dtype": loaded.dtype,
             "grid": grid,
-            "bootstrap": dict(BOOTSTRAP),
         }
         model = loaded.describe()
         manifest = self._set.manifest

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rh_bench.config_bounds import refuse_beyond_bounds
 from rh_bench.environment import usable_cores
 from rh_bench.errors import InputError, RhBenchWarning
 from rh_bench.faults import TRACE, in_words, model_code
@@ -25,6 +26,7 @@ from rh_bench.loading import (
     load_weights,
     quiet_libraries,
     read_config,
+    refuse_unheld,
 )
 from rh_bench.memory import MemoryPlan, available_memory, model_shape, plan_memory
 from rh_bench.model_card import base_models
@@ -113,6 +115,9 @@ def tokenizer_of(source: ModelSource, trust_remote_code: bool = False) -> Any:
     from transformers import AutoTokenizer
 
     files = source.tokenizer
+    for part in {source.tokenizer.folder: files, source.weights.folder: source.weights}.values():
+        if part.gguf_file is None:  # transformers reads the configuration for the tokenizer's sake, too
+            refuse_beyond_bounds(part.folder, [name for name, _, _ in part.files], part.id)
     options: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else _plain_tokenizer(source, files)
     try:
         with quiet_libraries():
@@ -187,6 +192,7 @@ def load_model(
     tokenizer = tokenizer_of(source, remote)
     limit = find_window(config, window)
     largest = None if prompts is None else largest_token(prompts(tokenizer, limit.size, source.id))
+    refuse_unheld(source, config, remote)
     architecture, memory = find_architecture(config), None
     if positions is not None or largest is not None:
         empty = empty_model(architecture, remote, source.id)

@@ -105,7 +105,7 @@ def test_a_new_process_renders_as_a_copy_does() -> None:
 
 
 def test_evaluate_refuses_a_template_that_never_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    build_set(Recipe(parse_source("synthetic"), choose_grid("quick", "200", "50"), needle_count=1), tmp_path / "set")
+    build_set(Recipe(parse_source("synthetic"), choose_grid("quick", "300", "50"), needle_count=1), tmp_path / "set")
     model = tiny_checkpoint(tmp_path / "model", chat=True)
     for source, _ in (HOSTILE["a power"], HOSTILE["a giant"]):
         (model / "chat_template.jinja").write_text(source)
