@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from rh_bench.asking import Asking, ask_as, prompt_ids
+from rh_bench.asking import ask_as, prompt_ids
+from rh_bench.claims import asking_claims, loaded_claims
 from rh_bench.errors import InputError
 from rh_bench.events import copy_events
 from rh_bench.files import sha256_file
 from rh_bench.model_source import base_revision, hub_name
 from rh_bench.records import Prompt, SampleResult
-from rh_bench.reproduce import layer_problems, model_problems, set_of
+from rh_bench.reproduce import model_problems, set_of
 from rh_bench.runs import Run
 from rh_bench.thinking import thought_limit
 from rh_bench.window import stated_window
@@ -53,14 +54,14 @@ def rerun(
         prompts=lambda tokenizer, *_: prompt_ids(tokenizer, haystacks, samples, run.document["protocol"]["template"]),
     )
     wrong += model_problems(run, loaded.source, loaded.model.config)
-    wrong += layer_problems(run.layers, loaded)
+    wrong += loaded_claims(run.document, loaded)
     if wrong:
         return False, wrong
     try:
         asking = ask_as(loaded, haystacks, samples, run.document)
     except InputError as error:
         return False, [error.problem]
-    wrong = _stop_problems(run, asking)
+    wrong = asking_claims(run.document, asking)
     if wrong:
         return False, wrong
     chunk = loaded.memory.chunk if loaded.memory else None
@@ -75,12 +76,6 @@ def rerun(
     )
     again = {decoded.sample_id: decoded for decoded in engine.decode(asking.prompts)}
     return _compare(run, chosen, asking.prompts, again, dtype, salt)
-
-
-def _stop_problems(run: Run, asking: Asking) -> list[str]:
-    """Answers end where the run says that they do."""
-    claimed, found = run.document["protocol"].get("turn_token"), asking.stop.turn[1] if asking.stop.turn else None
-    return [] if claimed == found else [f"run.json says that a turn ends at {claimed!r}, it ends at {found!r}"]
 
 
 def _compare(

@@ -185,7 +185,6 @@ def make_run(
     folder = run_folder(root, document["model"]["slug"], document["run_id"])
     folder.mkdir(parents=True)
     results = make_results(layers, heads, n_samples, seed=seed, strength=strength)
-    document["timings"] = document["timings"] | {"seconds": round(sum(result.seconds for result in results), 3)}
     write_run(folder, document, shape, spelt(results) if spell else results)
     return folder
 
