@@ -39,10 +39,11 @@ from rh_bench.limits import Limits
 from rh_bench.records import Json
 from rh_bench.results import RUNS, VERIFICATION, read_mark, verification_document, verification_path
 from rh_bench.schema import dump_json
+from rh_bench.slugs import SLUG
 from rh_bench.submit import MOST_BYTES, SUBMITTED
 from rh_bench.verify import LEVELS, Evidence, Verification, markdown_code
 
-_RUN_FILE = re.compile(r"runs/([A-Za-z0-9_][A-Za-z0-9._-]{0,200})/([0-9a-f]{16})/([a-z]+\.[a-z]+)")
+_RUN_FILE = re.compile(rf"runs/({SLUG})/([0-9a-f]{{16}})/([a-z]+\.[a-z]+)")
 _PULL = re.compile(r"([^#\s]+)#([0-9]{1,9})")
 _MOST_REASONS = 10
 

@@ -17,13 +17,14 @@ from rh_bench.records import Json
 from rh_bench.results import RUNS
 from rh_bench.runs import RUN_FILES
 from rh_bench.schema import load_json
+from rh_bench.slugs import SLUG
 from rh_bench.validate import validate_path
 
 SUBMITTED = ("run.json", *RUN_FILES)
 """The files of a submission, and no others."""
 MOST_BYTES = 512 << 20
 """Of all files of a run; one of 600 samples and 1,024 heads has a few million."""
-_SLUG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}")
+_SLUG = re.compile(SLUG)
 _RUN_ID = re.compile(r"[0-9a-f]{16}")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from data_builders.sources import parse_source
 from rh_bench.cli import main
 from rh_bench.evaluate import Request, evaluate
 from rh_bench.grids import choose_grid
-from rh_bench.schema import dump_json
+from rh_bench.schema import dump_json, schema_text
 from rh_bench.verify import Evidence, verify_run
 
 Lie = Callable[[dict[str, Any]], Any]
@@ -210,3 +211,48 @@ def test_the_command_says_what_is_not_so(
     said = capsys.readouterr()
     assert "recomputed: no\n  run.json#/model/parameters is 70000000000, it must be " in said.out
     assert len(said.err.strip().splitlines()) == 1
+
+
+# The table in the docs
+
+
+def leaves(schema: dict[str, Any], place: str = "") -> Iterator[str]:
+    """Pointers of all fields of a schema that hold no other fields; of a list's items as `*`."""
+    ways = [way for way in schema.get("anyOf", ()) if way.get("type") != "null"]
+    if len(ways) == 1:
+        yield from leaves(ways[0], place)
+    elif schema.get("properties"):
+        for name, inner in schema["properties"].items():
+            yield from leaves(inner, f"{place}/{name}")
+    elif schema.get("items", {}).get("properties"):
+        yield from leaves(schema["items"], f"{place}/*")
+    else:
+        yield place
+
+
+def table() -> dict[str, str]:
+    """Pointer and level of each field, as docs/verification.md has them."""
+    text = (Path(__file__).resolve().parents[1] / "docs" / "verification.md").read_text()
+    section = text.split("## What is checked of each field")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:4] for line in section.splitlines() if line.startswith("| `")]
+    return {name: level.strip() for names, level, _ in rows for name in re.findall(r"`([^`]+)`", names)}
+
+
+def test_the_docs_say_of_every_field_where_it_is_checked() -> None:
+    fields = table()
+    assert sorted(leaves(json.loads(schema_text("run")))) == sorted(fields)
+    assert set(fields.values()) == {"valid", "recomputed", "rerun", "as claimed"}
+
+
+def told(lies: dict[str, tuple[Lie, str]]) -> set[str]:
+    """Fields of which the words of a lie speak."""
+    return {re.sub(r"/\d+", "/*", place) for _, words in lies.values() for place in re.findall(r"^/[\w/]+", words)}
+
+
+def test_lies_are_told_where_the_docs_say_that_they_are_found() -> None:
+    fields = table()
+    for level, lies in (("valid", VALID), ("recomputed", RECOMPUTED), ("rerun", RERUN)):
+        for place in told(lies):
+            found = {fields[name] for name in fields if name == place or place.startswith(f"{name}/")}
+            found |= {fields[name] for name in fields if name.startswith(place)}
+            assert level in found or place in ("/model/window_from", "/protocol/stop"), (level, place, found)
