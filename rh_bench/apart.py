@@ -265,17 +265,30 @@ def _verify(folder: Path, evidence: Evidence, limits: Limits, answer: TextIO) ->
 
 def _try(name: str, levels: Iterator[Level], limit: Limit, folder: Path, answer: TextIO) -> Level:
     """The next level, within its limit; and what the run is recognised by, once it is valid."""
+    starved = False
     try:
         with limited(limit):
-            level = next(levels)
-            if name == LEVELS[0] and level.reached and not is_import(folder):
-                run = read_run(folder)
-                _tell(answer, {"fingerprint": fingerprint(run.document, run.results).to_json()})
-            return level
-    except (MemoryError, RuntimeError, OSError, InputError) as error:
-        if not is_host_memory(error):
+            try:
+                level = next(levels)
+                if name == LEVELS[0] and level.reached and not is_import(folder):
+                    run = read_run(folder)
+                    _tell(answer, {"fingerprint": fingerprint(run.document, run.results).to_json()})
+                return level
+            except Exception:  # a library to which memory is refused can fail in any way
+                starved = _is_starved(limit)
+                raise
+    except Exception as error:
+        if not starved and not is_host_memory(error):
             raise
     return Level(name, False, (_too_much(name, limit.words(MEMORY)),), MEMORY)
+
+
+def _is_starved(limit: Limit) -> bool:
+    """Whether little is left of the memory that this process may take."""
+    try:
+        return not bytes(max(1, limit.memory // 16))
+    except MemoryError:
+        return True
 
 
 def _for_weights(folder: Path, limits: Limits) -> tuple[Limit, Level | None]:
