@@ -33,12 +33,16 @@ def constant_problems(protocol: Json) -> Iterator[tuple[str, str]]:
         yield "/protocol/version", f"is {protocol['version']}, this version of rh_bench knows {VERSION}"
         return
     for name, value in constants().items():
-        if isinstance(value, dict):
-            for part, number in value.items():
-                if protocol[name][part] != number:
-                    yield f"/protocol/{name}/{part}", f"is {protocol[name][part]}, the protocol says {number}"
-        elif protocol[name] != value:
+        if name != "bootstrap" and protocol[name] != value:
             yield f"/protocol/{name}", f"is {protocol[name]}, the protocol says {value}"
+    yield from bootstrap_problems(protocol["bootstrap"], "/protocol/bootstrap")
+
+
+def bootstrap_problems(bootstrap: Json, place: str) -> Iterator[tuple[str, str]]:
+    """What of the settings of a bootstrap, of a run or an experiment, is otherwise than for all."""
+    for name, number in BOOTSTRAP.items():
+        if bootstrap[name] != number:
+            yield f"{place}/{name}", f"is {bootstrap[name]}, the protocol says {number}"
 
 
 def engine_problems(engine: Json) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ from rh_bench.experiments.failures import ERRORS, error_of, new_words, rouge1_pr
 from rh_bench.experiments.kind import Kind, Tables, Verdict, claim, column
 from rh_bench.files import shown
 from rh_bench.paired import difference_of_means, mcnemar, sign_flip_test
+from rh_bench.protocol import BOOTSTRAP as BOOTSTRAP
 from rh_bench.records import Json, Layer, head_grid
 from rh_bench.rouge import rouge1_recall, succeeds, words
 from rh_bench.statistics import (
@@ -43,7 +44,6 @@ LEVEL = 0.05
 MARGIN = 0.1
 """A cost in success below this, over that of random heads, is none to speak of."""
 PERMUTATIONS = 10_000
-BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
 MOST_ANSWERS = 100_000
 _MOST_WORK = 1 << 31
 """Answers × (replicates + permutations): what is drawn when the results are computed again."""

@@ -41,6 +41,7 @@ from rh_bench.journal import Lines, open_lines
 from rh_bench.model_source import base_revision
 from rh_bench.models import LoadedModel, load_model
 from rh_bench.prompts import prompt_sha256
+from rh_bench.protocol import BOOTSTRAP as BOOTSTRAP
 from rh_bench.records import IntArray, Json, head_grid
 from rh_bench.runs import Run, read_run
 from rh_bench.thinking import AUTO, Thinking, settle_thinking
@@ -48,7 +49,6 @@ from rh_bench.thoughts import begun_notes
 from rh_bench.window import stated_window
 
 ENGINE = {"name": "generate", "version": 1}
-BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
 
 
 @dataclass(frozen=True)
