@@ -7,10 +7,12 @@ document of an older version does not say is left out. docs/verification.md says
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase as fnmatch
 from typing import TYPE_CHECKING, Any
 
 from rh_bench import __version__
 from rh_bench.fingerprint import WEIGHTS
+from rh_bench.hub import MODEL_FILES, SPARE_WEIGHTS
 from rh_bench.records import Json
 from rh_bench.thinking import is_older
 from rh_bench.window import OPTION
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from rh_bench.sets import HaystackSet
 
 _LONGEST = 120
+_HOW_RUN = ("recurrent", "croppable", "read_from")
+"""Fields of a layer that say how it is run, and nothing of what is measured."""
 
 
 def set_claims(haystack: Json, haystacks: HaystackSet, location: str, commit: str | None) -> list[str]:
@@ -69,19 +73,21 @@ def model_claims(model: Json, found: Json, outline: Outline) -> list[str]:
 def loaded_claims(run: Json, loaded: LoadedModel) -> list[str]:
     """What the `model` of a run says otherwise than the model that was loaded: all of it, parameters and layers too.
 
-    Notes are compared with those of the same versions, and how a layer is run where the run says it.
+    Notes, and how a layer is run, are compared with those of the same versions: both are this package's words.
     """
     model, found = run["model"], loaded.describe()
     comparable = _comparable(model, found)
     comparable |= {name: found[name] for name in ("architecture", "model_type", "parameters", "text_part_of")}
-    if run["environment"].get("rh_bench") == __version__ and _same_transformers(run):
+    same = run["environment"].get("rh_bench") == __version__ and _same_transformers(run)
+    if same:
         comparable["notes"] = found["notes"]
     problems = [*_adapter_claims(model, found), *differences(model, comparable, "/model")]
     if len(model["layers"]) != len(found["layers"]):
         problems.append(_differs("/model/layers", f"{len(model['layers'])} layers", f"{len(found['layers'])} layers"))
         return problems
     for place, (claimed, layer) in enumerate(zip(model["layers"], found["layers"], strict=True)):
-        problems += differences(claimed, layer, f"/model/layers/{place}")
+        kept = {name: value for name, value in layer.items() if same or name not in _HOW_RUN}
+        problems += differences(claimed, kept, f"/model/layers/{place}")
     return problems
 
 
@@ -156,13 +162,21 @@ def _file_claims(claimed: Sequence[Json], found: Sequence[Json], source: str, pl
 
     there, named = {key(file) for file in found}, {key(file) for file in claimed}
     for number, file in enumerate(claimed):
-        unseen = source == "hub" and file["path"].endswith(".py") and file["path"] not in {f["path"] for f in found}
-        if key(file) not in there and not unseen:
+        if key(file) not in there and not (source == "hub" and _is_not_fetched(file["path"])):
             said = f"the model has no file {_short(file['path'])} with this hash and size"
             yield f"run.json#{place}/{number}: {said}"
     for file in found:
-        if key(file) not in named and (source != "hub" or file["path"].endswith(WEIGHTS)):
+        weights = file["path"].endswith(WEIGHTS) and not _is_not_fetched(file["path"])
+        if key(file) not in named and (source != "hub" or weights):
             yield f"run.json#{place}: {_short(file['path'])} is left out"
+
+
+def _is_not_fetched(name: str) -> bool:
+    """Whether a file of a repository is none of those that models are fetched with: it can lie in the cache of whoever
+    made the run, for another program's sake, and not in this one."""
+    return any(fnmatch(name, spare.rpartition("/")[2]) for spare in SPARE_WEIGHTS if "*/" not in spare) or not any(
+        fnmatch(name, wanted) for wanted in MODEL_FILES
+    )
 
 
 def _same_transformers(run: Json) -> bool:

@@ -15,6 +15,7 @@ from tiny import tiny_checkpoint
 
 from data_builders.build import Recipe, build_set
 from data_builders.sources import parse_source
+from rh_bench.claims import _file_claims
 from rh_bench.cli import main
 from rh_bench.evaluate import Request, evaluate
 from rh_bench.grids import choose_grid
@@ -211,6 +212,29 @@ def test_the_command_says_what_is_not_so(
     said = capsys.readouterr()
     assert "recomputed: no\n  run.json#/model/parameters is 70000000000, it must be " in said.out
     assert len(said.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("modeling_x.py", False),
+        ("x.Q4.gguf", False),
+        ("consolidated.safetensors", False),
+        ("config2.json", True),
+        ("model-2.safetensors", True),
+    ],
+)
+def test_files_of_the_hub_that_nobody_fetches_may_have_lain_in_the_cache(name: str, found: bool) -> None:
+    def file(path: str, size: int = 1) -> dict[str, Any]:
+        return {"path": path, "sha256": "a" * 64, "bytes": size}
+
+    there = [file("config.json"), file("model.safetensors"), file("vocab.json")]
+    said = list(_file_claims([*there, file(name)], there, "hub", "/model/files"))
+    assert bool(said) is found
+    assert list(_file_claims(there[:2], there, "hub", "/model/files")) == [], "another version fetches other kinds"
+    assert "model.safetensors is left out" in next(_file_claims(there[:1], there, "hub", "/model/files"))
+    assert next(_file_claims([file("config.json", 2)], there[:1], "hub", "/model/files"))
+    assert list(_file_claims([file("a.gguf")], [file("b.gguf")], "gguf", "/model/files")) == []
 
 
 # The table in the docs
