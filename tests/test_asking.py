@@ -334,7 +334,10 @@ def test_a_thought_column_that_is_missing_is_found(place: Path, thinker: Path, t
     [
         (lambda p: p["thinking"].update(appended="\n</think>\n\nThe answer is"), "not what its model's chat template"),
         (lambda p: p.pop("thinking"), "not what its model's chat template gives"),
-        (lambda p: (p.pop("turn_token"), p["stop"].remove("turn")), "/protocol/turn_token is None, it must be <|im_end|>"),
+        (
+            lambda p: (p.pop("turn_token"), p["stop"].remove("turn")),
+            "/protocol/turn_token is None, it must be <|im_end|>",
+        ),
         (lambda p: p.update(turn_token="<|im_start|>"), "/protocol/turn_token is '<|im_start|>', the template"),
     ],
 )
