@@ -20,8 +20,9 @@ from rh_bench.files import shown
 from rh_bench.grids import make_samples, spread
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Entry, Journal, open_journal
+from rh_bench.protocol import constants
 from rh_bench.records import IntArray, Json, Needle, Prompt, Sample, SampleResult
-from rh_bench.rouge import SUCCESS_THRESHOLD, rouge1_recall, succeeds
+from rh_bench.rouge import rouge1_recall, succeeds
 from rh_bench.runs import RUN_FILES, compute_run_id, run_folder, write_run
 from rh_bench.schema import load_json
 from rh_bench.sets import HaystackSet, read_set
@@ -33,10 +34,7 @@ if TYPE_CHECKING:
     from rh_bench.engines.base import Engine
     from rh_bench.models import LoadedModel, Prompts
 
-PROTOCOL_VERSION = 1
-HEAD_THRESHOLD = 0.1
 MAX_NEW_TOKENS = 50
-BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
 
 
 @dataclass(frozen=True)
@@ -246,15 +244,11 @@ class _Measurement:
         """run.json as far as it is known before measuring."""
         loaded, engine = self._loaded, self._engine
         protocol: Json = {
-            "version": PROTOCOL_VERSION,
+            **constants(),
             **self.asking.protocol(),
             "max_new_tokens": self._request.max_new_tokens,
-            "success_threshold": SUCCESS_THRESHOLD,
-            "head_threshold": HEAD_THRESHOLD,
-            "rule": "paper",
             "dtype": loaded.dtype,
             "grid": grid,
-            "bootstrap": dict(BOOTSTRAP),
         }
         model = loaded.describe()
         manifest = self._set.manifest
@@ -403,11 +397,20 @@ def choose_samples(haystacks: HaystackSet, request: Request) -> tuple[tuple[Samp
     chosen = spread(samples, request.limit)
     if set(chosen) == set(haystacks.samples):  # one choice in other words is not another run
         return haystacks.samples, dict(WHOLE_GRID)
-    return chosen, {
+    return chosen, grid_in_words(haystacks, request)
+
+
+def grid_in_words(haystacks: HaystackSet, request: Request) -> Json:
+    """The `grid` object of a choice in the words of the request, as versions before schema 1.4 wrote it also where no
+    sample is taken away."""
+    made = request.lengths is not None or request.depths is not None
+    grid = haystacks.manifest["grid"]
+    lengths, depths = request.lengths or tuple(grid["lengths"]), request.depths or tuple(grid["depths"])
+    return {
         "kind": "made" if made else "set",
         "lengths": list(lengths) if made else None,
         "depths": [float(depth) for depth in depths] if made else None,
-        "needles": sorted(needle.needle_id for needle in needles) if request.needles else None,
+        "needles": sorted(set(request.needles)) if request.needles else None,
         "limit": request.limit,
     }
 

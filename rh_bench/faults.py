@@ -24,7 +24,7 @@ _LONGEST = 200
 _MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
 _MODEL_CODE = ("transformers.models.", "transformers_modules.")
 """Modules of architectures: those of transformers, and those that came with a model."""
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
 
 
 def in_words(error: BaseException) -> str:
@@ -87,6 +87,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+def is_host_memory(error: BaseException) -> bool:
+    """Whether it was this machine's memory that was refused, as a limit of the process does: to what raised `error`, or
+    to what that was raised for."""
+    torch, seen = sys.modules.get("torch"), error
+    while True:
+        on_device = torch is not None and isinstance(seen, torch.OutOfMemoryError)
+        refused = isinstance(seen, OSError) and seen.errno == errno.ENOMEM
+        thread = isinstance(seen, RuntimeError) and "can't start new thread" in str(seen)
+        if refused or thread or (is_out_of_memory(seen) and not on_device):
+            return True
+        cause = seen.__cause__ or seen.__context__
+        if cause is None:
+            return False
+        seen = cause
 
 
 def out_of_memory(error: BaseException) -> InputError:

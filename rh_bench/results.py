@@ -177,9 +177,16 @@ def verification_body(
 ) -> Json:
     """What a record says beside what it is about. Arguments as of :func:`verification_document`."""
     moment = (now or datetime.now(UTC)).astimezone(UTC)
-    levels = found.to_json()["levels"]
+    levels = [
+        {
+            "level": level.name,
+            "reached": level.reached,
+            "reasons": [text[:_LONGEST_REASON] for text in level.reasons[:64]],
+        }
+        for level in found.levels
+    ]
     return {
-        "levels": [level | {"reasons": [text[:_LONGEST_REASON] for text in level["reasons"][:64]]} for level in levels],
+        "levels": levels,
         "rerun": {"samples": rerun, "salt": salt} if rerun else None,
         "rh_bench": rh_bench.__version__,
         "date": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),

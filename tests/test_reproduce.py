@@ -102,7 +102,7 @@ def test_a_dropped_sample_is_caught(forged: dict[str, Path]) -> None:
     report = verified(forged)
     assert reached(report) == [True, False, None]
     assert f"sample {run.results[0].sample.sample_id} is missing" in report.levels[1].reasons
-    assert f"run.json/haystack/samples: the set has {len(run.results)}" in report.levels[1].reasons
+    assert f"run.json#/haystack/samples: the set has {len(run.results)}" in report.levels[1].reasons
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from rh_bench.experiments.kind import Kind, Tables
 from rh_bench.experiments.kinds import KINDS, NAMES
 from rh_bench.files import atomic_write, regular_file, sha256_file, shown
 from rh_bench.journal import NAME as JOURNAL
+from rh_bench.protocol import bootstrap_problems
 from rh_bench.records import Json
 from rh_bench.results import run_folders
 from rh_bench.rows import MOST
@@ -236,6 +237,9 @@ def _problems(folder: Path, derived: bool) -> Iterator[Problem]:
     for name, table in tables.items():
         if document["counts"].get(name) != len(table):
             yield Problem(DOCUMENT, f"/counts/{name}", f"is {document['counts'].get(name)}, the table has {len(table)}")
+    if "bootstrap" in document["settings"]:
+        for pointer, message in bootstrap_problems(document["settings"]["bootstrap"], "/settings/bootstrap"):
+            yield Problem(DOCUMENT, pointer, message)
     kind = KINDS[document["kind"]]
     doubts = list(kind.check(document, tables))
     yield from doubts

@@ -29,7 +29,7 @@ from rh_bench.evaluate import (
 )
 from rh_bench.evaluate import Request as GridRequest
 from rh_bench.experiments.artifact import DOCUMENT, finished_meanwhile, read_document, write_experiment
-from rh_bench.experiments.causal import ANSWERS, BOOTSTRAP, KIND, MOST_ANSWERS, PERMUTATIONS, SAMPLES, judge
+from rh_bench.experiments.causal import ANSWERS, KIND, MOST_ANSWERS, PERMUTATIONS, SAMPLES, judge
 from rh_bench.experiments.causal_plan import (
     describe_reference,
     make_conditions,
@@ -43,6 +43,7 @@ from rh_bench.files import shown
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Lines, open_lines
 from rh_bench.model_source import base_revision
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import Json, Needle, Prompt, Sample, head_grid
 from rh_bench.runs import Run, read_run
 from rh_bench.sets import HaystackSet

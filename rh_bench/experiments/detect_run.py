@@ -18,7 +18,6 @@ from rh_bench.engines.fast import FastEngine
 from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.evaluate import (
-    BOOTSTRAP,
     OnNote,
     OnStage,
     OnStep,
@@ -34,6 +33,7 @@ from rh_bench.files import shown
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Lines, open_lines
 from rh_bench.models import LoadedModel
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import IntArray, Json, Prompt, Sample, head_grid
 from rh_bench.rouge import SUCCESS_THRESHOLD, rouge1_recall, succeeds
 from rh_bench.sets import HaystackSet

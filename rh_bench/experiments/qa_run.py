@@ -30,7 +30,7 @@ from rh_bench.experiments.qa import (
     RESPONSES,
     grade,
 )
-from rh_bench.experiments.qa_plan import BOOTSTRAP, Condition, choose_conditions, choose_modes, item_row
+from rh_bench.experiments.qa_plan import Condition, choose_conditions, choose_modes, item_row
 from rh_bench.experiments.task_prompts import AnswerPrompts, load_prompts
 from rh_bench.experiments.tasks import Question, TaskData, choose_questions
 from rh_bench.journal import NAME as JOURNAL
@@ -38,6 +38,7 @@ from rh_bench.journal import Lines, open_lines
 from rh_bench.model_source import base_revision
 from rh_bench.models import LoadedModel, load_model
 from rh_bench.prompts import prompt_sha256
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import IntArray, Json, head_grid
 from rh_bench.runs import Run, read_run
 from rh_bench.thinking import AUTO, Thinking, settle_thinking
