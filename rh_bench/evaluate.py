@@ -6,7 +6,6 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +17,10 @@ from rh_bench.events import copy_events
 from rh_bench.files import shown
 from rh_bench.grids import make_samples, spread
 from rh_bench.journal import NAME as JOURNAL
-from rh_bench.journal import Entry, Journal, open_journal
+from rh_bench.journal import Entry, Journal, now, open_journal
 from rh_bench.records import IntArray, Json, Needle, Prompt, Sample, SampleResult
 from rh_bench.rouge import SUCCESS_THRESHOLD, rouge1_recall, succeeds
-from rh_bench.runs import RUN_FILES, compute_run_id, run_folder, write_run
+from rh_bench.runs import compute_run_id, run_folder, write_run
 from rh_bench.schema import load_json
 from rh_bench.sets import HaystackSet, read_set
 from rh_bench.thinking import AFTER, AUTO, THOUGHT_TOKENS, check_choice
@@ -133,23 +132,21 @@ def evaluate(
     if finished is not None:
         return Outcome(folder, finished, resumed=0, measured=0)
     _make_folder(folder)
-    with open_journal(folder, measurement.identity(document), _now()) as journal:
+    with open_journal(folder, measurement.identity(document), now()) as journal:
+        finished = _already_there(folder)  # another process may have been at work on it until just now
+        if finished is not None:
+            return Outcome(folder, finished, resumed=0, measured=0)
         try:
             results, resumed = measurement.measure(journal, on_step)
         except BeginsWithThoughtError:  # no run can come of it
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        started = journal.started
         say("Scoring")
         found = measurement.answer_notes(results)
         document["engine"]["notes"] += found
         for line in found:
             note(line)
-        document["timings"] = {
-            "started": started,
-            "finished": _now(),
-            "seconds": round(sum(result.seconds for result in results), 3),
-        }
+        document["timings"] = journal.timings(sum(result.seconds for result in results))
         document = write_run(folder, document, loaded.layers, results)
         (folder / JOURNAL).unlink(missing_ok=True)
     return Outcome(folder, document, resumed, len(results) - resumed)
@@ -474,8 +471,6 @@ def _already_there(folder: Path) -> Json | None:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in RUN_FILES:  # left by a process that died between writing them and writing run.json
-            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
 
@@ -492,7 +487,3 @@ def refuse_light_install(command: str) -> None:
             f"{command} needs {' and '.join(missing)}, which this installation lacks",
             mend="run: pip install 'rh-bench[evaluate]'",
         )
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

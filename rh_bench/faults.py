@@ -21,10 +21,28 @@ OUR_FAULT = 70
 """Exit status of a fault of this package: EX_SOFTWARE of sysexits.h."""
 TRACE = "--debug shows the whole trace"
 _LONGEST = 200
-_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
+_MACHINE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+)
 _MODEL_CODE = ("transformers.models.", "transformers_modules.")
 """Modules of architectures: those of transformers, and those that came with a model."""
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "failed to map segment",  # a library that is loaded for the first time
+    "bad_alloc",
+    "can't start new thread",
+)
 
 
 def in_words(error: BaseException) -> str:
@@ -86,7 +104,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     torch = sys.modules.get("torch")
     if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
+    kinds = (RuntimeError, ImportError, OSError, SystemError)
+    return isinstance(error, kinds) and any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 def out_of_memory(error: BaseException) -> InputError:
