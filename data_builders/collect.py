@@ -6,7 +6,6 @@ Tables other than `models` lie in 16 files by the first digit of the run id, so 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -27,6 +26,7 @@ from rh_bench.runs import RUN_FILES
 from rh_bench.schema import dump_json, load_json
 from rh_bench.tables import EVENTS, GROUP_BYTES, HEADS, OPTIONAL, SAMPLES, read_table
 from rh_bench.validate import validate_path
+from rh_bench.workshop import Workshop, workshop
 
 _IDENTITY = [pa.field("model_id", pa.string()), pa.field("run_id", pa.string())]
 _ESTIMATES = ("success_rate", "share_zero", "share_above_0.1", "share_above_0.5", "gini", "effective_heads")
@@ -89,22 +89,23 @@ def collect_results(source: Path, out: Path, experiments: Path | None = None) ->
         experiments: folder of experiments; those of `source` without it, if it is a results folder.
 
     Raises:
-        InputError: `source` is no folder, or `out` cannot be written.
+        InputError: `source` is no folder, `out` cannot be written, or another process is gathering there.
     """
     layout = find_layout(source)
     try:
         (out / RUNS).mkdir(parents=True, exist_ok=True)
-        new, left_out = _take_runs(layout, out)
-        made, doubtful = take_experiments(experiments or source / EXPERIMENTS, out)
-        rows = _write_tables(out)
+        with workshop(out / DATA) as made:
+            new, left_out = _take_runs(layout, out, made)
+            taken, doubtful = take_experiments(experiments or source / EXPERIMENTS, out, made)
+            rows = _write_tables(out, made)
+            runs = sum(1 for _ in run_folders(out / RUNS))
+            atomic_write(out / "README.md", results_card(out, CONFIGS, runs).encode())
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=shown(out)) from None
-    runs = sum(1 for _ in run_folders(out / RUNS))
-    atomic_write(out / "README.md", results_card(out, CONFIGS, runs).encode())
-    return Collected(runs, new, (*left_out, *doubtful), rows, made)
+    return Collected(runs, new, (*left_out, *doubtful), rows, taken)
 
 
-def _take_runs(layout: Layout, out: Path) -> tuple[int, list[tuple[str, str]]]:
+def _take_runs(layout: Layout, out: Path, made: Workshop) -> tuple[int, list[tuple[str, str]]]:
     new, left_out = 0, []
     for folder in run_folders(layout.runs):
         name = f"{folder.parent.name}/{folder.name}"
@@ -114,7 +115,7 @@ def _take_runs(layout: Layout, out: Path) -> tuple[int, list[tuple[str, str]]]:
             if reason:
                 left_out.append((name, reason))
                 continue
-            _copy_run(folder, target)
+            _copy_run(folder, target, made)
             new += 1
         record = read_verification(layout, folder)
         if record is not None:
@@ -141,33 +142,27 @@ def _reason_against(folder: Path, target: Path) -> str | None:
     return f"{problems[0].file}{problems[0].pointer}: {problems[0].message}" if problems else None
 
 
-def _copy_run(folder: Path, target: Path) -> None:
+def _copy_run(folder: Path, target: Path, made: Workshop) -> None:
     """A run as plain files, there as a whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as made:
-        fresh = Path(made) / target.name
-        fresh.mkdir()
-        for name in (*RUN_FILES, "run.json"):
-            shutil.copyfile(folder / name, fresh / name)
-        fresh.rename(target)
+    fresh = made.fresh()
+    for name in (*RUN_FILES, "run.json"):
+        shutil.copyfile(folder / name, fresh / name)
+    fresh.rename(target)
 
 
-def _write_tables(out: Path) -> dict[str, int]:
+def _write_tables(out: Path, made: Workshop) -> dict[str, int]:
     """All tables, in a folder beside the old ones, which they then replace."""
     rows = dict.fromkeys(CONFIGS, 0)
-    with tempfile.TemporaryDirectory(prefix=".data-", dir=out) as made:
-        fresh = Path(made) / DATA
-        for name in CONFIGS:
-            (fresh / name).mkdir(parents=True)
-        ordered = sorted(run_folders(out / RUNS), key=lambda f: (f.name[0], f.parent.name, f.name))
-        layout = find_layout(out)
-        with _Writer(fresh / "models" / "models.parquet", MODELS) as models:
-            for digit, folders in groupby(ordered, key=lambda folder: folder.name[0]):
-                _write_bucket(fresh, digit, folders, layout, models, rows)
-        old = Path(made) / "old"
-        if (out / DATA).exists():
-            (out / DATA).rename(old)
-        fresh.rename(out / DATA)
+    fresh = made.fresh()
+    for name in CONFIGS:
+        (fresh / name).mkdir()
+    ordered = sorted(run_folders(out / RUNS), key=lambda f: (f.name[0], f.parent.name, f.name))
+    layout = find_layout(out)
+    with _Writer(fresh / "models" / "models.parquet", MODELS) as models:
+        for digit, folders in groupby(ordered, key=lambda folder: folder.name[0]):
+            _write_bucket(fresh, digit, folders, layout, models, rows)
+    made.put(fresh)
     return rows
 
 

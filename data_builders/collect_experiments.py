@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from rh_bench.errors import InputError
@@ -18,14 +17,16 @@ from rh_bench.experiments.artifact import (
 from rh_bench.records import Json
 from rh_bench.results import EXPERIMENTS, RUNS
 from rh_bench.schema import load_json
+from rh_bench.workshop import Workshop
 
 
-def take_experiments(source: Path, out: Path) -> tuple[int, list[tuple[str, str]]]:
+def take_experiments(source: Path, out: Path, made: Workshop) -> tuple[int, list[tuple[str, str]]]:
     """Copy the experiments of one results folder to another.
 
     Args:
         source: the folder of experiments; there may be none.
         out: the results folder, whose runs are there already. Experiments that it holds are kept.
+        made: on its file system.
 
     Returns:
         How many are new, and those that were not taken with the reason.
@@ -40,7 +41,7 @@ def take_experiments(source: Path, out: Path) -> tuple[int, list[tuple[str, str]
         if reason:
             left_out.append((f"{EXPERIMENTS}/{name}", reason))
             continue
-        _copy(folder, target)
+        _copy(folder, target, made)
         new += 1
     return new, left_out
 
@@ -79,13 +80,11 @@ def _models_run(runs: Path, model: Json) -> bool:
     return any(load_json(path)["model"]["revision"] == model["revision"] for path in documents)
 
 
-def _copy(folder: Path, target: Path) -> None:
+def _copy(folder: Path, target: Path, made: Workshop) -> None:
     """As plain files, there as a whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     names = [DOCUMENT, *read_document(folder)["files"]]
-    with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as made:
-        fresh = Path(made) / target.name
-        fresh.mkdir()
-        for name in names:
-            shutil.copyfile(folder / name, fresh / name)
-        fresh.rename(target)
+    fresh = made.fresh()
+    for name in names:
+        shutil.copyfile(folder / name, fresh / name)
+    fresh.rename(target)

@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from rh_bench.interchange.folder import is_import
 from rh_bench.records import Json
 from rh_bench.runs import read_run
 from rh_bench.verify import LEVELS, Evidence, Level, Verification, verify_levels
+from rh_bench.workshop import scratch
 
 MOST_MEMORY = 4 << 30
 """Bytes of address space that checking a run's files may add to the process. The largest run that may be submitted
@@ -83,8 +83,8 @@ def run_apart(command: Sequence[str], order: str) -> tuple[list[Json], str | Non
     Raises:
         RuntimeError: it ended with another status than 0.
     """
-    with tempfile.TemporaryDirectory(prefix="rh_bench-apart-") as made:
-        answer, complaint = Path(made) / "answer", Path(made) / "complaint"
+    with scratch("apart") as made:
+        answer, complaint = made / "answer", made / "complaint"
         with complaint.open("wb") as words:
             done = subprocess.run(
                 [*command, str(answer)],

@@ -6,12 +6,10 @@ is in the local cache is used as it is when the Hub is out of reach (or `HF_HUB_
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from rh_bench.errors import InputError
+from rh_bench.workshop import PATIENCE, sweep, workshop
 
 Kind = Literal["model", "dataset", "space"]
 
@@ -157,14 +156,19 @@ def _without_links(snapshot: Path, folder: Path) -> Path:
         InputError: the folder cannot be written.
     """
     names = sorted(path.relative_to(snapshot) for path in snapshot.rglob("*") if path.is_file())
-    if folder.is_dir() and all((folder / name).is_file() for name in names):
+
+    def whole() -> bool:
+        return folder.is_dir() and all((folder / name).is_file() for name in names)
+
+    if whole():
+        sweep(folder)
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as made:
-            fresh = Path(made) / folder.name
-            fresh.mkdir()
+        with workshop(folder, patience=PATIENCE) as made:
+            if whole():  # another process was faster
+                return folder
+            fresh = made.fresh()
             for name in names:
                 target = fresh / name
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -172,8 +176,7 @@ def _without_links(snapshot: Path, folder: Path) -> Path:
                     os.link((snapshot / name).resolve(), target)
                 except OSError:  # another file system, or one without hard links
                     shutil.copyfile(snapshot / name, target)
-            with contextlib.suppress(OSError):  # another process was faster
-                fresh.rename(folder)
+            made.put(fresh)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
     return folder

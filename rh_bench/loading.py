@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from rh_bench.adapter_config import ADAPTER_CONFIG
@@ -29,6 +28,7 @@ from rh_bench.multimodal import (
     speaking_config,
 )
 from rh_bench.schema import load_json
+from rh_bench.workshop import scratch
 
 _MOST_HEADER = 100 << 20
 _ENCODERS = ("bert-generation",)
@@ -336,10 +336,10 @@ def _without_adapter(source: ModelSource) -> Iterator[Path]:
     if not (source.folder / ADAPTER_CONFIG).is_file():
         yield source.folder
         return
-    with TemporaryDirectory(prefix="rh-bench-") as made:
+    with scratch("model") as made:
         for name, _, _ in source.files:
-            (Path(made) / name).symlink_to((source.folder / name).resolve())
-        yield Path(made)
+            (made / name).symlink_to((source.folder / name).resolve())
+        yield made
 
 
 @contextmanager

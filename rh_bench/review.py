@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -40,6 +39,7 @@ from rh_bench.results import RUNS, VERIFICATION, read_mark, verification_documen
 from rh_bench.schema import dump_json
 from rh_bench.submit import MOST_BYTES, SUBMITTED
 from rh_bench.verify import LEVELS, Evidence, Verification, markdown_code
+from rh_bench.workshop import scratch
 
 _RUN_FILE = re.compile(r"runs/([A-Za-z0-9_][A-Za-z0-9._-]{0,200})/([0-9a-f]{16})/([a-z]+\.[a-z]+)")
 _PULL = re.compile(r"([^#\s]+)#([0-9]{1,9})")
@@ -197,8 +197,8 @@ def examine(ref: RepoRef, pull: Pull, ways: Ways, access: Access, marks: Mapping
     if all(path in main and main[path].hash == file.hash for path, file in changed.added.items()):
         yield Found(pull, changed.head, run, (), None, salt, held=True)
         return
-    with tempfile.TemporaryDirectory(prefix="rh_bench-review-") as made:
-        found = _verified(ref, pull, changed, place, Path(made), replace(ways, salt=salt), access)
+    with scratch("review") as made:
+        found = _verified(ref, pull, changed, place, made, replace(ways, salt=salt), access)
         yield replace(found, problems=found.problems + tuple(_copy_problems(found, marks)))
 
 
