@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
-from rh_bench.errors import InputError
+from rh_bench.errors import InputError, RhBenchError
 from rh_bench.files import shown
 
 OUR_FAULT = 70
@@ -42,6 +42,7 @@ _NO_MEMORY = (
     "failed to map segment",  # a library that is loaded for the first time
     "bad_alloc",
     "can't start new thread",
+    "failed to launch worker thread",
 )
 
 
@@ -101,20 +102,26 @@ def our_fault(error: Exception) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device or this machine has no memory left."""
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+    of_torch = getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)  # it may be half loaded
+    if isinstance(error, (MemoryError, of_torch)):
         return True
-    kinds = (RuntimeError, ImportError, OSError, SystemError)
-    return isinstance(error, kinds) and any(words in str(error).lower() for words in _NO_MEMORY)
+    said = isinstance(error, Exception) and not isinstance(error, RhBenchError)
+    return said and any(words in str(error).lower() for words in _NO_MEMORY)
 
 
 def out_of_memory(error: BaseException) -> InputError:
     """The line for it."""
-    return InputError(
-        f"there is not enough ({in_words(error)})",
-        where="memory",
-        mend="give shorter --lengths, a smaller --dtype or another --device",
-    )
+    model = "torch" in sys.modules
+    mend = "give shorter --lengths, a smaller --dtype or another --device" if model else "free some, or raise the limit"
+    return InputError(f"there is not enough ({in_words(_innermost_cause(error))})", where="memory", mend=mend)
+
+
+def _innermost_cause(error: BaseException) -> BaseException:
+    """Of an error and those that it came from, the one that says most plainly that memory is wanted."""
+    found = error
+    while (cause := error.__cause__ or error.__context__) is not None and is_out_of_memory(cause):
+        found = error = cause
+    return found
 
 
 def _innermost(error: BaseException) -> str | None:

@@ -34,9 +34,9 @@ themselves. Moments are drawn from the seed and the case's name; `--cases FILE` 
 | full disk | a tmpfs of so many pages, in a mount namespace of its own (`unshare -rm`); where none can be made, the file size limit alone | what was there is still there, nothing is half done; again with room |
 | no inodes left | the same, with room and without names | the same |
 | file size limit | `ulimit -f` of 0 to 32 KiB | the same |
-| address space limit | `ulimit -v` of 2 to 99% of what the command usually takes | the same |
+| address space limit | `ulimit -v` of 100 MiB, and from the 512 MiB that a command takes to begin up to what it usually takes | the same |
 | two processes | the second at once, a little later, or when the first has begun to write | no third run: what is there is that of one |
-| clock | ten years back or ahead; set back by up to two hours at the n-th operation on a file (`time.time` and `datetime.now` are shifted by a `sitecustomize` in the command's process); files and a journal of the future | again |
+| clock | ten years back or ahead; set back by up to two hours at the n-th operation on a file (`time.time` and `datetime.now` are shifted by a `sitecustomize` in the command's process, `datetime` in our own modules alone); files and a journal of the future | again |
 | HTTP fault | one answer is dropped before or after it is done, cut in half, 500, 503, or a web page | again |
 | a push meanwhile | at the n-th request of `review --merge`, to the pull request or to the main branch | again; what nobody verified is never in the main branch |
 

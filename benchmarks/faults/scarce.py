@@ -14,12 +14,14 @@ from benchmarks.faults.process import ROOT, Ended, command_line
 from benchmarks.faults.record import DISK, FILE_SIZE, INODES, MEMORY, Case
 from benchmarks.faults.scenarios import SCENARIOS
 from benchmarks.faults.snapshot import half_done, snapshot
+from rh_bench.__main__ import LEAST
 
 PAGE = 4096
 _SHARES = (0.0, 0.12, 0.3, 0.5, 0.7, 0.85, 0.95)
 """Of what the command writes: so much room there is."""
-_MEMORY = (0.02, 0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.97)
-"""Of the address space that the command usually takes."""
+_MEMORY = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 0.97)
+"""Of the way from what a command takes to begin to what it usually takes."""
+_TOO_LITTLE = 100 << 20
 
 
 @cache
@@ -81,7 +83,8 @@ def limit_case(bench: Bench, scenario_name: str, fault: str, number: int) -> Cas
     scenario, name = SCENARIOS[scenario_name], f"{scenario_name}/{fault}/{number}"
     usual, chance = bench.undisturbed(scenario), bench.random(name).random()
     if fault == MEMORY:
-        most = int(usual.peak * (_MEMORY[number % len(_MEMORY)] + 0.02 * chance))
+        share = _MEMORY[(number - 1) % len(_MEMORY)] + 0.02 * chance
+        most = int(LEAST + share * max(usual.peak - LEAST, 0)) if number else _TOO_LITTLE
         limit, said = f"ulimit -v {most // 1024}", f"{most >> 20} MiB of {usual.peak >> 20} MiB"
     else:
         blocks = (0, 1, 2, 4, 8, 16, 32, 64)[number % 8]
