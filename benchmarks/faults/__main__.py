@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -45,68 +46,77 @@ from rh_bench.files import atomic_write
 from rh_bench.records import Json
 from rh_bench.schema import dump_json
 
+if TYPE_CHECKING:
+    from benchmarks.faults.bench import Bench
+
 Task = tuple[str, str, int]
 """A case: scenario, fault, number."""
 LOCAL = ("build", "evaluate", "leaderboard", "collect")
 NUMBERS: dict[str, dict[str, int]] = {
     KILL: {
-        "build": 12,
-        "evaluate": 8,
-        "evaluate interrupted before": 6,
-        "leaderboard": 7,
-        "leaderboard over an old site": 8,
-        "collect": 7,
-        "collect into old results": 8,
-        "publish": 8,
-        "publish results": 6,
-        "submit": 12,
-        "review --merge": 12,
+        "build": 10,
+        "evaluate": 4,
+        "evaluate interrupted before": 3,
+        "leaderboard": 5,
+        "leaderboard over an old site": 6,
+        "collect": 5,
+        "collect into old results": 6,
+        "publish": 6,
+        "publish results": 3,
+        "submit": 8,
+        "review --merge": 8,
     },
     DISK: {
-        "build": 7,
-        "evaluate": 6,
-        "evaluate interrupted before": 3,
-        "leaderboard": 4,
-        "leaderboard over an old site": 7,
-        "collect": 4,
-        "collect into old results": 7,
-        "collect from the Hub": 5,
-        "publish": 2,
-        "submit": 2,
+        "build": 5,
+        "evaluate": 3,
+        "evaluate interrupted before": 2,
+        "leaderboard": 2,
+        "leaderboard over an old site": 5,
+        "collect": 2,
+        "collect into old results": 5,
+        "collect from the Hub": 2,
+        "publish": 1,
+        "submit": 1,
+        "review --merge": 3,
+    },
+    INODES: {"build": 2, "evaluate": 1, "leaderboard over an old site": 2, "collect into old results": 2},
+    FILE_SIZE: {"build": 3, "evaluate": 2, "leaderboard over an old site": 3, "collect into old results": 3},
+    MEMORY: {
+        "build": 5,
+        "evaluate": 4,
+        "leaderboard over an old site": 5,
+        "collect into old results": 5,
+        "publish": 4,
+        "submit": 3,
         "review --merge": 5,
     },
-    INODES: {"build": 3, "evaluate": 3, "leaderboard over an old site": 3, "collect into old results": 3},
-    FILE_SIZE: {"build": 4, "evaluate": 4, "leaderboard over an old site": 4, "collect into old results": 4},
-    MEMORY: {
-        "build": 9,
-        "evaluate": 9,
-        "leaderboard over an old site": 9,
-        "collect into old results": 9,
-        "publish": 9,
-        "submit": 9,
-        "review --merge": 9,
+    PAIR: {
+        "build": 6,
+        "evaluate": 4,
+        "leaderboard": 3,
+        "leaderboard over an old site": 4,
+        "collect": 3,
+        "collect into old results": 4,
     },
-    PAIR: {"build": 9, "evaluate": 9, "leaderboard": 6, "leaderboard over an old site": 6, "collect": 6}
-    | {"collect into old results": 6},
     CLOCK: {
         "build": 4,
-        "evaluate": 4,
+        "evaluate": 3,
         "evaluate interrupted before": 4,
         "leaderboard over an old site": 4,
         "collect into old results": 4,
-        "publish": 4,
-        "submit": 4,
+        "publish": 2,
+        "submit": 2,
         "review --merge": 4,
     },
     HTTP: {
-        "publish": 12,
-        "submit": 12,
-        "review --merge": 18,
-        "collect from the Hub": 12,
-        "leaderboard from the Hub": 6,
-        "evaluate from the Hub": 6,
+        "publish": 8,
+        "submit": 8,
+        "review --merge": 10,
+        "collect from the Hub": 8,
+        "leaderboard from the Hub": 4,
+        "evaluate from the Hub": 3,
     },
-    PUSH: {"review --merge": 12},
+    PUSH: {"review --merge": 8},
 }
 """How many cases of each fault in each scenario, at full size."""
 NUMBERS[TERM] = NUMBERS[KILL]
@@ -130,11 +140,22 @@ def tasks(size: float, only: Sequence[str] = (), faults: Sequence[str] = ()) -> 
     ]
 
 
-def play(chosen: Sequence[Task], seed: int, jobs: int, say: Callable[[Case], None] = lambda case: None) -> list[Case]:
+def campaign(
+    chosen: Sequence[Task], seed: int, jobs: int, say: Callable[[Case], None] = lambda case: None
+) -> list[Case]:
     """Play cases, in a folder that is gone afterwards, and give them in their order."""
-    from benchmarks.faults import company, kills, scarce
     from benchmarks.faults.bench import Bench
     from benchmarks.faults.scenarios import fill_shop
+
+    with tempfile.TemporaryDirectory(prefix="rh_bench-faults-") as made:
+        return play(chosen, Bench(fill_shop(Path(made) / "shop"), Path(made), seed), jobs, say)
+
+
+def play(
+    chosen: Sequence[Task], bench: Bench, jobs: int = 1, say: Callable[[Case], None] = lambda case: None
+) -> list[Case]:
+    """Play cases on a bench, and give them in their order; without those that this machine cannot play."""
+    from benchmarks.faults import company, kills, scarce
 
     players = {
         **dict.fromkeys((KILL, TERM), kills.kill_case),
@@ -144,16 +165,14 @@ def play(chosen: Sequence[Task], seed: int, jobs: int, say: Callable[[Case], Non
     }
     if not scarce.can_mount():  # where no small disk can be made, limits of a file's size stand in for it
         chosen = [task for task in chosen if task[1] not in (DISK, INODES)]
-    with tempfile.TemporaryDirectory(prefix="rh_bench-faults-") as made:
-        bench = Bench(fill_shop(Path(made) / "shop"), Path(made), seed)
 
-        def one(task: Task) -> Case:
-            case = players[task[1]](bench, *task)
-            say(case)
-            return case
+    def one(task: Task) -> Case:
+        case = players[task[1]](bench, *task)
+        say(case)
+        return case
 
-        with ThreadPoolExecutor(jobs) as pool:
-            return list(pool.map(one, chosen))
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(one, chosen))
 
 
 def show(rows: Sequence[Json], console: Console) -> None:
@@ -223,7 +242,7 @@ def _campaign(arguments: argparse.Namespace) -> Json:
         console.print(case.reason, markup=False, highlight=False)
         sys.stdout.flush()
 
-    cases = play(chosen, arguments.seed, arguments.jobs, say)
+    cases = campaign(chosen, arguments.seed, arguments.jobs, say)
     report = report_of(cases, arguments.seed, time.monotonic() - started)
     show(report["counts"], console)
     if arguments.cases:
