@@ -19,7 +19,7 @@ from rh_bench.__main__ import LEAST
 PAGE = 4096
 _SHARES = (0.0, 0.3, 0.6, 0.8, 0.95, 0.12, 0.45)
 """Of what the command writes: so much room there is."""
-_MEMORY = (0.9, 0.0, 0.5, 0.25, 0.7, 0.1, 0.97)
+_MEMORY = (0.04, 0.0, 0.1, 0.2, 0.5, 0.02, 0.9)
 """Of the way from what a command takes to begin to what it usually takes."""
 _TOO_LITTLE = 100 << 20
 
