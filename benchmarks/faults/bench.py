@@ -67,6 +67,10 @@ class Place:
         """What is there now, on the disk and on the Hub."""
         return snapshot(self.root) | (self.hub.state() if self.hub else {})
 
+    def shortened(self, text: str) -> str:
+        """A line without the names of folders that are gone with the case."""
+        return text.replace(str(self.root), "CASE").replace(str(self.shop.root), "SHOP")[:600]
+
     def left(self) -> tuple[str, ...]:
         """What is left in the folder of temporary files."""
         return tuple(sorted(path.name for path in (self.root / "tmp").iterdir()))
@@ -206,7 +210,6 @@ def verdict(
             outcome, reason = WRONG, f"refused, and {differences(found, wanted)[0]}"
     elif wrong is None:
         reason = f"run again: {last.complaint}"
-    reason = reason.replace(str(place.root), "CASE").replace(str(place.shop.root), "SHOP")
     return Case(
         name=struck.name,
         command=scenario.command,
@@ -215,7 +218,7 @@ def verdict(
         struck=struck.really,
         first=struck.ended.words,
         outcome=outcome,
-        reason=reason[:600],
+        reason=place.shortened(reason),
         left=place.left() if (place.root / "tmp").is_dir() else (),
         place=struck.at,
     )

@@ -43,7 +43,7 @@ def pair_case(bench: Bench, scenario_name: str, fault: str, number: int) -> Case
         struck = Struck(name, fault, moment, refused[0] if refused else ends[1], True)
         case = verdict(place, usual.found, struck, good, place.look(), wrong)
         if case.outcome == IDENTICAL and refused:
-            return _changed(case, REFUSED, refused[0].refusal or "")
+            return _changed(case, REFUSED, place.shortened(refused[0].refusal or ""))
         return case
 
 
