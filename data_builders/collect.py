@@ -17,11 +17,22 @@ import pyarrow.parquet as pq
 
 from data_builders.collect_experiments import take_experiments
 from data_builders.results_card import results_card
+from rh_bench.coverage import coverage
 from rh_bench.errors import InputError
 from rh_bench.files import atomic_write, shown
 from rh_bench.interchange.folder import is_import
 from rh_bench.records import Json
-from rh_bench.results import DATA, EXPERIMENTS, RUNS, VERIFICATION, Layout, find_layout, read_verification, run_folders
+from rh_bench.results import (
+    DATA,
+    EXPERIMENTS,
+    RUNS,
+    VERIFICATION,
+    Layout,
+    find_layout,
+    read_verification,
+    run_folders,
+    set_sizes,
+)
 from rh_bench.runs import RUN_FILES
 from rh_bench.schema import dump_json, load_json
 from rh_bench.tables import EVENTS, GROUP_BYTES, HEADS, OPTIONAL, SAMPLES, read_table
@@ -40,6 +51,9 @@ MODELS = pa.schema(
         *(pa.field(n, pa.string()) for n in ("template", "dtype", "engine", "started", "verified")),
         *(pa.field(f"{name}{part}", pa.float64()) for name in _ESTIMATES for part in ("", "_low", "_high")),
         pa.field("always_on", pa.int32()),
+        pa.field("coverage", pa.string()),
+        pa.field("measured_on", pa.string()),
+        pa.field("set_samples", pa.int64()),
     ]
 )
 CONFIGS = {
@@ -159,21 +173,28 @@ def _write_tables(out: Path, made: Workshop) -> dict[str, int]:
         (fresh / name).mkdir()
     ordered = sorted(run_folders(out / RUNS), key=lambda f: (f.name[0], f.parent.name, f.name))
     layout = find_layout(out)
+    sizes = set_sizes(layout)
     with _Writer(fresh / "models" / "models.parquet", MODELS) as models:
         for digit, folders in groupby(ordered, key=lambda folder: folder.name[0]):
-            _write_bucket(fresh, digit, folders, layout, models, rows)
+            _write_bucket(fresh, digit, folders, layout, sizes, models, rows)
     made.put(fresh)
     return rows
 
 
 def _write_bucket(
-    fresh: Path, digit: str, folders: Iterator[Path], layout: Layout, models: _Writer, rows: dict[str, int]
+    fresh: Path,
+    digit: str,
+    folders: Iterator[Path],
+    layout: Layout,
+    sizes: Mapping[str, int],
+    models: _Writer,
+    rows: dict[str, int],
 ) -> None:
     writers = {name: _Writer(fresh / name / f"{name}-{digit}.parquet", CONFIGS[name]) for name in _SOURCES}
     for folder in folders:
         run = load_json(folder / "run.json")
         identity = {"model_id": run["model"]["id"], "run_id": run["run_id"]}
-        models.write(pa.Table.from_pylist([_model_row(folder, run, layout)], schema=MODELS))
+        models.write(pa.Table.from_pylist([_model_row(folder, run, layout, sizes)], schema=MODELS))
         rows["models"] += 1
         for name, (file, schema) in _SOURCES.items():
             table = read_table(folder / file, schema, OPTIONAL.get(file, ())).select(schema.names)
@@ -185,12 +206,13 @@ def _write_bucket(
         writer.close()
 
 
-def _model_row(folder: Path, run: Json, layout: Layout) -> dict[str, Any]:
+def _model_row(folder: Path, run: Json, layout: Layout, sizes: Mapping[str, int]) -> dict[str, Any]:
     summary = load_json(folder / "summary.json")
     model, haystack, protocol = run["model"], run["haystack"], run["protocol"]
     estimates = {"success_rate": summary["success"]["rate"], **summary["sparsity"]}
     always_on = summary["always_on"]["heads"]
     record = read_verification(layout, folder)
+    covered = coverage(run, sizes.get(haystack["manifest_sha256"]))
     return {
         "model_id": model["id"],
         "run_id": run["run_id"],
@@ -214,6 +236,9 @@ def _model_row(folder: Path, run: Json, layout: Layout) -> dict[str, Any]:
             for part, key in (("", "value"), ("_low", "low"), ("_high", "high"))
         },
         "always_on": None if always_on is None else len(always_on),
+        "coverage": covered.kind,
+        "measured_on": covered.words,
+        "set_samples": covered.of,
     }
 
 

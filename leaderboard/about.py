@@ -21,7 +21,8 @@ LIMITS = (
     "that answers none has no scores.",
     "Intervals tell how far other samples of the same needles and haystacks might move a number, not other needles.",
     "Synthetic haystacks are plain sentences. Success on them is not comparable with success on essays, nor are runs "
-    "of different sets or protocols with each other; this site never ranks them together.",
+    "of different sets or protocols with each other; this site never ranks them together. Nor does it rank runs that "
+    "measured a part of a set, or a grid of their own.",
     "A copy event is where attention and output agree. Only an experiment that removes heads shows that they cause the "
     "answer.",
     "Layers without softmax attention have no heads to score. They are listed, and not counted as zero.",
@@ -55,7 +56,15 @@ def documents(site: Site) -> Iterator[Document]:
     definitions: tuple[Definition, ...] = (*MEASUREMENT, SHARE, DEPTH, ROBUSTNESS, SPEARMAN)
     yield (
         "method.html",
-        frame.render("method.html", "method.html", definitions=definitions, levels=levels, limits=LIMITS),
+        frame.render(
+            "method.html",
+            "method.html",
+            definitions=definitions,
+            levels=levels,
+            limits=LIMITS,
+            worth=None,
+            repository=repository(),
+        ),
     )
     sets = set_views(site.cards)
     yield "data.html", frame.render("data.html", "data.html", sets=sets, runs=len(site.cards), licences=LICENCES)

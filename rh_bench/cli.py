@@ -29,6 +29,7 @@ from rh_bench.cli_answers import ANSWER_COMMANDS
 from rh_bench.cli_experiments import EXPERIMENT_COMMANDS
 from rh_bench.cli_hub import HUB_COMMANDS
 from rh_bench.cli_parts import FOLDER, Session, Verb, debug_option, err, json_option, out, print_json, window_option
+from rh_bench.coverage import coverage
 from rh_bench.errors import CheckFailed, InputError, RhBenchError, RhBenchWarning
 from rh_bench.faults import OUR_FAULT, explain, our_fault
 from rh_bench.files import shown
@@ -363,6 +364,7 @@ def _outcome_json(outcome: Any) -> dict[str, Any]:
         "resumed": outcome.resumed,
         "measured": outcome.measured,
         "counts": outcome.document["counts"],
+        "coverage": coverage(outcome.document).to_json(),
         "seconds": outcome.document["timings"]["seconds"],
     }
 
@@ -376,6 +378,9 @@ def _say_outcome(outcome: Any) -> None:
         )
     else:
         console.print("\nThis run was already there: nothing was measured again")
+    covered = coverage(outcome.document)
+    if not covered.whole:
+        console.print(f"[yellow]{covered.note}[/]")
     console.print(f"[green]The run:[/] {escape(str(outcome.folder))}")
 
 

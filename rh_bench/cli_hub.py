@@ -64,8 +64,26 @@ def verify(
         for problem in found.problems if pull else ():
             out(soft_wrap=True).print(escape(problem))
         _print_levels(verification)
+        _print_coverage(verification)
     if found.failed:
         raise CheckFailed(f"{run}: not verified")
+
+
+def _print_coverage(verification: Any) -> None:
+    """What a valid run covers of its set, if it is in a folder: by its own word, where no level has held it against
+    the set."""
+    from rh_bench.coverage import coverage
+    from rh_bench.schema import load_json
+
+    levels = verification.levels if verification else ()
+    path = verification.folder / "run.json" if levels and levels[0].reached else None
+    if path is not None and path.is_file():
+        covered = coverage(load_json(path))
+        held = any(level.name == "recomputed" and level.reached for level in levels)
+        if covered.note and not held:
+            out(soft_wrap=True).print(escape(covered.note))
+        elif not held:
+            out(soft_wrap=True).print(f"measured on {escape(covered.words)}, as the run says")
 
 
 def _print_levels(verification: Any, indent: str = "") -> None:

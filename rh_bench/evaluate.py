@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rh_bench.asking import Asking, ask, prompt_ids
+from rh_bench.coverage import WHOLE_GRID
 from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.events import copy_events
@@ -252,7 +253,7 @@ class _Measurement:
         manifest = self._set.manifest
         return {
             "schema": "rh_bench/run",
-            "schema_version": "1.3",
+            "schema_version": "1.4",
             "run_id": compute_run_id(
                 model_revision=model["revision"],
                 manifest_sha256=self._set.manifest_sha256,
@@ -268,6 +269,7 @@ class _Measurement:
                 "manifest_sha256": self._set.manifest_sha256,
                 "name": manifest["name"],
                 "source": manifest["source"],
+                "samples": manifest["counts"]["samples"],
             },
             "protocol": protocol,
             "engine": {"name": engine.name, "version": engine.version, "notes": [*engine.notes, *self.asking.notes]},
@@ -391,7 +393,10 @@ def choose_samples(haystacks: HaystackSet, request: Request) -> tuple[tuple[Samp
         samples = tuple(sample for sample in haystacks.samples if sample.needle_id in names)
     if not samples:
         raise InputError("no samples are left to measure", where=request.haystack, mend="choose other --needles")
-    return spread(samples, request.limit), {
+    chosen = spread(samples, request.limit)
+    if set(chosen) == set(haystacks.samples):  # one choice in other words is not another run
+        return haystacks.samples, dict(WHOLE_GRID)
+    return chosen, {
         "kind": "made" if made else "set",
         "lengths": list(lengths) if made else None,
         "depths": [float(depth) for depth in depths] if made else None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rh_bench.asking import builder_as
+from rh_bench.coverage import Coverage, coverage, coverage_problems
 from rh_bench.errors import InputError
 from rh_bench.evaluate import Request, choose_samples, find_set
 from rh_bench.fingerprint import WEIGHTS
@@ -54,6 +55,12 @@ def set_of(run: Run, haystack: str | None) -> tuple[HaystackSet, list[str]]:
     if haystacks.manifest_sha256 != named["manifest_sha256"]:
         return haystacks, ["this is another set than the run's: the SHA-256 of its manifest.json differs"]
     return haystacks, []
+
+
+def covered(run: Run, haystack: str | None) -> Coverage:
+    """What a run of which nothing failed to be reproduced covers of its set."""
+    size = run.document["haystack"].get("samples") or set_of(run, haystack)[0].manifest["counts"]["samples"]
+    return coverage(run.document, size)
 
 
 def model_problems(run: Run, source: ModelSource, config: Any) -> list[str]:
@@ -101,9 +108,11 @@ def _sample_problems(run: Run, haystacks: HaystackSet) -> list[str]:
         needles=_tuple(grid["needles"]),
         limit=grid["limit"],
     )
+    size = haystacks.manifest["counts"]["samples"]
+    problems = [f"run.json{pointer}: {words}" for pointer, words in coverage_problems(run.document, size)]
     expected = {sample.sample_id: sample for sample in choose_samples(haystacks, request)[0]}
     found: dict[str, Sample] = {result.sample.sample_id: result.sample for result in run.results}
-    problems = [f"sample {name} is missing" for name in expected if name not in found]
+    problems += [f"sample {name} is missing" for name in expected if name not in found]
     problems += [f"sample {name} is not in the set" for name in found if name not in expected]
     return problems + [
         f"sample {name} is another one in the set"

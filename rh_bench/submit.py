@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rh_bench.coverage import coverage
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.files import regular_file
 from rh_bench.hub import RepoRef, parse_repo, plain_errors
@@ -183,6 +184,9 @@ def _warnings(run: Json) -> tuple[str, ...]:
         found.append("the model was a local file: nobody can reproduce its prompts or measure it again by name")
     if run["haystack"]["revision"] is None:
         found.append("the set was a local folder: publish it and measure on REPO@REV to be verified further")
+    covered = coverage(run)
+    if not covered.whole:
+        found.append(f"it will not be ranked: measured on {covered.words}; measure the whole set to be ranked")
     return tuple(found)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from rh_bench.chat import CHAT
+from rh_bench.coverage import coverage_problems
 from rh_bench.errors import InputError
 from rh_bench.files import regular_file, sha256_file, shown
 from rh_bench.records import SCORED_KINDS, Json, Layer
@@ -72,6 +73,7 @@ def _problems(path: Path) -> Iterator[Problem]:
         yield from _in_file("run.json", _identity_problems(path, run))
         yield from _in_file("run.json", _work_problems(run))
         yield from _in_file("run.json", _protocol_problems(run["protocol"]))
+        yield from _in_file("run.json", coverage_problems(run))
     whole = []
     for name in RUN_FILES:
         problem = _file_problem(path, name, run)

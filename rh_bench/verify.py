@@ -158,10 +158,12 @@ def _recomputed(run: Run, evidence: Evidence) -> Level:
     missing = _missing_evidence(run, evidence)
     if missing:
         return Level("recomputed", None, ("heads.parquet and summary.json are what the events give", missing))
-    from rh_bench.reproduce import prompt_problems
+    from rh_bench.reproduce import covered, prompt_problems
 
     problems = prompt_problems(run, evidence.haystack, evidence.model)
-    return Level("recomputed", not problems, _first(problems))
+    if problems:
+        return Level("recomputed", False, _first(problems))
+    return Level("recomputed", True, (f"measured on {covered(run, evidence.haystack).words}",))
 
 
 def _rerun(run: Run, evidence: Evidence) -> Level:

@@ -97,6 +97,9 @@ def test_other_weights_than_the_models_are_caught(forged: dict[str, Path]) -> No
 def test_a_dropped_sample_is_caught(forged: dict[str, Path]) -> None:
     run = read_run(forged["run"])
     write_run(forged["run"], run.document, run.layers, run.results[1:])
+    assert reached(verified(forged)) == [False, None, None], "the run says how many samples the set has"
+    haystack = {**run.document["haystack"], "samples": len(run.results) - 1}
+    write_run(forged["run"], {**run.document, "haystack": haystack}, run.layers, run.results[1:])
     report = verified(forged)
     assert reached(report) == [True, False, None]
     assert report.levels[1].reasons == (f"sample {run.results[0].sample.sample_id} is missing",)
