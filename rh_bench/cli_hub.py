@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from rh_bench.cli_parts import FOLDER, Verb, err, json_option, out, print_json
+from rh_bench.cli_parts import FOLDER, Verb, download_option, err, json_option, out, print_json
 from rh_bench.errors import CheckFailed, InputError
 
 _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
@@ -27,6 +27,7 @@ _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
 @click.option("--rerun", type=click.IntRange(1, 10_000), help="Measure this many of its samples again, here.")
 @click.option("--salt", default="", help="Mixed into the choice of samples, so that nobody can choose them.")
 @click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
+@download_option
 @click.option("--report", type=FOLDER, help="Write the report as Markdown to this file.")
 @json_option
 def verify(
@@ -36,6 +37,7 @@ def verify(
     rerun: int | None,
     salt: str,
     device: str,
+    most_download: int,
     report: Path | None,
     as_json: bool,
 ) -> None:
@@ -49,7 +51,7 @@ def verify(
     from rh_bench.review import parse_pull, verify_pull
     from rh_bench.verify import Evidence
 
-    evidence = Evidence(haystack, model, rerun or 0, salt, device)
+    evidence = Evidence(haystack, model, rerun or 0, salt, device, most_download=most_download)
     pull = None if Path(run).exists() else parse_pull(run)
     with err().status(f"verifying {escape(run)}" + (f", {rerun} samples measured again" if rerun else "")):
         found: Any = verify_pull(*pull, evidence) if pull else verify_apart(Path(run), evidence).verification
@@ -193,10 +195,12 @@ def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
     help="Level to be taken in at. rerun with --rerun, recomputed otherwise.",
 )
 @click.option("--rerun", type=click.IntRange(1, 10_000), help="Measure this many samples of each run again, here.")
-@click.option("--salt", help="Mixed into the choice of samples. Drawn anew for each pull request without it.")
+@click.option("--salt", help="Mixed into the choice of samples, where none were drawn yet. Drawn here without it.")
+@click.option("--again", is_flag=True, help="With --merge: judge once more what was set aside, by the same samples.")
 @click.option("--haystack", help="The set, where it cannot be had by the run's own name for it.")
 @click.option("--model", help="The model, where it cannot be had by the run's own name for it.")
 @click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
+@download_option
 @click.option("--no-comment", is_flag=True, help="Say nothing on the pull requests.")
 @json_option
 def review(
@@ -206,17 +210,21 @@ def review(
     require: str | None,
     rerun: int | None,
     salt: str | None,
+    again: bool,
     haystack: str | None,
     model: str | None,
     device: str,
+    most_download: int,
     no_comment: bool,
     as_json: bool,
 ) -> None:
     """Verify the open pull requests of the results repository REPO and comment on them.
 
-    Nothing is taken in without --merge. With it, the bytes that were verified are put into the main branch, with a
-    record of the verification, which the leaderboard shows as the run's badge, and the pull request is closed. Exit
-    status 1 if a pull request is not what it should be.
+    Without --merge this is a look. With it, submissions are judged, each once: which samples are measured again is
+    drawn and recorded in the repository before any is, and so is what came of it. The bytes that were verified are put
+    into the main branch, with a record of the verification, which the leaderboard shows as the run's badge, and the
+    pull request is closed. Each further submission of a run that was not taken in has twice as many samples measured.
+    Exit status 1 if a pull request is not what it should be.
     """
     from rh_bench.review import Ways
     from rh_bench.review import review as review_pulls
@@ -230,9 +238,13 @@ def review(
         model=model,
         device=device,
         quiet=no_comment,
+        again=again,
+        most_download=most_download,
     )
     if ways.require == "rerun" and not rerun:
         raise InputError("nothing can reach level rerun without a rerun", mend="give --rerun N")
+    if again and not merge:
+        raise InputError("only --merge judges", where="--again", mend="give --merge, too")
     found = []
     for one in review_pulls(repo, ways, only=pull):
         found.append(one)
@@ -242,6 +254,9 @@ def review(
         print_json([one.to_json() for one in found])
     elif not found:
         out().print("no open pull requests")
+    fault = next((one.fault for one in found if one.fault is not None), None)
+    if fault is not None:  # the others were reviewed all the same
+        raise fault
     failed = [one for one in found if one.failed or (merge and not (one.merged or one.held))]
     if failed:
         raise CheckFailed(f"{len(failed)} of {len(found)} pull requests {'not taken in' if merge else 'not verified'}")
@@ -253,11 +268,21 @@ def _print_found(found: Any, ways: Any) -> None:
     console.print(f"[bold]#{found.pull.num}[/] {escape(found.pull.title)} by {escape(found.pull.author)}{escape(run)}")
     for problem in found.problems:
         console.print(f"  [red]problem:[/] {escape(problem)}")
+    if found.fault is not None:
+        console.print("  [red]could not be reviewed:[/] a fault of rh-bench")
     _print_levels(found.verification, indent="  ")
+    if found.draw is not None:
+        console.print(f"  samples to measure again: {found.draw.samples}, by the salt {escape(repr(found.draw.salt))}")
+    if found.verification is not None and not ways.merge:
+        console.print("  a look: nothing is judged without --merge")
     if found.said:
         console.print(f"  commented: {escape(found.page)}")
+    if found.unsaid is not None:
+        console.print(f"  [red]not commented:[/] {escape(found.unsaid)}")
     if found.held:
         console.print("  the repository holds this run already")
+    elif found.outcome in ("refused", "set aside"):
+        console.print(f"  [red]{found.outcome}[/]")
     elif ways.merge and not found.merged:
         console.print(f"  [red]changes are needed:[/] level {ways.require} is required, and no level may fail")
     if found.merged:

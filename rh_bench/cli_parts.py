@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,4 +72,31 @@ window_option = click.option(
     "--window",
     type=click.IntRange(1, 2**40),
     help="Positions that the model is for, where its configuration says fewer or none.",
+)
+
+
+_UNITS = {"": 1} | {f"{unit}{i}": base**n for n, unit in enumerate("kmgt", 1) for i, base in (("", 1000), ("i", 1024))}
+
+
+class Size(click.ParamType[int]):
+    """Bytes, as in 500MB or 64GiB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([kmgt]i?)?b?", str(value).lower())
+        count = int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
+        if not 0 < count < 2**60:
+            self.fail(f"{value!r} is no size; write it as in 64GiB", param, ctx)
+        return count
+
+
+download_option = click.option(
+    "--most-download",
+    type=Size(),
+    default="64GiB",
+    show_default=True,
+    help="Most that a model or a set may take to download from the Hub.",
 )

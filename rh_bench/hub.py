@@ -1,4 +1,4 @@
-"""The door to the Hugging Face Hub: only this module, which reads, and `hub_write` import huggingface_hub.
+"""The door to the Hugging Face Hub: only this module, which reads, and the other `hub_*` import huggingface_hub.
 
 A download gives a folder and the full commit it was taken from, so that what was measured can be named for good. What
 is in the local cache is used as it is when the Hub is out of reach (or `HF_HUB_OFFLINE=1` is set).
@@ -12,18 +12,20 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from rh_bench.errors import InputError
+from rh_bench.hub_client import Access, Most, again
 from rh_bench.workshop import PATIENCE, sweep, workshop
 
 Kind = Literal["model", "dataset", "space"]
 
 SET_FILES = ("manifest.json", "README.md", "*.parquet")
 
-RESULT_FILES = ("runs/*", "verification/*", "experiments/*")
+RESULT_FILES = ("runs/*", "verification/*", "experiments/*", "judgements/*")
 
 MODEL_FILES = (
     "*.json",
@@ -41,6 +43,16 @@ are loaded."""
 
 # Weights that are never loaded: copies in folders, and Mistral's second copy in its own format.
 SPARE_WEIGHTS = ("*/*.safetensors", "*/*.gguf", "consolidated*.safetensors")
+
+MOST_DOWNLOAD = 64 << 30
+"""Bytes that a model or a set which a stranger names may take, unless told otherwise."""
+MOST_FILES = 2_000
+"""That a model or a set which a stranger names may bring, of those that are fetched."""
+MOST_LISTED = 1_000_000
+"""Files of a commit that are listed at all."""
+_SLACK = 1 << 20
+"""Bytes that are sent beside the files, for redirections."""
+_ALLOWED: ContextVar[int | None] = ContextVar("_ALLOWED", default=None)
 
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/+-]*")
@@ -192,7 +204,8 @@ def repo_commit(ref: RepoRef, kind: Kind, *, endpoint: str | None = None, token:
 
     with plain_errors(ref, kind):
         api = HfApi(endpoint=endpoint, token=token)
-        commit = api.repo_info(ref.repo_id, repo_type=kind, revision=ref.revision).sha
+        access = Access(endpoint, token)
+        commit = again(lambda: api.repo_info(ref.repo_id, repo_type=kind, revision=ref.revision).sha, access)
     if commit is None or not _COMMIT.fullmatch(commit):
         raise InputError(f"the Hub named {commit!r} where a commit was expected", where=f"{kind} {ref}")
     return commit
@@ -284,6 +297,19 @@ def _is_revision(text: str) -> bool:
     )
 
 
+@contextmanager
+def allowing(most: int | None) -> Iterator[None]:
+    """Inside the block no download takes more than `most` bytes, nor more than :data:`MOST_FILES` files.
+
+    What would be taken is known from the list of files before anything is; what is sent beyond it is cut off.
+    """
+    before = _ALLOWED.set(most)
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(before)
+
+
 def _download(
     ref: RepoRef,
     kind: Kind,
@@ -296,24 +322,100 @@ def _download(
     """The files of a repository that match `wanted` and not `unwanted`, as a cached folder, and their commit."""
     from huggingface_hub import snapshot_download
 
-    with plain_errors(ref, kind):
-        folder = Path(
-            snapshot_download(
-                ref.repo_id,
-                repo_type=kind,
-                revision=ref.revision,
-                cache_dir=cache_dir,
-                endpoint=endpoint,
-                token=token,
-                allow_patterns=list(wanted),
-                ignore_patterns=list(unwanted),
-            )
+    access, allowed = Access(endpoint, token), _ALLOWED.get()
+    most = None if allowed is None else _announced(ref, kind, wanted, unwanted, allowed, access)
+
+    def fetch() -> str:
+        return snapshot_download(
+            ref.repo_id,
+            repo_type=kind,
+            revision=ref.revision,
+            cache_dir=cache_dir,
+            endpoint=endpoint,
+            token=token,
+            allow_patterns=list(wanted),
+            ignore_patterns=list(unwanted),
         )
+
+    with plain_errors(ref, kind):
+        folder = Path(again(fetch, access, most=most, patient=False))
     # The cache keeps each snapshot in a folder named after its commit, which spares asking the Hub a second time (and
     # perhaps getting a newer answer).
     if not _COMMIT.fullmatch(folder.name):
         raise InputError(f"the cache gave {folder.name!r} where a commit was expected", where=f"{kind} {ref}")
     return folder, folder.name
+
+
+def _announced(
+    ref: RepoRef,
+    kind: Kind,
+    wanted: list[str] | tuple[str, ...],
+    unwanted: tuple[str, ...],
+    allowed: int,
+    access: Access,
+) -> Most:
+    """How much a download takes, by the repository's own list of its files. Where the Hub is out of reach, what is in
+    the cache is taken as it is.
+
+    Raises:
+        InputError: it is more than `allowed`, or it is too many files.
+    """
+    from huggingface_hub.utils._paths import filter_repo_objects
+
+    try:
+        sizes = {path: size for path, _, size in listed(ref, kind, ref.revision, access, patient=False)}
+    except InputError as error:
+        if isinstance(error.__cause__, ConnectionError):
+            return Most(allowed, "may be downloaded")
+        raise
+    names = list(filter_repo_objects(sizes, allow_patterns=list(wanted), ignore_patterns=list(unwanted)))
+    total, where = sum(sizes[name] for name in names), f"{kind} {ref}"
+    if len(names) > MOST_FILES:
+        raise InputError(
+            f"takes more than the {MOST_FILES:,} files that may be downloaded: {len(names):,}", where=where
+        )
+    if total > allowed:
+        raise InputError(
+            f"takes more than the {size_text(allowed)} that may be downloaded: {size_text(total)}",
+            where=where,
+            mend="allow more with --most-download",
+        )
+    return Most(total + _SLACK)
+
+
+def listed(
+    ref: RepoRef, kind: Kind, revision: str | None, access: Access, *, patient: bool = True
+) -> list[tuple[str, str, int]]:
+    """Path, hash and bytes of every file of a commit. The hash is SHA-256 for large files, else git's.
+
+    Raises:
+        InputError: it cannot be read, or it has more than :data:`MOST_LISTED` files.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    api = HfApi(endpoint=access.endpoint, token=access.token)
+
+    def read() -> list[tuple[str, str, int]]:
+        found: list[tuple[str, str, int]] = []
+        for file in api.list_repo_tree(ref.repo_id, repo_type=kind, recursive=True, revision=revision):
+            if len(found) >= MOST_LISTED:
+                raise InputError(f"has more than {MOST_LISTED:,} files", where=f"{kind} {ref}")
+            if isinstance(file, RepoFile):
+                large = file.lfs
+                found.append((file.path, large.sha256 if large else file.blob_id, large.size if large else file.size))
+        return found
+
+    with plain_errors(ref, kind):
+        return again(read, access, patient=patient)
+
+
+def size_text(count: int) -> str:
+    """Bytes as people say them."""
+    for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} bytes"
 
 
 def _missing_shards(folder: Path, where: str) -> list[str]:
@@ -335,20 +437,30 @@ def _and_more(count: int) -> str:
 
 
 @contextmanager
-def plain_errors(ref: RepoRef, kind: Kind) -> Iterator[None]:
+def plain_errors(ref: RepoRef | None, kind: Kind) -> Iterator[None]:
     """Turn the ways a download can fail into one line that says what to do. Anything else is a bug and stays one."""
     try:
         yield
     except Exception as error:
-        plain = _explain(error, ref, kind)
+        plain = _explain(_sender(error), ref, kind)
         if plain is None:
             raise
-        raise plain from error
+        raise plain from _sender(error)
 
 
-def _explain(error: Exception, ref: RepoRef, kind: Kind) -> InputError | None:
+def _sender(error: Exception) -> Exception:
+    """Why a file was not sent, where the library says no more than that it was not."""
+    cause = error.__cause__ if type(error) is RuntimeError else None
+    return cause if isinstance(cause, Exception) else error
+
+
+def _explain(error: Exception, ref: RepoRef | None, kind: Kind) -> InputError | None:
     from huggingface_hub import errors
 
+    if isinstance(error, InputError):
+        return None
+    if ref is None:
+        return _explain_transport(error, "the Hub")
     where = f"{kind} {ref}"
     if isinstance(error, errors.LocalEntryNotFoundError):
         return _explain_absence(error, ref, kind)
@@ -385,7 +497,7 @@ def _explain_absence(error: Exception, ref: RepoRef, kind: Kind) -> InputError:
         if explained is not None:
             return explained
     partly = "only partly" if isinstance(error, errors.IncompleteSnapshotError) else "not"
-    if isinstance(cause, errors.OfflineModeIsEnabled):
+    if _forbidden(cause):
         return InputError(
             f"is {partly} in the local cache, and HF_HUB_OFFLINE forbids to ask the Hub",
             where=where,
@@ -398,16 +510,31 @@ def _explain_absence(error: Exception, ref: RepoRef, kind: Kind) -> InputError:
     )
 
 
+def _forbidden(error: BaseException | None) -> bool:
+    """Whether the user told the client to ask nobody."""
+    from huggingface_hub import errors
+
+    from rh_bench.hub_door import NotReached
+
+    return isinstance(error, errors.OfflineModeIsEnabled) and not isinstance(error, NotReached)
+
+
 def _explain_transport(error: Exception, where: str) -> InputError | None:
     """Failures below the Hub's own answers: the network, the server, the disk."""
     from huggingface_hub import errors
 
+    from rh_bench.hub_door import NotReached, misread
+
     again = "run again: what has been downloaded is kept"
     if isinstance(error, errors.HfHubHTTPError):
         return InputError(f"the Hub answered with HTTP status {error.response.status_code}", where=where, mend=again)
-    if isinstance(error, errors.FileMetadataError | json.JSONDecodeError):
+    if isinstance(error, errors.FileMetadataError | json.JSONDecodeError) or misread(error):
         mend = "check HF_ENDPOINT if it is set, and that no proxy answers instead"
         return InputError("what answered is no Hub", where=where, mend=mend)
+    if _forbidden(error):
+        return InputError("HF_HUB_OFFLINE forbids to ask the Hub", where=where, mend="unset it")
+    if isinstance(error, NotReached):
+        return InputError(f"the connection to the Hub broke off ({error.how})", where=where, mend=again)
     # The first base is HTTPError of the HTTP client, which is httpx in huggingface_hub 1 and httpx2 in 2.
     network_errors = (errors.HfHubHTTPError.__bases__[0], ConnectionError, errors.XetDownloadError)
     if isinstance(error, network_errors):

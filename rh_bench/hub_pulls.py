@@ -8,7 +8,11 @@ from pathlib import Path
 
 from rh_bench.errors import InputError
 from rh_bench.hub import RepoRef, plain_errors
-from rh_bench.hub_write import Access, RemoteFile, again, api_of, file_hashes, list_files, write_errors
+from rh_bench.hub_client import MOST_SECONDS, Access, Most, again
+from rh_bench.hub_write import RemoteFile, api_of, file_hashes, list_files, write_errors
+
+_SLACK = 1 << 16
+"""Bytes that are sent beside a file, for redirections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,18 @@ def user_name(access: Access) -> str:
     api = api_of(access)
     try:
         return str(again(api.whoami, access)["name"])
-    except (LocalTokenNotFoundError, HfHubHTTPError) as error:
-        if isinstance(error, HfHubHTTPError) and error.response.status_code not in (401, 403):
-            raise InputError(f"the Hub answered {error.response.status_code}", mend="try again later") from error
-        raise InputError(
-            "the Hub does not know who you are", mend="log in with `hf auth login`, or set HF_TOKEN"
-        ) from error
+    except LocalTokenNotFoundError as error:
+        raise _unknown() from error
+    except Exception as error:
+        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+        if status in (401, 403):
+            raise _unknown() from error
+        with plain_errors(None, "dataset"):
+            raise
+
+
+def _unknown() -> InputError:
+    return InputError("the Hub does not know who you are", mend="log in with `hf auth login`, or set HF_TOKEN")
 
 
 def open_pulls(ref: RepoRef, access: Access, author: str | None = None) -> list[Pull]:
@@ -116,29 +126,35 @@ def head_commit(ref: RepoRef, revision: str, access: Access) -> str:
     return _commits(ref, revision, access)[0]
 
 
-def download(ref: RepoRef, commit: str, names: Sequence[str], folder: Path, access: Access) -> None:
-    """Put the files `names` of a commit below `folder`, as plain files.
+def download(ref: RepoRef, commit: str, files: Sequence[RemoteFile], folder: Path, access: Access) -> None:
+    """Put files of a commit below `folder`, as plain files, and see that each is what its commit lists, whole.
 
     Raises:
-        InputError: one cannot be had.
+        InputError: one cannot be had, or is another than was listed.
     """
+    for file in files:
+        most = Most(file.bytes + _SLACK, seconds=MOST_SECONDS)
+        got = Path(_download_one(ref, commit, file, folder, most, access))
+        if got.stat().st_size != file.bytes or file.hash not in file_hashes(got):
+            raise InputError(f"sent another {file.path} than it lists", where=f"dataset {ref}", mend="try again later")
+
+
+def _download_one(ref: RepoRef, commit: str, file: RemoteFile, folder: Path, most: Most, access: Access) -> str:
     from huggingface_hub import hf_hub_download
 
-    for name in names:
+    def fetch() -> str:
+        return hf_hub_download(
+            ref.repo_id,
+            file.path,
+            repo_type="dataset",
+            revision=commit,
+            local_dir=folder,
+            endpoint=access.endpoint,
+            token=access.token,
+        )
 
-        def one(name: str = name) -> str:
-            return hf_hub_download(
-                ref.repo_id,
-                name,
-                repo_type="dataset",
-                revision=commit,
-                local_dir=folder,
-                endpoint=access.endpoint,
-                token=access.token,
-            )
-
-        with plain_errors(ref, "dataset"):
-            again(one, access)
+    with plain_errors(ref, "dataset"):
+        return again(fetch, access, most=most)
 
 
 def commit_files(
@@ -178,10 +194,18 @@ def commit_files(
 
 
 def add_to_main(
-    ref: RepoRef, files: Mapping[str, Path | bytes], message: str, description: str, access: Access
+    ref: RepoRef,
+    files: Mapping[str, Path | bytes],
+    message: str,
+    description: str,
+    access: Access,
+    over: Mapping[str, bytes] | None = None,
 ) -> str | None:
     """Add new files to the main branch in one commit, tried again while that can help. Each commit names the one that
     it was made from, so that nothing comes in between.
+
+    Args:
+        over: what some of `files` may replace, by path: this content, and no other.
 
     Returns:
         The commit after which the main branch holds `files`; None if it holds one of them with other content, which is
@@ -190,13 +214,18 @@ def add_to_main(
     Raises:
         InputError: it cannot be written.
     """
+    replaced = over or {}
 
     def commit() -> str | None:
         parent = head_commit(ref, "main", access)
         there = list_files(ref, parent, access)
         lacking = {path: data for path, data in files.items() if path not in there}
-        if any(there[path].hash not in file_hashes(files[path]) for path in files.keys() - lacking.keys()):
-            return None
+        for path in files.keys() - lacking.keys():
+            if there[path].hash in file_hashes(files[path]):
+                continue
+            if path not in replaced or there[path].hash not in file_hashes(replaced[path]):
+                return None
+            lacking[path] = files[path]
         if not lacking:
             return parent
         return commit_files(ref, lacking, message, description=description, parent=parent, access=access)[0]

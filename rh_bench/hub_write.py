@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from rh_bench.errors import InputError
-from rh_bench.hub import Kind, RepoRef, plain_errors
+from rh_bench.hub import Kind, RepoRef, listed, plain_errors
+from rh_bench.hub_client import Access, again
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-T = TypeVar("T")
+
+class MayNotWrite(InputError):
+    """Whoever asks may not write there, so that nothing else can be written either."""
+
+
 KEPT = (".gitattributes",)
 """Files of a repository that the Hub makes, and that are left alone."""
-AGAIN = (409, 412, 429, 500, 502, 503, 504)
-"""HTTP answers after which the same request can succeed: somebody else was faster, or the server is busy."""
-_TRIES = 5
-_LONGEST_WAIT = 300.0
-"""Seconds; the Hub counts requests in windows of five minutes."""
-_RATE_LIMIT = re.compile(r"r=0;\s*t=([0-9]{1,6})")
 
 
 @dataclass(frozen=True)
@@ -39,15 +36,6 @@ class Changes:
     @property
     def nothing(self) -> bool:
         return not self.sent and not self.removed
-
-
-@dataclass(frozen=True)
-class Access:
-    """Which Hub, and as whom; None is what huggingface_hub is set up for."""
-
-    endpoint: str | None = None
-    token: str | None = None
-    sleep: Callable[[float], None] = time.sleep
 
 
 def find_changes(ref: RepoRef, files: Mapping[str, Path | bytes], access: Access, kind: Kind = "dataset") -> Changes:
@@ -86,19 +74,8 @@ def list_files(ref: RepoRef, revision: str, access: Access, kind: Kind = "datase
     Raises:
         InputError: it cannot be read.
     """
-    from huggingface_hub.hf_api import RepoFile
-
-    api = api_of(access)
-    with plain_errors(ref, kind):
-        listed = again(
-            lambda: list(api.list_repo_tree(ref.repo_id, repo_type=kind, recursive=True, revision=revision)),
-            access,
-        )
-    return {
-        file.path: RemoteFile(file.path, file.lfs.sha256 if file.lfs else file.blob_id, file.size)
-        for file in listed
-        if isinstance(file, RepoFile)
-    }
+    found = listed(ref, kind, revision, access)
+    return {path: RemoteFile(path, digest, size) for path, digest, size in found}
 
 
 def push(
@@ -189,31 +166,6 @@ def file_hashes(content: Path | bytes) -> tuple[str, str]:
     return hashlib.sha256(data).hexdigest(), git
 
 
-def again(action: Callable[[], T], access: Access) -> T:
-    """Do it, and do it again after a while where that can help."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    network_error: type[Exception] = HfHubHTTPError.__bases__[0]
-    for attempt in range(_TRIES):
-        try:
-            return action()
-        except (HfHubHTTPError, network_error, ConnectionError) as error:
-            status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-            if (status is not None and status not in AGAIN) or attempt == _TRIES - 1:
-                raise
-            headers = error.response.headers if isinstance(error, HfHubHTTPError) else {}
-            access.sleep(max(2.0**attempt, _asked_wait(headers)))
-    raise AssertionError("the last try returns or raises")
-
-
-def _asked_wait(headers: Mapping[str, str]) -> float:
-    """Seconds that an answer asks its client to wait; 0 where it asks for none."""
-    asked = headers.get("retry-after") or ""
-    used_up = _RATE_LIMIT.search(headers.get("ratelimit") or "")
-    seconds = asked if re.fullmatch(r"[0-9]{1,6}", asked) else used_up[1] if used_up else "0"
-    return min(float(seconds), _LONGEST_WAIT)
-
-
 @contextmanager
 def write_errors(ref: RepoRef, kind: Kind = "dataset") -> Iterator[None]:
     """What refusals mean to somebody who writes."""
@@ -224,7 +176,7 @@ def write_errors(ref: RepoRef, kind: Kind = "dataset") -> Iterator[None]:
     except InputError as error:
         cause = error.__cause__
         if isinstance(cause, HfHubHTTPError) and cause.response.status_code in (401, 403):
-            raise InputError(
+            raise MayNotWrite(
                 "the Hub does not let you write here",
                 where=f"{kind} {ref}",
                 mend="log in with `hf auth login`, with a token that may write to it",

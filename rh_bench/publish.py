@@ -14,7 +14,8 @@ import yaml
 from rh_bench.errors import InputError
 from rh_bench.files import regular_file, shown
 from rh_bench.hub import Kind, parse_repo, repo_commit
-from rh_bench.hub_write import Access, Changes, api_of, find_changes, name_commit, push
+from rh_bench.hub_client import Access
+from rh_bench.hub_write import Changes, api_of, find_changes, name_commit, push
 from rh_bench.records import Json
 from rh_bench.results import DATA, EXPERIMENTS, RUNS, SITE_MARK, VERIFICATION
 from rh_bench.sets import MANIFEST, read_set

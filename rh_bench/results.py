@@ -4,10 +4,11 @@
 runs/<slug>/<run_id>/                  the run, as of `rh_bench.runs`
 experiments/<slug>/<kind>-<id>/        experiments on these runs, as of `rh_bench.experiments.artifact`
 verification/<slug>/<run_id>.json      written by the maintainer when the run is taken in
+judgements/runs/<slug>/<run_id>/       what was drawn for each submission, and what came of it (`rh_bench.judgement`)
 data/<config>/*.parquet                tables over all runs, made from the two above
 ```
 
-A verification lies outside the run's folder, where no submission may write.
+Verifications and judgements lie outside the run's folder, where no submission may write.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from rh_bench.schema import load_json, validate_document
 from rh_bench.verify import Verification
 
 RUNS, EXPERIMENTS, VERIFICATION, DATA = "runs", "experiments", "verification", "data"
+JUDGEMENTS = "judgements"
 SITE_MARK = '<meta name="generator" content="rh_bench leaderboard">'
 """In the head of every page that is rendered from results: by it a folder is known as such a site."""
 _LONGEST_REASON = 2000

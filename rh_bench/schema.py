@@ -29,6 +29,7 @@ KINDS = {
     "import": (1, 1),
     "verification": (1, 1),
     "experiment": (1, 1),
+    "judgement": (1, 0),
 }
 """Document kinds and the newest schema version of each that this package reads."""
 MAX_JSON_BYTES = 64 << 20

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,21 +10,15 @@ from rh_bench.coverage import coverage
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.files import regular_file
 from rh_bench.hub import RepoRef, parse_repo, plain_errors
+from rh_bench.hub_client import Access, again
 from rh_bench.hub_pulls import Pull, address, commit_files, head_commit, open_pulls, user_name
-from rh_bench.hub_write import Access, again, file_hashes, list_files, write_errors
+from rh_bench.hub_write import file_hashes, list_files, write_errors
 from rh_bench.interchange.folder import is_import
+from rh_bench.place import MOST_BYTES, SUBMITTED, find_place
 from rh_bench.records import Json
 from rh_bench.results import RUNS
-from rh_bench.runs import RUN_FILES
 from rh_bench.schema import load_json
 from rh_bench.validate import validate_path
-
-SUBMITTED = ("run.json", *RUN_FILES)
-"""The files of a submission, and no others."""
-MOST_BYTES = 512 << 20
-"""Of all files of a run; one of 600 samples and 1,024 heads has a few million."""
-_SLUG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}")
-_RUN_ID = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -169,7 +162,7 @@ def _check(folder: Path) -> tuple[str, dict[str, int]]:
         more = f" (and {len(problems) - 1} more; see rh-bench validate)" if len(problems) > 1 else ""
         raise CheckFailed(f"{folder}: not valid: {first.file}{first.pointer}: {first.message}{more}")
     slug, run_id = folder.resolve().parts[-2:]
-    if not (_SLUG.fullmatch(slug) and _RUN_ID.fullmatch(run_id)):
+    if find_place(f"{RUNS}/{slug}/{run_id}/run.json") is None:
         raise InputError("is no <model>/<run id> folder", where=folder, mend="give it as evaluate wrote it")
     sizes = {name: regular_file(folder, name).stat().st_size for name in SUBMITTED}
     if sum(sizes.values()) > MOST_BYTES:

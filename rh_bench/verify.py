@@ -81,6 +81,8 @@ class Evidence:
     """Mixed into the choice of samples. The bytes of a run can be varied until they choose pleasant samples; a salt of
     the verifier's own, told afterwards, cannot be known before."""
     device: str = "auto"
+    most_download: int | None = None
+    """Bytes that the model or the set may take to download from the Hub; None for any number."""
 
 
 def verify_run(folder: Path, evidence: Evidence | None = None) -> Verification:

@@ -13,7 +13,7 @@ import pytest
 from loopback_hub import NO_PROXY
 from loopback_write import STRANGER, TOKEN, WritableHub
 
-from rh_bench.hub_write import Access
+from rh_bench.hub_client import Access
 
 RESULTS = "org/results"
 

@@ -32,7 +32,7 @@ ENGINE_SIDE = (
     "rh_bench.mass",
     "rh_bench.memory",
 )
-HUB = ("rh_bench.hub", "rh_bench.hub_write", "rh_bench.hub_pulls")
+HUB = ("rh_bench.hub", "rh_bench.hub_door", "rh_bench.hub_write", "rh_bench.hub_pulls")
 ENTRIES = (
     "rh_bench.cli",
     "rh_bench.cli_hub",

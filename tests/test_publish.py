@@ -25,7 +25,7 @@ from rh_bench.cli import main
 from rh_bench.errors import InputError
 from rh_bench.grids import choose_grid
 from rh_bench.hub import RepoRef, fetch_set
-from rh_bench.hub_write import Access
+from rh_bench.hub_client import Access
 from rh_bench.publish import publish_folder
 from rh_bench.sets import read_set
 

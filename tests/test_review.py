@@ -22,11 +22,14 @@ from rh_bench.errors import InputError
 from rh_bench.files import sha256_file
 from rh_bench.hub_pulls import Difference
 from rh_bench.hub_write import RemoteFile
+from rh_bench.place import SUBMITTED
 from rh_bench.records import SampleResult
-from rh_bench.review import Found, Ways, parse_pull, review, submission_problems, verify_pull
+from rh_bench.review import Ways, parse_pull, review, verify_pull
+from rh_bench.review_report import Found
 from rh_bench.runs import read_run, run_folder, write_run
 from rh_bench.schema import dump_json, validate_document
-from rh_bench.submit import SUBMITTED, submit_run
+from rh_bench.submission import submission_problems
+from rh_bench.submit import submit_run
 from rh_bench.tables import SCHEMAS
 from rh_bench.verify import Evidence
 
@@ -218,12 +221,14 @@ def test_a_copy_written_anew_is_named(
         assert found.failed and not found.merged and "cannot be taken in" in said(results, 2)[-1]
 
 
-def test_changed_tables_are_caught(results: WritableHub, submitted: Path) -> None:
+def test_other_tables_than_run_json_names_are_caught_unread(results: WritableHub, submitted: Path) -> None:
+    """And nothing is recorded under the hash of run.json, which can be that of somebody else's honest run."""
     place = f"runs/{submitted.parent.name}/{submitted.name}/events.parquet"
     forge(submitted, results, lambda tree: tree.update({place: Blob(b"PAR1", lfs=True)}))
+    before = main_tree(results)
     (found,) = reviewed(results, merge=True)
-    assert evidence_is_missing(found) == [False, None, None]
-    assert not found.merged
+    assert found.problems == ("its events.parquet is not the one that run.json names by its SHA-256",)
+    assert found.verification is None and found.failed and main_tree(results) == before
 
 
 def test_what_is_pushed_while_it_is_taken_in_stays_out(results: WritableHub, submitted: Path) -> None:
@@ -353,7 +358,7 @@ def test_names_of_pull_requests() -> None:
 def test_too_much_is_not_even_fetched() -> None:
     added = {f"{PLACE}/{name}": RemoteFile(f"{PLACE}/{name}", "h", 1 << 30) for name in SUBMITTED}
     place, problems = submission_problems(Difference("c", added, (), ()), {})
-    assert place == PLACE and "bytes, at most" in problems[0]
+    assert place is not None and place.folder == PLACE and "bytes, at most" in problems[0]
     _, problems = submission_problems(Difference("c", {}, (), ()), {})
     assert problems == ["brings no run"]
     many = {f"x{i}": RemoteFile(f"x{i}", "h", 1) for i in range(500)}

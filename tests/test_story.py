@@ -92,18 +92,25 @@ def test_from_a_set_to_the_leaderboard(story: Story) -> None:
     assert json.loads(story.say("submit", made_up, "--repo", RESULTS, "--json"))["updates"]
     assert levels(story.review("--merge", "--rerun", "12", status=1)) == [True, True, False]
 
-    # Caught at *valid*: other events than the hash says, put on the pull request by hand.
+    # Caught before it is read: other events than the hash says, put on the pull request by hand.
     repo = story.hub.repo("datasets", RESULTS)
     place = f"runs/{run.parent.name}/{run.name}"
     tampered = dict(repo.commits[repo.branches["refs/pr/1"]])
     tampered[f"{place}/events.parquet"] = Blob((run / "events.parquet").read_bytes(), lfs=True)
     repo.commit(tampered, "refs/pr/1")
-    assert levels(story.review("--merge", "--rerun", "1", status=1)) == [False, None, None]
-    assert set(story.main) == {"README.md"}, "none of them got in"
+    (found,) = story.review("--merge", "--rerun", "1", status=1)
+    assert found["problems"] == ["its events.parquet is not the one that run.json names by its SHA-256"]
+    assert not [path for path in story.main if path.startswith("runs/")], "none of them got in"
+
+    # A second time for the same bytes there is no judgement, only the record of the first.
+    story.say("submit", made_up, "--repo", RESULTS)
+    (found,) = story.review("--merge", "--rerun", "12", status=1)
+    assert found["outcome"] == "refused" and "these bytes were judged already" in found["problems"][0]
 
     # The honest run, by the same pull request.
     story.say("submit", run, "--repo", RESULTS)
     (found,) = story.review("--merge", "--rerun", "4")
+    assert found["samples"] == 12, "4, doubled for each of two earlier submissions, up to all"
     assert found["merged"] and [level["reached"] for level in found["levels"]] == [True, True, True]
     assert f"verification/{run.parent.name}/{run.name}.json" in story.main
     assert len(repo.pulls) == 1

@@ -13,9 +13,10 @@ from loopback_hub import Blob
 from loopback_write import STRANGER, WritableHub
 
 from rh_bench.errors import CheckFailed, InputError
-from rh_bench.hub_write import Access
+from rh_bench.hub_client import Access
+from rh_bench.place import SUBMITTED
 from rh_bench.schema import dump_json
-from rh_bench.submit import SUBMITTED, Submission, submit_run
+from rh_bench.submit import Submission, submit_run
 
 __all__ = ["hub"]
 
