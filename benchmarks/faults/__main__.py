@@ -12,12 +12,14 @@ be byte for byte what an undisturbed command makes; or it is refused in one line
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,7 +169,8 @@ def play(
         chosen = [task for task in chosen if task[1] not in (DISK, INODES)]
 
     def one(task: Task) -> Case:
-        case = players[task[1]](bench, *task)
+        started = time.monotonic()
+        case = replace(players[task[1]](bench, *task), seconds=round(time.monotonic() - started, 1))
         say(case)
         return case
 
@@ -213,7 +216,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="Of the moments.")
     parser.add_argument("--jobs", type=int, default=2, help="Cases at a time.")
     parser.add_argument("--out", type=Path, help="Write counts to this file, JSON.")
-    parser.add_argument("--cases", type=Path, help="Write every case to this file, JSON lines.")
+    parser.add_argument(
+        "--cases", type=Path, help="Write every case to this file, JSON lines; go on after those in it."
+    )
     parser.add_argument("--page", type=Path, help="Write the table to this file, Markdown.")
     parser.add_argument("--from", dest="source", type=Path, help="Make the page of this JSON; play nothing.")
     arguments = parser.parse_args()
@@ -233,24 +238,41 @@ def _campaign(arguments: argparse.Namespace) -> Json:
         parts = [name.rsplit("/", 2) for name in arguments.case]
         chosen = [(scenario, fault, int(number)) for scenario, fault, number in parts]
     console, done, started = Console(width=110, soft_wrap=True), [0], time.monotonic()
+    kept = _kept(arguments.cases)
+    log = arguments.cases.open("a", encoding="utf-8") if arguments.cases else contextlib.nullcontext()
 
     def say(case: Case) -> None:
         done[0] += 1
+        if arguments.cases:
+            log.write(json.dumps(case.to_json(), ensure_ascii=False) + "\n")
+            log.flush()
         colour = "red" if case.outcome == WRONG else "green"
         console.print(f"{done[0]}/{len(chosen)} {case.name} ({case.moment}): {case.first}, ", end="", markup=False)
         console.print(f"[{colour}]{case.outcome}[/]", end=" ")
         console.print(case.reason, markup=False, highlight=False)
         sys.stdout.flush()
 
-    cases = campaign(chosen, arguments.seed, arguments.jobs, say)
-    report = report_of(cases, arguments.seed, time.monotonic() - started)
+    with log:
+        played = campaign([task for task in chosen if _name(task) not in kept], arguments.seed, arguments.jobs, say)
+    found = kept | {case.name: case for case in played}
+    cases = [found[_name(task)] for task in chosen if _name(task) in found]
+    seconds = sum(case.seconds for case in cases) / arguments.jobs if kept else time.monotonic() - started
+    report = report_of(cases, arguments.seed, seconds)
     show(report["counts"], console)
-    if arguments.cases:
-        lines = [json.dumps(case.to_json(), ensure_ascii=False) for case in cases]
-        atomic_write(arguments.cases, ("\n".join(lines) + "\n").encode())
     if arguments.out:
         atomic_write(arguments.out, dump_json(report))
     return report
+
+
+def _name(task: Task) -> str:
+    return "/".join(map(str, task))
+
+
+def _kept(path: Path | None) -> dict[str, Case]:
+    """Cases of an earlier sitting that were not wrong."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else []
+    cases = [Case(**{**one, "left": tuple(one["left"])}) for one in map(json.loads, lines)]
+    return {case.name: case for case in cases if case.outcome != WRONG}
 
 
 if __name__ == "__main__":

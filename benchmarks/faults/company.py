@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.faults.bench import Bench, Place, Struck, judge, plainly_wrong, verdict, watch
@@ -43,12 +44,8 @@ def pair_case(bench: Bench, scenario_name: str, fault: str, number: int) -> Case
         struck = Struck(name, fault, moment, refused[0] if refused else ends[1], True)
         case = verdict(place, usual.found, struck, good, place.look(), wrong)
         if case.outcome == IDENTICAL and refused:
-            return _changed(case, REFUSED, place.shortened(refused[0].refusal or ""))
+            return replace(case, outcome=REFUSED, reason=place.shortened(refused[0].refusal or ""))
         return case
-
-
-def _changed(case: Case, outcome: str, reason: str) -> Case:
-    return Case(**{name: getattr(case, name) for name in Case.__slots__} | {"outcome": outcome, "reason": reason})
 
 
 def clock_case(bench: Bench, scenario_name: str, fault: str, number: int) -> Case:

@@ -36,6 +36,9 @@ class Case:
     place: float | None = None
     """Of a kill, where in the undisturbed duration it came, from 0 to 1."""
 
+    seconds: float = 0.0
+    """That playing it took."""
+
     def to_json(self) -> Json:
         return {name: getattr(self, name) for name in self.__slots__} | {"left": list(self.left)}
 
