@@ -216,9 +216,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="Of the moments.")
     parser.add_argument("--jobs", type=int, default=2, help="Cases at a time.")
     parser.add_argument("--out", type=Path, help="Write counts to this file, JSON.")
-    parser.add_argument(
-        "--cases", type=Path, help="Write every case to this file, JSON lines; go on after those in it."
-    )
+    parser.add_argument("--cases", type=Path, help="Write every case to this file, JSON lines, and go on from it.")
     parser.add_argument("--page", type=Path, help="Write the table to this file, Markdown.")
     parser.add_argument("--from", dest="source", type=Path, help="Make the page of this JSON; play nothing.")
     arguments = parser.parse_args()
