@@ -12,6 +12,8 @@ from benchmarks.faults.scenarios import SCENARIOS
 
 CLOCK, WORK, FILE, REQUEST = "clock", "work", "file", "request"
 _TRIES = 4
+_FEW = 4
+"""Operations on files, with which a command does nothing of its own to them."""
 
 
 def kill_case(bench: Bench, scenario_name: str, fault: str, number: int) -> Case:
@@ -19,7 +21,7 @@ def kill_case(bench: Bench, scenario_name: str, fault: str, number: int) -> Case
     name = f"{scenario_name}/{fault}/{number}"
     chance, scenario = bench.random(name), SCENARIOS[scenario_name]
     usual = bench.undisturbed(scenario)
-    ways = [CLOCK, WORK, *([FILE] if usual.operations else []), *([REQUEST] if usual.requests else [])]
+    ways = [CLOCK, WORK, *([FILE] if usual.operations > _FEW else []), *([REQUEST] if usual.requests else [])]
     way, share, when = ways[number % len(ways)], chance.random(), chance.choice(("before", "after"))
     signal_number = signal.Signals[fault]
     for attempt in range(_TRIES):
