@@ -19,6 +19,7 @@ from rh_bench.experiments.artifact import experiment_folders, read_document, run
 from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.records import Json
 from rh_bench.results import Layout, find_layout, read_verification, run_folders, set_sizes
+from rh_bench.schema import load_json
 from rh_bench.scorecard import read_about
 from rh_bench.validate import Problem, validate_path
 
@@ -178,9 +179,18 @@ def fingerprint(source: Source) -> str:
         if path.is_file():
             data = path.read_bytes()
             found.append([path.name, hashlib.sha256(data).hexdigest()])
-            if path.name == "run.json":
-                found += [source.set_sizes.get(digest.decode()) for digest in _MANIFEST.findall(data)]
+            if path.name == "run.json" and any(d.decode() in source.set_sizes for d in _MANIFEST.findall(data)):
+                found += _corrected(path, source.set_sizes)
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def _corrected(path: Path, set_sizes: Mapping[str, int]) -> list[object]:
+    """What a run covers, where it is not what the run itself says."""
+    with contextlib.suppress(InputError, KeyError, TypeError, AttributeError):  # not valid, then, and so left out
+        run = load_json(path)
+        known = coverage(run, set_sizes.get(run["haystack"]["manifest_sha256"]))
+        return [] if known == coverage(run) else [known.to_json()]
+    return []
 
 
 def collect(runs_root: Path) -> Collection:

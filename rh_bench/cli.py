@@ -320,8 +320,9 @@ def evaluate(
     """Measure every attention head of MODEL on a set, and write a run.
 
     MODEL is a Hub id (org/name[@revision]), a local folder, or gguf:FILE; also those of a PEFT adapter. Without
-    --lengths and --depths the set's own samples are measured. Interrupt it at any time: the same command goes on where
-    it stopped.
+    --lengths and --depths the set's own samples are measured. A run over less than the whole set (--needles, --limit),
+    or over a grid of its own, says so wherever its numbers are shown, and is not ranked. Interrupt it at any time: the
+    same command goes on where it stopped.
     """
     from rh_bench.evaluate import Request
     from rh_bench.evaluate import evaluate as run_evaluate

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rh_bench.coverage import coverage
 from rh_bench.errors import InputError
 from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.model_config import config_problems
@@ -135,14 +136,16 @@ def _valid(folder: Path, evidence: Evidence) -> Level:
     problems = _in_words(validate_path(folder))
     if problems:
         return Level("valid", False, problems)
-    model, named = load_json(folder / "run.json")["model"], evidence.model
+    run, named = load_json(folder / "run.json"), evidence.model
+    note = coverage(run).note
+    notes = (note.rstrip("."),) if note else ()
     try:
-        wrong = config_problems(model, named)
+        wrong = config_problems(run["model"], named)
     except InputError as error:
         if named is not None:
             raise
-        return Level("valid", True, (f"not compared with its model's configuration: {error}",))
-    return Level("valid", not wrong, tuple(wrong))
+        return Level("valid", True, (*notes, f"not compared with its model's configuration: {error}"))
+    return Level("valid", not wrong, tuple(wrong) or notes)
 
 
 def _in_words(found: list[Problem]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -274,6 +275,63 @@ def test_killed_at_many_moments_ends_as_if_never_interrupted(whole: Outcome, pla
     (folder,) = (tmp_path / "model").iterdir()
     assert validate_path(folder) == []
     assert without_times(folder) == without_times(whole.folder)
+
+
+HANGING = """
+import sys, time
+from rh_bench import runs
+from rh_bench.cli import main
+real = runs.atomic_write
+def hang(path, data):
+    if path.name == "run.json":
+        print("here", flush=True)
+        time.sleep(120)
+    real(path, data)
+runs.atomic_write = hang
+main(sys.argv[1:])
+"""
+
+
+def test_two_processes_on_one_run(whole: Outcome, place: Path, tmp_path: Path) -> None:
+    """The second leaves alone what the first has not finished, and goes on from it when the first is dead."""
+    arguments = command(place, tmp_path)[3:]
+    process = subprocess.Popen([sys.executable, "-c", HANGING, *arguments], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        while (line := process.stdout.readline()) != "here\n":
+            assert line, "the process ended before the moment came"
+        (folder,) = (tmp_path / "model").iterdir()
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert "samples.parquet" in before and "run.json" not in before
+        with pytest.raises(InputError, match="another rh-bench is at work on this run"):
+            evaluate(request(place, tmp_path))
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    outcome = evaluate(request(place, tmp_path))
+    assert (outcome.resumed, outcome.measured) == (12, 0)
+    assert without_times(outcome.folder) == without_times(whole.folder)
+
+
+def test_a_run_that_another_process_finished_in_between_is_left_as_it_is(
+    whole: Outcome, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["rh_bench.evaluate"]
+    real = module.open_journal
+    other: list[dict[str, object]] = []
+
+    def late(folder: Path, *rest: Any) -> Any:
+        if not other:
+            shutil.copytree(whole.folder, folder, dirs_exist_ok=True)
+            other.append(without_times(folder))
+        return real(folder, *rest)
+
+    monkeypatch.setattr(module, "open_journal", late)
+    outcome = evaluate(request(place, tmp_path))
+    assert (outcome.resumed, outcome.measured) == (0, 0)
+    assert without_times(outcome.folder) == other[0]
 
 
 @pytest.mark.slow

@@ -102,7 +102,8 @@ def test_a_dropped_sample_is_caught(forged: dict[str, Path]) -> None:
     write_run(forged["run"], {**run.document, "haystack": haystack}, run.layers, run.results[1:])
     report = verified(forged)
     assert reached(report) == [True, False, None]
-    assert report.levels[1].reasons == (f"sample {run.results[0].sample.sample_id} is missing",)
+    assert f"sample {run.results[0].sample.sample_id} is missing" in report.levels[1].reasons
+    assert f"run.json/haystack/samples: the set has {len(run.results)}" in report.levels[1].reasons
 
 
 @pytest.mark.parametrize(
