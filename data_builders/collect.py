@@ -21,10 +21,12 @@ from rh_bench.coverage import coverage
 from rh_bench.errors import InputError
 from rh_bench.files import atomic_write, shown
 from rh_bench.interchange.folder import is_import
+from rh_bench.judgement import read_judgement
 from rh_bench.records import Json
 from rh_bench.results import (
     DATA,
     EXPERIMENTS,
+    JUDGEMENTS,
     RUNS,
     VERIFICATION,
     Layout,
@@ -110,6 +112,7 @@ def collect_results(source: Path, out: Path, experiments: Path | None = None) ->
         (out / RUNS).mkdir(parents=True, exist_ok=True)
         with workshop(out / DATA) as made:
             new, left_out = _take_runs(layout, out, made)
+            left_out += _take_judgements(layout, out)
             taken, doubtful = take_experiments(experiments or source / EXPERIMENTS, out, made)
             rows = _write_tables(out, made)
             runs = sum(1 for _ in run_folders(out / RUNS))
@@ -137,6 +140,29 @@ def _take_runs(layout: Layout, out: Path, made: Workshop) -> tuple[int, list[tup
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, dump_json(record))
     return new, left_out
+
+
+def _take_judgements(layout: Layout, out: Path) -> list[tuple[str, str]]:
+    """The maintainers' records as they are. One that has its verdict here is not put back to one without.
+
+    Returns:
+        Those that are none, with the reason.
+    """
+    if layout.judgements is None:
+        return []
+    left_out = []
+    for path in sorted(layout.judgements.glob("*/*/*/*.json")):
+        name = f"{JUDGEMENTS}/{path.relative_to(layout.judgements).as_posix()}"
+        try:
+            found = read_judgement(path, name)
+            target = out / name
+            if target.exists() and found.verdict is None and read_judgement(target, name).verdict is not None:
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(target, path.read_bytes())
+        except InputError as error:
+            left_out.append((name, str(error)))
+    return left_out
 
 
 def _same(folder: Path, target: Path) -> bool:

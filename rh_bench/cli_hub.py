@@ -260,6 +260,9 @@ def review(
     failed = [one for one in found if one.failed or (merge and not (one.merged or one.held))]
     if failed:
         raise CheckFailed(f"{len(failed)} of {len(found)} pull requests {'not taken in' if merge else 'not verified'}")
+    unsaid = sum(one.unsaid is not None for one in found)
+    if unsaid:
+        raise CheckFailed(f"{unsaid} of {len(found)} pull requests not answered")
 
 
 def _print_found(found: Any, ways: Any) -> None:

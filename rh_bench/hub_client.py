@@ -22,7 +22,7 @@ AGAIN = (408, 409, 412, 429, 500, 502, 503, 504)
 """HTTP answers after which the same request can succeed: somebody else was faster, or the server is busy."""
 TRIES = 5
 """How often a request is sent in all."""
-PROGRESS = 1 << 20
+PROGRESS = 10 << 20
 """Bytes of content after which a download that breaks off has got on, so that its tries are counted anew."""
 _MOST_TRIES = 200
 """Of a download that gets on: no server keeps a command busy for ever by this."""
@@ -38,7 +38,8 @@ MOST_SECONDS = 900.0
 """That one action may take on answers of the API."""
 
 
-def _sleep(seconds: float) -> None:
+def pause(seconds: float) -> None:
+    """Wait."""
     time.sleep(seconds)
 
 
@@ -48,7 +49,7 @@ class Access:
 
     endpoint: str | None = None
     token: str | None = None
-    sleep: Callable[[float], None] = _sleep
+    sleep: Callable[[float], None] = pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class Talk:
     """Requests to the API."""
     connected: bool = False
     """Whether anything answered."""
+    failed: dict[tuple[str, str], Exception] = field(default_factory=dict)
+    """What came of requests that failed, by method and address: the library does not send them again in this try."""
     began: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -103,6 +106,11 @@ class Talk:
             raise InputError(f"takes more than the {self.most.bytes} bytes that {self.most.what}", where=where)
         if self.most.seconds is not None:
             self.watch(where, self.most.seconds)
+
+    def lose(self, count: int) -> None:
+        """Count content as never received: the library threw it away."""
+        with self.lock:
+            self.received -= count
 
     def watch(self, where: str, seconds: float) -> None:
         if time.monotonic() - self.began > seconds:
@@ -138,13 +146,13 @@ TALKS = Talks()
 def again(action: Callable[[], T], access: Access, *, most: Most | None = None, patient: bool = True) -> T:
     """Do it, and do it again after a while where that can help: five times in all.
 
-    A download goes on where it was; each time that it has got on by :data:`PROGRESS` its tries are counted anew.
+    Each time that a download has got on by :data:`PROGRESS` its tries are counted anew.
 
     Args:
         most: content that it may bring.
         patient: also try again where the Hub is not there at all, rather than say so at once.
     """
-    from rh_bench.hub_door import open_door, passing
+    from rh_bench.hub_door import absent, open_door, passing
 
     open_door()
     tries = 0
@@ -156,10 +164,16 @@ def again(action: Callable[[], T], access: Access, *, most: Most | None = None, 
         except Exception as error:
             tries = 1 if talk.received >= PROGRESS else tries + 1
             headers = passing(error)
-            if headers is None or tries >= TRIES or not (patient or talk.connected):
+            nobody = not patient and not talk.connected and absent(error)
+            if headers is None or tries >= TRIES or nobody:
                 raise
-            access.sleep(max(2.0 ** (tries - 1), _asked_wait(headers)))
+            access.sleep(wait_before(tries, headers))
     raise InputError("breaks off again and again", where="the Hub", mend="run again: what has arrived is kept")
+
+
+def wait_before(tries: int, headers: Mapping[str, str]) -> float:
+    """Seconds to wait after so many tries: 1, 2, 4 and 8, or as long as the answer asks for."""
+    return max(2.0 ** (tries - 1), _asked_wait(headers))
 
 
 def _asked_wait(headers: Mapping[str, str]) -> float:

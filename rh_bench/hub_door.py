@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from huggingface_hub import errors, set_client_factory
+from huggingface_hub import constants, errors, set_client_factory
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import _http
 from huggingface_hub.utils._http import hf_raise_for_status
 
 from rh_bench.errors import InputError
 from rh_bench.hub_answers import check_answer, is_api
-from rh_bench.hub_client import AGAIN, MOST_ANSWER, MOST_SECONDS, TALKS, Talk
+from rh_bench.hub_client import AGAIN, MOST_ANSWER, MOST_SECONDS, TALKS, TRIES, Talk, pause, wait_before
 
 if TYPE_CHECKING:
     import httpx2 as http
@@ -75,6 +75,23 @@ class _Door(http.BaseTransport):
         if api:
             for talk in talks:
                 talk.ask(address.geturl())
+        key = (request.method, str(request.url))
+        known = talks[-1].failed.get(key)  # of the innermost: around it, the whole of this is one try
+        if known is not None:  # the library asks a second time where it found nothing in its cache
+            raise known
+        try:
+            return self._resume(request, talks) if "range" in request.headers else self._send(request, talks, api)
+        except (HfHubHTTPError, NotReached) as error:
+            talks[-1].failed[key] = error
+            raise
+
+    def _send(self, request: http.Request, talks: tuple[Talk, ...], api: bool = False) -> http.Response:
+        """Send a request, once.
+
+        Raises:
+            NotReached, HfHubHTTPError: it can succeed on another try.
+            InputError: what answered is no Hub.
+        """
         try:
             answer = self._client.send(request, stream=True, follow_redirects=False)
             for talk in talks:
@@ -84,6 +101,26 @@ class _Door(http.BaseTransport):
         except _BROKEN as error:
             raise NotReached(error) from error
         return _handed_on(answer, talks)
+
+    def _resume(self, request: http.Request, talks: tuple[Talk, ...]) -> http.Response:
+        """Send the request for the rest of a file, as often as any other: a try of the whole would begin anew.
+
+        Raises:
+            InputError: it was in vain.
+        """
+        for tries in range(1, TRIES):
+            try:
+                return self._send(request, talks)
+            except (HfHubHTTPError, NotReached) as error:
+                headers = passing(error)
+                if headers is None:
+                    raise
+                pause(wait_before(tries, headers))
+        try:
+            return self._send(request, talks)
+        except (HfHubHTTPError, NotReached) as error:
+            words = "the download broke off, and could not be taken up again"
+            raise InputError(words, where=_address(request).geturl(), mend="run again later") from error
 
     def close(self) -> None:
         self._client.close()
@@ -147,14 +184,21 @@ class _Content(http.SyncByteStream):
         if not self._talks:
             yield from self._answer.iter_raw()
             return
-        where = _address(self._answer.request).geturl()
+        where, received = _address(self._answer.request).geturl(), 0
         try:
             for chunk in self._answer.iter_raw():
+                received += len(chunk)
                 for talk in self._talks:
                     talk.take(len(chunk), where)
                 yield chunk
         except _BROKEN as error:
-            raise NotReached(error) from error
+            step = constants.DOWNLOAD_CHUNK_SIZE  # what is written at a time: the rest is lost
+            if received < step:
+                raise NotReached(error) from error
+            for talk in self._talks:
+                talk.lose(received % step)
+            # Upon this the library asks for the rest.
+            raise http.RemoteProtocolError(str(error), request=self._answer.request) from error
 
     def close(self) -> None:
         self._answer.close()
@@ -174,6 +218,12 @@ def passing(error: BaseException) -> Mapping[str, str] | None:
     if isinstance(error, OfflineModeIsEnabled):
         return {} if isinstance(error, NotReached) else None
     return {} if isinstance(error, http.TransportError | ConnectionError | errors.XetDownloadError) else None
+
+
+def absent(error: BaseException) -> bool:
+    """Whether nobody was there to connect to."""
+    found = root_of(error)
+    return isinstance(found, NotReached) and found.how in ("ConnectError", "ConnectTimeout")
 
 
 def misread(error: BaseException) -> bool:

@@ -32,6 +32,8 @@ class Changes:
     parent: str | None
     sent: tuple[str, ...]
     removed: tuple[str, ...]
+    replaced: tuple[str, ...] = ()
+    """Those of `sent` that are there with other content."""
 
     @property
     def nothing(self) -> bool:
@@ -56,7 +58,8 @@ def find_changes(ref: RepoRef, files: Mapping[str, Path | bytes], access: Access
         path: file.hash for path, file in list_files(ref, parent or "main", access, kind).items() if path not in KEPT
     }
     differing = tuple(name for name, content in files.items() if there.get(name) not in file_hashes(content))
-    return Changes(parent, differing, tuple(sorted(set(there) - set(files))))
+    replaced = tuple(name for name in differing if name in there)
+    return Changes(parent, differing, tuple(sorted(set(there) - set(files))), replaced)
 
 
 @dataclass(frozen=True, slots=True)

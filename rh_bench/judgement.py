@@ -34,9 +34,9 @@ MOST_DOUBLINGS = 20
 LONGEST_SALT = 200
 _LONGEST_REASON, _MOST_REASONS = 2000, 64
 _MOST_BYTES = 1 << 20
-_FAILED_BY_A_LIMIT = re.compile(r"[a-z ]{0,60}takes (?:more than|too (?:long|much))")
-"""How the only reason of a level begins that failed because of a limit. What a run says of itself stands after a colon,
-so that no run can have a failure taken for this."""
+_FAILED_BY_A_LIMIT = re.compile(r"[a-z ]{0,60}takes (?:more than|too (?:long|much))[^:]*")
+"""The only reason of a level that failed because of a limit. Where a run's own words stand in a reason there is a
+colon, so that no run can have a failure taken for this."""
 _LIMIT = re.compile(r"takes (?:more than|too (?:long|much))|the process that tried it was ended")
 
 
@@ -251,7 +251,7 @@ def limits_exceeded(found: Verification) -> tuple[str, ...]:
 
 
 def _failed_by_a_limit(level: Level) -> bool:
-    return level.reached is False and len(level.reasons) == 1 and bool(_FAILED_BY_A_LIMIT.match(level.reasons[0]))
+    return level.reached is False and len(level.reasons) == 1 and bool(_FAILED_BY_A_LIMIT.fullmatch(level.reasons[0]))
 
 
 def _moment(now: datetime | None) -> str:

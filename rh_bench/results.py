@@ -36,10 +36,11 @@ _LONGEST_REASON = 2000
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where runs and verifications lie; a plain folder of runs has none of the latter."""
+    """Where runs, verifications and judgements lie; a plain folder of runs has none of the latter two."""
 
     runs: Path
     verification: Path | None
+    judgements: Path | None = None
 
 
 def find_layout(root: Path) -> Layout:
@@ -51,8 +52,11 @@ def find_layout(root: Path) -> Layout:
     if not root.is_dir():
         raise InputError("no such folder", where=root, mend="give what was --out of rh-bench evaluate")
     if (root / RUNS).is_dir() and not (root / RUNS).is_symlink():
-        found = root / VERIFICATION
-        return Layout(root / RUNS, found if found.is_dir() and not found.is_symlink() else None)
+        verification, judgements = (
+            folder if folder.is_dir() and not folder.is_symlink() else None
+            for folder in (root / VERIFICATION, root / JUDGEMENTS)
+        )
+        return Layout(root / RUNS, verification, judgements)
     return Layout(root, None)
 
 

@@ -293,18 +293,16 @@ def _guarded(examine: Callable[[], Found], pull: Pull) -> Found:
         return examine()
     except MayNotWrite:
         raise
-    except InputError as error:
-        return Found(pull, problems=(str(error),))
     except Exception as error:
-        plain = explain(error)
-        return Found(pull, problems=(str(plain),)) if plain is not None else Found(pull, fault=error)
+        plain = error if isinstance(error, InputError) else explain(error)
+        return Found(pull, fault=error) if plain is None else Found(pull, problems=(str(plain),), error=plain)
 
 
 def verify_pull(ref: RepoRef, num: int, evidence: Evidence, access: Access | None = None) -> Found:
     """Verify the run of one pull request, and say and change nothing.
 
     Raises:
-        InputError: there is no such open pull request.
+        InputError: there is no such open pull request, or it cannot be had.
     """
     ways = Ways(
         rerun=evidence.rerun,
@@ -316,4 +314,8 @@ def verify_pull(ref: RepoRef, num: int, evidence: Evidence, access: Access | Non
         most_download=evidence.most_download,
         recorded=False,
     )
-    return next(review(str(ref), ways, only=num, access=access))
+    found = next(review(str(ref), ways, only=num, access=access))
+    wrong = found.error or found.fault
+    if wrong is not None:
+        raise wrong
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rh_bench.errors import InputError
 from rh_bench.faults import our_fault
 from rh_bench.fingerprint import Fingerprint
 from rh_bench.hub_pulls import Pull
@@ -41,6 +42,8 @@ class Found:
     page: str = ""
     fault: Exception | None = None
     """What went wrong in rh_bench itself."""
+    error: InputError | None = None
+    """Why nothing could be found out, which is also one of `problems`."""
 
     @property
     def merged(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from loopback_hub import NO_PROXY
 from loopback_write import STRANGER, TOKEN, WritableHub
 
+import rh_bench.hub_client
 from rh_bench.hub_client import Access
 
 RESULTS = "org/results"
@@ -30,6 +32,25 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WritableHub
     with WritableHub() as running:
         yield running
     huggingface_hub.close_session()
+
+
+def commands_ask(hub: WritableHub, monkeypatch: pytest.MonkeyPatch, token: str = TOKEN) -> None:
+    """From now on `rh_bench.cli.main` in this process asks that Hub, as whoever has the token, and never waits."""
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+    template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setenv("HF_TOKEN", token)
+    monkeypatch.setattr(rh_bench.hub_client, "time", _Hurry)
+
+
+class _Hurry:
+    """Time without waiting."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        """Not at all."""
 
 
 def owner(hub: WritableHub, waits: list[float] | None = None) -> Access:

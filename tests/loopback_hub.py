@@ -124,12 +124,18 @@ class LoopbackHub:
     """The server. `with LoopbackHub() as hub:` runs it in a thread; leaving the block ends it.
 
     `broken` makes every answer a web page with that HTTP status, as a Hub with a fault or a proxy in between gives.
+    `instead` is answered with status 200 to requests that match a pattern, whatever they ask for; `links` are headers
+    `Link` of others. `cut` are (pattern,
+    bytes) after which the connection is dropped, once each, in the middle of an answer that announced more.
     """
 
     def __init__(self) -> None:
         self.repos: dict[tuple[Kind, str], Repo] = {}
         self.requests: list[Request] = []
         self.broken: int | None = None
+        self.instead: dict[str, bytes] = {}
+        self.links: dict[str, str] = {}
+        self.cut: list[tuple[str, int]] = []
         self.routes = list(ROUTES)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
         self._server.daemon_threads = True
@@ -223,6 +229,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send(b"<html>Sorry</html>", status=self.hub.broken, headers={"Content-Type": "text/html"})
             return
         path = urlsplit(self.path).path
+        for pattern, content in self.hub.instead.items():
+            if re.search(pattern, f"{self.command} {path}"):
+                self.send(content, headers={"Content-Type": "application/json"})
+                return
         try:
             self.hub.before(self.command, path)
             for methods, pattern, route in self.hub.routes:
@@ -246,11 +256,23 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send(self, content: bytes, *, status: int = 200, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+        asked = f"{self.command} {urlsplit(self.path).path}"
+        links = [("Link", link) for pattern, link in self.hub.links.items() if re.search(pattern, asked)]
+        for name, value in [*{"Content-Length": str(len(content)), **headers}.items(), *links]:
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            self.wfile.write(content[: self.allowed(len(content))])
+
+    def allowed(self, size: int) -> int:
+        """How many bytes of an answer are sent before its connection is dropped."""
+        for one in self.hub.cut:
+            pattern, most = one
+            if most < size and re.search(pattern, f"{self.command} {urlsplit(self.path).path}"):
+                self.hub.cut.remove(one)
+                self.close_connection = True
+                return most
+        return size
 
 
 def _handler_of(of_hub: LoopbackHub) -> type[_Handler]:
