@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.faults.snapshot import digest, verification_record
+from benchmarks.faults.snapshot import digest, undated
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -67,8 +67,8 @@ class FaultyHub(WritableHub):
         for (kind, repo_id), repo in self.repos.items():
             for branch, commit in repo.branches.items():
                 for path, blob in repo.commits[commit].items():
-                    record = path.startswith("verification/")
-                    data = verification_record(blob.content) if record else blob.content
+                    record = path.startswith(("verification/", "judgements/"))
+                    data = undated(blob.content) if record else blob.content
                     found[f"hub:{kind}/{repo_id}@{branch}/{path}"] = digest(data)
             for tag, commit in repo.tags.items():
                 tree = {path: blob.oid for path, blob in sorted(repo.commits[commit].items())}

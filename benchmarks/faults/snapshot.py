@@ -2,7 +2,8 @@
 
 All bytes of all files count, hidden ones too, and every folder. Left out is only what must differ between two
 measurements of the same thing, and only where it stands: in run.json `timings` and the hash of samples.parquet (which
-is held against the file first); in samples.parquet the column `seconds`; in a verification record `date`.
+is held against the file first); in samples.parquet the column `seconds`; in the records of a
+review `date`.
 """
 
 from __future__ import annotations
@@ -67,10 +68,12 @@ def without_seconds(data: bytes) -> bytes:
     return table_bytes(table.drop_columns(["seconds"])) if "seconds" in table.column_names else data
 
 
-def verification_record(data: bytes) -> bytes:
-    """A record without the time at which it was made."""
+def undated(data: bytes) -> bytes:
+    """A maintainer's record without the times at which it was made."""
     document = json.loads(data)
-    document.pop("date", None)
+    for part in (document, document.get("draw"), document.get("verdict")):
+        if isinstance(part, dict):
+            part.pop("date", None)
     return dump_json(document)
 
 
