@@ -24,6 +24,7 @@ from rh_bench.faults import explain
 from rh_bench.fingerprint import Fingerprint, fingerprint, read_fingerprint
 from rh_bench.hub import allowing
 from rh_bench.interchange.folder import is_import
+from rh_bench.own_limits import refuse_less, refuse_outside
 from rh_bench.records import Json
 from rh_bench.runs import read_run
 from rh_bench.verify import LEVELS, Evidence, Level, Verification, verify_levels
@@ -56,19 +57,23 @@ def verify_apart(folder: Path, evidence: Evidence | None = None, limits: Limits 
     """`rh_bench.verify.verify_run` in a process of its own.
 
     Raises:
-        InputError: as of `verify_run`.
+        InputError: as of `verify_run`; or this process may take less than `limits` promise, or the other was ended from
+            outside: neither says anything about the run.
         RuntimeError: the process ended with a traceback, which is a bug.
     """
+    limits = limits or Limits()
+    refuse_less(limits.memory)
     order = {
         "folder": str(folder),
         "evidence": asdict(evidence or Evidence()),
-        "limits": asdict(limits or Limits()),
+        "limits": asdict(limits),
     }
     lines, end = run_apart([sys.executable, "-P", "-m", "rh_bench.apart"], json.dumps(order))
     levels = [Level(line["level"], line["reached"], tuple(line["reasons"])) for line in lines if "level" in line]
     for line in lines:
         if "input_error" in line:
             raise InputError(line["input_error"])
+    refuse_outside(end)
     if end is not None:
         levels = [*levels, *unfinished(len(levels), end)]
     found = next((read_fingerprint(line["fingerprint"]) for line in lines if "fingerprint" in line), None)

@@ -204,7 +204,7 @@ def verdict(
         lines = differences(found, wanted)
         outcome = WRONG if lines else IDENTICAL
         reason = "; ".join(lines[:4])
-    elif wrong is None and last.refusal is not None:
+    elif wrong is None and last.refusal is not None and last.status == 2:
         outcome, reason = REFUSED, last.refusal
         if any(name.split("/")[-1].startswith(".") for name in set(found) - set(wanted)):
             outcome, reason = WRONG, f"refused, and {differences(found, wanted)[0]}"
