@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from rh_bench.cli_parts import FOLDER, Verb, download_option, err, json_option, out, print_json
 from rh_bench.errors import CheckFailed, InputError
+from rh_bench.power import DEFAULT_SAMPLES
 
 _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
 
@@ -18,14 +19,20 @@ _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
 @click.command(
     cls=Verb,
     examples="""rh-bench verify runs/org__model/0123456789abcdef
-                rh-bench verify runs/org__model/0123456789abcdef --haystack sets/quick --rerun 8 --report report.md
+                rh-bench verify runs/org__model/0123456789abcdef --haystack sets/quick --rerun --report report.md
                 rh-bench verify org/results#3 --rerun 8""",
 )
 @click.argument("run")
 @click.option("--haystack", help="The set it was measured on: a folder, or REPO[@REVISION]. The run's own without it.")
 @click.option("--model", help="The model, where the run's own id is no Hub id: a folder or gguf:FILE.")
-@click.option("--rerun", type=click.IntRange(1, 10_000), help="Measure this many of its samples again, here.")
-@click.option("--salt", default="", help="Mixed into the choice of samples, so that nobody can choose them.")
+@click.option(
+    "--rerun",
+    type=click.IntRange(1, 10_000),
+    is_flag=False,
+    flag_value=DEFAULT_SAMPLES,
+    help=f"Measure this many of its samples again, here; {DEFAULT_SAMPLES} without a number.",
+)
+@click.option("--salt", help="Mixed into the choice of samples; drawn, and told, without it, so that nobody knows it.")
 @click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
 @download_option
 @click.option("--report", type=FOLDER, help="Write the report as Markdown to this file.")
@@ -35,7 +42,7 @@ def verify(
     haystack: str | None,
     model: str | None,
     rerun: int | None,
-    salt: str,
+    salt: str | None,
     device: str,
     most_download: int,
     report: Path | None,

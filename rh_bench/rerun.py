@@ -4,123 +4,157 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
-from rh_bench.asking import Asking, ask_as, prompt_ids
+import numpy as np
+
+from rh_bench.agreement import agreement
+from rh_bench.asking import ask_as, prompt_ids
+from rh_bench.engines.follow import Claimed, Followed, Follower
+from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
-from rh_bench.events import copy_events
 from rh_bench.files import sha256_file
+from rh_bench.judging import judge
 from rh_bench.model_source import base_revision, hub_name
-from rh_bench.records import Prompt, SampleResult
+from rh_bench.noise import measured_noise
+from rh_bench.power import power_words
+from rh_bench.records import Layer, SampleResult, head_grid
 from rh_bench.reproduce import layer_problems, model_problems, set_of
 from rh_bench.runs import Run
+from rh_bench.stopping import StopRule
 from rh_bench.thinking import thought_limit
 from rh_bench.window import stated_window
 
-TOLERANCE = {"float32": (0.9, 0.95), "bfloat16": (0.75, 0.8), "float16": (0.75, 0.8)}
-"""By type of the run: least share of answers that must be equal, and least share of events (in both of those in either)
-over all samples measured again. On one machine float32 gives equal events; other kernels round otherwise, so that near
-ties fall otherwise. Half types on one processor gave 0.96 and 0.94 against float32 (docs/speed.md)."""
+_MOST_IDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What was found when samples were measured again."""
+
+    rows: tuple[tuple[SampleResult, Claimed, Followed], ...]
+    layers: tuple[Layer, ...]
+    device: str
+    device_name: str
+    problems: tuple[str, ...] = ()
+    """What is wrong with the run before any of it: nothing was measured then."""
 
 
 def rerun(
     run: Run, haystack: str | None, model: str | None, count: int, salt: str, device: str
 ) -> tuple[bool, list[str]]:
-    """Measure `count` samples again and compare.
+    """Measure `count` samples again and judge the run's claims about them.
 
     Returns:
-        Whether they agree within TOLERANCE, and what was found, in words.
+        Whether they are those of an honest run, and what was found, in words.
     """
-    from rh_bench.engines import make_engine
+    chosen = choose(run, count, salt)
+    again = measure_again(run, chosen, haystack, model, device)
+    if again.problems:
+        return False, list(again.problems)
+    environment = run.document["environment"]
+    here = describe_environment(again.device, again.device_name)
+    noise = measured_noise(run.document["protocol"]["dtype"], environment, here)
+    found = [agreement(*row, again.layers, noise) for row in again.rows]
+    judgement = judge(found, np.array(head_grid(again.layers), dtype=np.int32).reshape(-1, 2), noise)
+    ids = ", ".join(result.sample.sample_id for result in chosen[:_MOST_IDS])
+    more = f" and {len(chosen) - _MOST_IDS} more" if len(chosen) > _MOST_IDS else ""
+    return judgement.agreed, [
+        *judgement.problems,
+        *judgement.words,
+        power_words(run, chosen),
+        f"{len(chosen)} samples, chosen by the SHA-256 of run.json and the salt {salt!r}: {ids}{more}",
+    ]
+
+
+def measure_again(
+    run: Run, chosen: Sequence[SampleResult], haystack: str | None, model: str | None, device: str
+) -> Again:
+    """Follow the claimed answers of some of a run's samples with its model.
+
+    Args:
+        haystack, model: the run's own without them.
+
+    Raises:
+        InputError: the set or the model cannot be had, or cannot be run here.
+    """
     from rh_bench.models import load_model
 
-    dtype = run.document["protocol"]["dtype"]
-    chosen = choose(run, count, salt)
-    samples = [result.sample for result in chosen]
-    limit = run.document["protocol"]["max_new_tokens"]
-    longest = max(result.sample.length for result in chosen) + limit + thought_limit(run.document)
+    document, samples = run.document, [result.sample for result in chosen]
     haystacks, wrong = set_of(run, haystack)
-    named = run.document["model"]
     if wrong:
-        return False, wrong
+        return Again((), run.layers, device, "", tuple(wrong))
+    named, protocol = document["model"], document["protocol"]
+    longest = max(sample.length for sample in samples) + protocol["max_new_tokens"] + thought_limit(document)
     loaded = load_model(
         model or hub_name(named),
-        dtype=dtype,
+        dtype=protocol["dtype"],
         device=device,
         positions=longest,
         window=stated_window(named),
         base_revision=base_revision(named),
-        prompts=lambda tokenizer, *_: prompt_ids(tokenizer, haystacks, samples, run.document["protocol"]["template"]),
+        prompts=lambda tokenizer, *_: prompt_ids(tokenizer, haystacks, samples, protocol["template"]),
     )
-    wrong += model_problems(run, loaded.source, loaded.model.config)
-    wrong += layer_problems(run.layers, loaded)
+    wrong = [*model_problems(run, loaded.source, loaded.model.config), *layer_problems(run.layers, loaded)]
+    if not wrong:
+        try:
+            asking = ask_as(loaded, haystacks, samples, document)
+        except InputError as error:
+            wrong = [error.problem]
+        else:
+            wrong = [*_stop_problems(run, asking.stop), *_answer_problems(run, chosen, asking.stop)]
     if wrong:
-        return False, wrong
-    try:
-        asking = ask_as(loaded, haystacks, samples, run.document)
-    except InputError as error:
-        return False, [error.problem]
-    wrong = _stop_problems(run, asking)
-    if wrong:
-        return False, wrong
-    chunk = loaded.memory.chunk if loaded.memory else None
-    engine = make_engine(
-        "fast",
-        loaded.model,
-        loaded.layers,
-        asking.stop,
-        max_new_tokens=limit,
-        chunk=chunk,
-        thought=asking.thought,
-    )
-    again = {decoded.sample_id: decoded for decoded in engine.decode(asking.prompts)}
-    return _compare(run, chosen, asking.prompts, again, dtype, salt)
+        return Again((), run.layers, loaded.device, loaded.device_name, tuple(wrong))
+    follower = Follower(loaded.model, loaded.layers, asking.stop, loaded.memory.chunk if loaded.memory else None)
+    claims = {result.sample.sample_id: claimed(run, result) for result in chosen}
+    followed = {one.sample_id: one for one in follower.follow(asking.prompts, claims)}
+    rows = tuple((r, claims[r.sample.sample_id], followed[r.sample.sample_id]) for r in chosen)
+    return Again(rows, loaded.layers, loaded.device, loaded.device_name)
 
 
-def _stop_problems(run: Run, asking: Asking) -> list[str]:
+def claimed(run: Run, result: SampleResult) -> Claimed:
+    """What a run says of how its model went on after a prompt."""
+    protocol = run.document["protocol"]
+    thought, answer = tuple(result.thought_ids or ()), tuple(result.generated_ids)
+    limit = thought_limit(run.document)
+    thinking = protocol.get("thinking") or {}
+    closing = tuple(thinking.get("closing_ids") or ())
+    if limit and thought[len(thought) - len(closing) :] != closing:  # it never came to an answer
+        return Claimed(thought, (), len(thought) < limit)
+    return Claimed(thought, answer, len(answer) < protocol["max_new_tokens"])
+
+
+def _answer_problems(run: Run, chosen: Sequence[SampleResult], stop: StopRule) -> list[str]:
+    """An answer goes on to where it must end, and no further."""
+    problems = []
+    for result in chosen:
+        claim, name = claimed(run, result), f"sample {result.sample.sample_id}"
+        early = next((place for place, token in enumerate(claim.answer) if stop(token)), None)
+        if early is not None:
+            problems.append(f"{name}: its answer goes on after token {early}, which ends it")
+        if claim.answer != tuple(result.generated_ids):
+            problems.append(f"{name}: it has an answer to a thought that did not end")
+    return problems
+
+
+def _stop_problems(run: Run, stop: StopRule) -> list[str]:
     """Answers end where the run says that they do."""
-    claimed, found = run.document["protocol"].get("turn_token"), asking.stop.turn[1] if asking.stop.turn else None
-    return [] if claimed == found else [f"run.json says that a turn ends at {claimed!r}, it ends at {found!r}"]
-
-
-def _compare(
-    run: Run, chosen: list[SampleResult], prompts: Sequence[Prompt], again: Any, dtype: str, salt: str
-) -> tuple[bool, list[str]]:
-    equal, both, either, differing = 0, 0, 0, []
-    for result, prompt in zip(chosen, prompts, strict=True):
-        decoded = again[result.sample.sample_id]
-        same = decoded.generated.tolist() == list(result.generated_ids)
-        same &= decoded.thought.tolist() == list(result.thought_ids or ())
-        events = {tuple(row) for row in copy_events(prompt, decoded, run.layers).tolist()}
-        claimed = {tuple(row) for row in result.events.tolist()}
-        equal += same
-        both += len(events & claimed)
-        either += len(events | claimed)
-        if not same or events != claimed:
-            answers = "equal answers" if same else "another answer"
-            shared = f"{len(events & claimed)} events in both of {len(claimed)} claimed and {len(events)} found"
-            differing.append(f"sample {result.sample.sample_id}: {answers}, {shared}")
-    least_answers, least_events = TOLERANCE[dtype]
-    share = both / either if either else 1.0
-    agreed = equal >= least_answers * len(chosen) and share >= least_events
-    ids = ", ".join(result.sample.sample_id for result in chosen[:10])
-    words = [
-        f"{equal} of {len(chosen)} answers equal (at least {least_answers:.0%} needed)",
-        f"{both} of {either} events in both ({share:.1%}; at least {least_events:.0%} needed for {dtype})",
-        f"samples chosen by the SHA-256 of run.json and the salt {salt!r}: {ids}{' …' if len(chosen) > 10 else ''}",
-        *differing,
-    ]
-    return agreed, words
+    said, found = run.document["protocol"].get("turn_token"), stop.turn[1] if stop.turn else None
+    return [] if said == found else [f"run.json says that a turn ends at {said!r}, it ends at {found!r}"]
 
 
 def choose(run: Run, count: int, salt: str) -> list[SampleResult]:
-    """Samples in an order that the bytes of run.json (which hold the hash of every other file) and a salt decide."""
+    """Samples in an order that the bytes of run.json (which hold the hash of every other file) and a salt decide: the
+    first `count`, and as many more of those that count as it takes to have `count` of them. Head scores are made of
+    these alone."""
     seed = f"{sha256_file(run.folder / 'run.json')}\n{salt}\n"
 
     def place(result: SampleResult) -> str:
         return hashlib.sha256((seed + result.sample.sample_id).encode()).hexdigest()
 
-    chosen = sorted(run.results, key=place)[:count]
-    if not chosen:
+    ordered = sorted(run.results, key=place)
+    if not ordered:
         raise InputError("has no samples to measure again", where=run.folder)
-    return chosen
+    first, rest = ordered[:count], ordered[count:]
+    lacking = count - sum(result.success for result in first)
+    return first + [result for result in rest if result.success][: max(lacking, 0)]

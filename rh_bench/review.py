@@ -306,7 +306,7 @@ def verify_pull(ref: RepoRef, num: int, evidence: Evidence, access: Access | Non
     """
     ways = Ways(
         rerun=evidence.rerun,
-        salt=evidence.salt or None,
+        salt=evidence.salt,
         haystack=evidence.haystack,
         model=evidence.model,
         device=evidence.device,

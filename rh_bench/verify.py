@@ -8,6 +8,7 @@ not reached, and says why.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +79,9 @@ class Evidence:
     """As of `rh-bench evaluate`."""
     rerun: int = 0
     """How many samples to measure again."""
-    salt: str = ""
-    """Mixed into the choice of samples. The bytes of a run can be varied until they choose pleasant samples; a salt of
-    the verifier's own, told afterwards, cannot be known before."""
+    salt: str | None = None
+    """Mixed into the choice of samples; drawn where it is None, and told with what was found. The bytes of a run can be
+    varied until they choose pleasant samples; a salt that was drawn when the run had arrived cannot be known before."""
     device: str = "auto"
     most_download: int | None = None
     """Bytes that the model or the set may take to download from the Hub; None for any number."""
@@ -179,7 +180,8 @@ def _rerun(run: Run, evidence: Evidence) -> Level:
         return Level("rerun", None, (missing,))
     from rh_bench.rerun import rerun
 
-    agreed, words = rerun(run, evidence.haystack, evidence.model, evidence.rerun, evidence.salt, evidence.device)
+    salt = secrets.token_hex(8) if evidence.salt is None else evidence.salt
+    agreed, words = rerun(run, evidence.haystack, evidence.model, evidence.rerun, salt, evidence.device)
     return Level("rerun", agreed, _first(words))
 
 

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.architectures import truth as transformers_says
 from benchmarks.architectures.prompts import NEW_TOKENS, ORIGINAL, make_prompts
 from benchmarks.architectures.tiny_configs import POSITIONS, save_tiny, tiny_config, tiny_model
 from rh_bench.engines import make_engine
 from rh_bench.engines.base import StopRule
 from rh_bench.engines.fast import FastEngine
+from rh_bench.engines.follow import Claimed, Follower
 from rh_bench.errors import InputError
 from rh_bench.events import copy_events
 from rh_bench.records import Decoded, Prompt
@@ -40,6 +43,9 @@ ROPE: Mapping[str, dict[str, Any]] = {
     },
 }
 """Kinds of scaled rotary embeddings, beside the type's default."""
+
+_NEAR = 1e-3
+"""Scores and logits that differ by less are equal, in float32 with these large random weights."""
 
 _DISPUTED = "transformers' pass without a cache differs from its own generate(), which the engines agree with"
 
@@ -172,6 +178,7 @@ def _measured(model_type: str, rope: str, saved: Path) -> Row:
     alone = FastEngine(model, layers, never, NEW_TOKENS, chunk=CHUNK)
     answers["fast without sharing"] = {p.sample.sample_id: next(iter(alone.decode([p]))) for p in prompts}
     problem, disputed, events = _held_against(saved, rope, prompts, answers, layers)
+    problem = problem or _follow_problem(Follower(model, layers, never, CHUNK), prompts, answers["fast"], layers)
     notes = engines["fast"].notes + ((disputed,) if disputed else ())
     scored = sum(layer.scored for layer in layers)
     if problem:
@@ -208,6 +215,28 @@ def _held_against(
                 return f"{engine}, {name}: other events from equal positions", disputed, events
         events += len(copy_events(prompt, answers["fast"][name], layers))
     return "", disputed, events
+
+
+def _follow_problem(follower: Follower, prompts: list[Prompt], answers: Mapping[str, Decoded], layers: Any) -> str:
+    """What differs when the answers are followed rather than found: verification does that."""
+    claims = {name: Claimed((), tuple(one.generated.tolist()), ends=False) for name, one in answers.items()}
+    by_id = {prompt.sample.sample_id: prompt for prompt in prompts}
+    scored = [layer for layer in layers if layer.scored]
+    for one in follower.follow(prompts, claims):
+        decoded = answers[one.sample_id]
+        if one.gaps.max(initial=0.0) > _NEAR:
+            return f"followed, {one.sample_id}: another token by {one.gaps.max()} in logits"
+        lead = one.inside.max(axis=1) - one.outside
+        places = {layer.index: place for place, layer in enumerate(scored)}
+        events = np.zeros(lead.shape, dtype=np.bool_)
+        for layer, head, step, _ in copy_events(by_id[one.sample_id], decoded, layers).tolist():
+            events[step, places[layer], head] = True
+        has = np.asarray((one.offsets >= 0).any(axis=1))[:, None, None]
+        for place, layer in enumerate(scored):
+            differs = ((lead > 0) & has != events)[:, place, : layer.query_heads]
+            if (differs & (np.abs(lead[:, place, : layer.query_heads]) > _NEAR)).any():
+                return f"followed, {one.sample_id}: other events in layer {layer.index}"
+    return ""
 
 
 def _switches(rope: str, prompt: Prompt) -> bool:

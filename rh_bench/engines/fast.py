@@ -162,7 +162,7 @@ class FastEngine:
         Returns:
             The thought, the answer, and where heads look while the answer is given.
         """
-        answer = _Answer(self._runner, prompt, kept, cache)
+        answer = Answer(self._runner, prompt, kept, cache)
         sources = None if said is None or self._weights else _sources(prompt, said)
         thought = _nothing()
         if self._thought is not None:
@@ -181,7 +181,7 @@ class FastEngine:
                 return thought, np.asarray(generated, dtype=np.int32), np.concatenate(targets)
             answer.keep(produced[:agreed])
 
-    def _think(self, answer: _Answer, thought: Thought) -> IntArray:
+    def _think(self, answer: Answer, thought: Thought) -> IntArray:
         """What the model says up to the end of its thought; cut off at the limit, or where the model ends its turn."""
         tokens: list[int] = []
         while not thought.ends(tokens) and len(tokens) < thought.limit:
@@ -192,7 +192,7 @@ class FastEngine:
             answer.keep(produced)
         return np.asarray(tokens, dtype=np.int32)
 
-    def _guess(self, generated: Sequence[int], sources: Sequence[Sequence[int]] | None, answer: _Answer) -> IntArray:
+    def _guess(self, generated: Sequence[int], sources: Sequence[Sequence[int]] | None, answer: Answer) -> IntArray:
         """Tokens to run ahead of what is known; one more than they are is produced, which must fit in the answer."""
         most = min(self._max_new - len(generated), MOST_ROWS) - 1
         room = answer.room_for_guesses
@@ -213,7 +213,7 @@ class FastEngine:
         raise AssertionError("there is one row more than there are guesses")
 
 
-class _Answer:
+class Answer:
     """An answer in the making: what is in the cache, and what waits to be run.
 
     Args:
