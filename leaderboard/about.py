@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata
@@ -49,6 +50,15 @@ class SetView:
     runs: int
 
 
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What *rerun* is worth, in numbers."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    """How many samples are measured again, and the probability for each of `heads`."""
+
+
 def documents(site: Site) -> Iterator[Document]:
     """The three pages."""
     frame = site.frame
@@ -62,7 +72,7 @@ def documents(site: Site) -> Iterator[Document]:
             definitions=definitions,
             levels=levels,
             limits=LIMITS,
-            worth=None,
+            worth=worth(),
             repository=repository(),
         ),
     )
@@ -70,6 +80,29 @@ def documents(site: Site) -> Iterator[Document]:
     yield "data.html", frame.render("data.html", "data.html", sets=sets, runs=len(site.cards), licences=LICENCES)
     values = {"version": __version__, "repository": repository(), "licences": LICENCES}
     yield "about.html", frame.render("about.html", "about.html", **values)
+
+
+def worth(totals: Sequence[int] = (60, 600), shares: Sequence[float] = (0.1, 0.25)) -> Worth:
+    """How often measuring some samples again meets a forged one."""
+    heads = tuple(f"{share:.0%} of {total} forged" for share in shares for total in totals)
+    rows = tuple(
+        (
+            str(drawn),
+            *(_percent(_met(total, math.ceil(share * total), drawn)) for share in shares for total in totals),
+        )
+        for drawn in (4, 8, 16, 32)
+    )
+    return Worth(heads, rows)
+
+
+def _met(total: int, forged: int, drawn: int) -> float:
+    """Probability that of `total` samples, `forged` of them forged, at least one forged is among `drawn`."""
+    return 1.0 - math.comb(total - forged, drawn) / math.comb(total, drawn)
+
+
+def _percent(share: float) -> str:
+    """Rounded down, so that it holds."""
+    return f"{math.floor(share * 1000) / 10:g}%"
 
 
 def set_views(cards: Sequence[Card]) -> tuple[SetView, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import re
 import struct
 import xml.etree.ElementTree as ElementTree
@@ -300,3 +301,18 @@ def test_scores_of_previews_are_those_of_the_run(entries: tuple[Entry, ...]) -> 
     assert (np.diff(strip.astype(int)) <= 0).all()
     assert (strip > 1).sum() / len(strip) == pytest.approx(np.count_nonzero(rows) / len(rows), abs=0.01)
     assert rows.max() <= NANO
+
+
+def test_what_rerun_is_worth_is_how_often_a_draw_meets_a_forged_sample() -> None:
+    """Against drawing itself, and by hand where that is easy: one of two is met with one half."""
+    from leaderboard.about import _met, worth
+
+    assert (_met(2, 1, 1), _met(60, 60, 1), _met(60, 6, 60)) == (0.5, 1.0, 1.0)
+    rng = np.random.default_rng(0)
+    drawn = np.array([rng.permutation(60)[:16].min() < 6 for _ in range(20_000)])
+    assert abs(drawn.mean() - _met(60, 6, 16)) < 0.01
+    table = worth()
+    assert [row[0] for row in table.rows] == ["4", "8", "16", "32"]
+    assert all(len(row) == len(table.heads) + 1 for row in table.rows)
+    shown = [[float(cell.removesuffix("%")) for cell in row[1:]] for row in table.rows]
+    assert all(low <= high for rows in itertools.pairwise(shown) for low, high in zip(*rows, strict=True))
