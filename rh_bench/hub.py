@@ -523,7 +523,7 @@ def _explain_transport(error: Exception, where: str) -> InputError | None:
     """Failures below the Hub's own answers: the network, the server, the disk."""
     from huggingface_hub import errors
 
-    from rh_bench.hub_door import NotReached, misread
+    from rh_bench.hub_door import NotReached, misread, of_library
 
     again = "run again: what has been downloaded is kept"
     if isinstance(error, errors.HfHubHTTPError):
@@ -531,6 +531,8 @@ def _explain_transport(error: Exception, where: str) -> InputError | None:
     if isinstance(error, errors.FileMetadataError | json.JSONDecodeError) or misread(error):
         mend = "check HF_ENDPOINT if it is set, and that no proxy answers instead"
         return InputError("what answered is no Hub", where=where, mend=mend)
+    if isinstance(error, ValueError) and of_library(error):  # in the library's own words
+        return InputError(str(error)[:300], where=where)
     if _forbidden(error):
         return InputError("HF_HUB_OFFLINE forbids to ask the Hub", where=where, mend="unset it")
     if isinstance(error, NotReached):

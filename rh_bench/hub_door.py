@@ -228,9 +228,14 @@ def absent(error: BaseException) -> bool:
 
 def misread(error: BaseException) -> bool:
     """Whether the library stumbled over an answer that it did not expect."""
-    kinds = (KeyError, TypeError, AttributeError, IndexError, ValueError, AssertionError, json.JSONDecodeError)
+    kinds = (KeyError, TypeError, AttributeError, IndexError, AssertionError, json.JSONDecodeError, UnicodeDecodeError)
+    return isinstance(error, kinds) and of_library(error)
+
+
+def of_library(error: BaseException) -> bool:
+    """Whether the client library raised it."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     module = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
-    return isinstance(error, kinds) and module.partition(".")[0] in ("huggingface_hub", "json")
+    return module.partition(".")[0] in ("huggingface_hub", "json")

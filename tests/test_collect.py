@@ -18,8 +18,11 @@ from loopback_write import WritableHub, card_errors
 
 from data_builders.card import size_category
 from data_builders.collect import CONFIGS, collect_results
+from leaderboard import build_site
 from rh_bench.errors import InputError
 from rh_bench.hub import RepoRef, fetch_results
+from rh_bench.judgement import Submission, decided, make_verdict, open_judgement
+from rh_bench.place import KINDS, Place
 from rh_bench.publish import publish_folder
 from rh_bench.results import verification_document, verification_path
 from rh_bench.schema import dump_json
@@ -234,3 +237,54 @@ def test_valid_experiments_on_gathered_runs_are_taken_and_published(hub: Writabl
     assert bytes_below(fetched / "experiments") == bytes_below(tmp_path / "results" / "experiments")
     again = collect_results(fetched, tmp_path / "again")
     assert again.new_experiments == 2 and again.left_out == ()
+
+
+def judgement(outcome: str | None) -> tuple[str, bytes]:
+    """A maintainer's record: its path and content."""
+    place = Place(KINDS[0], "acme__m0", "0123456789abcdef")
+    found = open_judgement(Submission(place, "a" * 64, "somebody", 1, "c" * 40, ("acme/m0", None), 12))
+    if outcome is not None:
+        found = decided(found, make_verdict(outcome, ("no",), None, "rerun"))  # type: ignore[arg-type]
+    return found.path, dump_json(found.to_json())
+
+
+def test_judgements_travel_and_are_never_put_back(runs: Path, tmp_path: Path, hub: WritableHub) -> None:
+    path, verdict = judgement("refused")
+    source, out = tmp_path / "source", tmp_path / "results"
+    source.mkdir()
+    runs.rename(source / "runs")
+    for name, content in ((path, judgement(None)[1]), ("judgements/runs/a/b/c.json", b"{}")):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(content)
+    report = collect_results(source, out)
+    assert (out / path).read_bytes() == judgement(None)[1]
+    assert [name for name, _ in report.left_out] == ["judgements/runs/a/b/c.json"]
+    assert path in publish_folder(out, RESULTS, access=owner(hub)).sent
+
+    # Meanwhile it was judged: an older folder takes nothing of that away.
+    repo = hub.repo("datasets", RESULTS)
+    repo.commit(repo.commits[repo.branches["main"]] | {path: Blob(verdict, lfs=False)})
+    with pytest.raises(InputError, match="the repository holds another judgements/"):
+        publish_folder(out, RESULTS, access=owner(hub))
+    fresh, _ = fetch_results(RepoRef(RESULTS), tmp_path / "cache", endpoint=hub.url)
+    collect_results(fresh, out)
+    assert (out / path).read_bytes() == verdict
+    assert publish_folder(out, RESULTS, access=owner(hub)).sent == ()
+    collect_results(source, out)
+    assert (out / path).read_bytes() == verdict, "a draw does not take the place of its verdict"
+    (out / path).unlink()
+    with pytest.raises(InputError, match=f"the repository holds {path}, which is not here"):
+        publish_folder(out, RESULTS, access=owner(hub))
+
+
+def test_a_leaderboard_leaves_judgements_alone(runs: Path, tmp_path: Path) -> None:
+    path, content = judgement("refused")
+    source = tmp_path / "source"
+    source.mkdir()
+    runs.rename(source / "runs")
+    assert len(build_site(source, tmp_path / "one").cards) == 5
+    (source / path).parent.mkdir(parents=True)
+    (source / path).write_bytes(content)
+    report = build_site(source, tmp_path / "two")
+    assert (len(report.cards), report.left_out) == (5, ())
+    assert bytes_below(tmp_path / "one").keys() == bytes_below(tmp_path / "two").keys()

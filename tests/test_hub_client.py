@@ -11,7 +11,8 @@ import huggingface_hub
 import pytest
 from fake_runs import make_run
 from hub_fixtures import RESULTS, empty_results, hub, owner, stranger
-from loopback_write import TOKEN, WritableHub
+from huggingface_hub.utils import http_backoff
+from loopback_write import WritableHub
 
 import rh_bench.hub_client as client
 from rh_bench.errors import InputError
@@ -173,10 +174,10 @@ def test_nobody_else_is_touched(results: WritableHub, monkeypatch: pytest.Monkey
     list_files(REF, "main", owner(results))
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
     results.failures = [("GET .*/tree/", 503)] * 5
-    api = huggingface_hub.HfApi(endpoint=results.url, token=TOKEN)
-    assert [file.path for file in api.list_repo_tree(RESULTS, repo_type="dataset")] == ["README.md"]
-    results.instead = {"GET .*/tree/": b"[]"}
-    assert list(api.list_repo_tree(RESULTS, repo_type="dataset")) == []
+    answer = http_backoff("GET", f"{results.url}/api/datasets/{RESULTS}/tree/main")
+    assert [file["path"] for file in answer.json()] == ["README.md"] and results.failures == []
+    results.instead = {"GET .*/tree/": b"[1, 2]"}
+    assert http_backoff("GET", f"{results.url}/api/datasets/{RESULTS}/tree/main").json() == [1, 2]
 
 
 def test_faults_of_ours_are_not_tried_again() -> None:
