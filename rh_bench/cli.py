@@ -134,7 +134,7 @@ def app() -> None:
     causal language model.
 
     Exit status: 0 done, 1 a check failed, 2 the input is wrong or the model cannot be measured, 70 a fault of rh-bench
-    itself, 130 interrupted.
+    itself, 130 interrupted, 143 told to end (SIGTERM).
     """
 
 
