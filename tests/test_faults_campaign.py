@@ -24,7 +24,7 @@ from rh_bench.tables import table_bytes
 def test_a_campaign_has_enough_kills() -> None:
     chosen = tasks(1.0)
     kills = [scenario for scenario, fault, _ in chosen if fault in (KILL, TERM)]
-    assert len(kills) >= 120, "of which some come too late to strike"
+    assert len(kills) >= 110, "of which some come too late to strike"
     commands = {"build", "evaluate", "leaderboard", "publish", "submit", "review", "collect"}
     assert {scenario.partition(" ")[0] for scenario in kills} == commands
     assert {scenario for scenarios in NUMBERS.values() for scenario in scenarios} == set(SCENARIOS)
