@@ -39,6 +39,7 @@ from rh_bench.limits import (
     read_limits,
     weights_bytes,
 )
+from rh_bench.own_limits import refuse_less, refuse_outside
 from rh_bench.records import Json
 from rh_bench.schema import load_json
 from rh_bench.verify import LEVELS, Evidence, Level, Verification, verify_levels
@@ -81,13 +82,15 @@ def verify_apart(folder: Path, evidence: Evidence | None = None, limits: Limits 
     A level that exceeds a limit is failed, and its `exceeded` names the limit; those above it are not tried.
 
     Raises:
-        InputError: as of `verify_run`.
+        InputError: as of `verify_run`; or this process may take less than `limits` promise, or the other was ended from
+            outside: neither says anything about the run.
         RuntimeError: the process ended with a traceback, or without a word on a level: a bug.
     """
-    limits = limits or Limits()
+    limits, evidence = limits or Limits(), evidence or Evidence()
+    refuse_less(max(limits.of(name).memory for name in LEVELS if name != "rerun" or evidence.rerun))
     order = {
         "folder": str(folder),
-        "evidence": asdict(evidence or Evidence()),
+        "evidence": asdict(evidence),
         "limits": asdict(limits),
     }
     ended = run_apart([sys.executable, "-P", "-m", "rh_bench.apart"], json.dumps(order), _clock)
@@ -97,7 +100,8 @@ def verify_apart(folder: Path, evidence: Evidence | None = None, limits: Limits 
             raise InputError(line["input_error"])
     if ended.signal is None and len(levels) < len(LEVELS):
         raise RuntimeError(f"verifying ended with {len(levels)} of {len(LEVELS)} levels:\n{ended.said}")
-    if ended.signal is not None:
+    if ended.signal is not None and len(levels) < len(LEVELS):
+        refuse_outside(None if ended.late else ended.signal)
         levels = [*levels, *unfinished(len(levels), ended, _limit(ended, limits))]
     found = next((read_fingerprint(line["fingerprint"]) for line in ended.lines if "fingerprint" in line), None)
     return Examined(Verification(folder, tuple(levels)), found)

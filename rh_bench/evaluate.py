@@ -6,7 +6,6 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from rh_bench.events import copy_events
 from rh_bench.files import shown
 from rh_bench.grids import make_samples, spread
 from rh_bench.journal import NAME as JOURNAL
-from rh_bench.journal import Entry, Journal, open_journal
+from rh_bench.journal import Entry, Journal, now, open_journal
 from rh_bench.protocol import constants
 from rh_bench.records import IntArray, Json, Needle, Prompt, Sample, SampleResult
 from rh_bench.rouge import rouge1_recall, succeeds
@@ -132,9 +131,9 @@ def evaluate(
     if finished is not None:
         return Outcome(folder, finished, resumed=0, measured=0)
     _make_folder(folder)
-    with open_journal(folder, measurement.identity(document), _now()) as journal:
-        finished = _already_there(folder)
-        if finished is not None:  # by another process, since we looked
+    with open_journal(folder, measurement.identity(document), now()) as journal:
+        finished = _already_there(folder)  # another process may have been at work on it until just now
+        if finished is not None:
             return Outcome(folder, finished, resumed=0, measured=0)
         _clear_folder(folder)
         try:
@@ -142,17 +141,12 @@ def evaluate(
         except BeginsWithThoughtError:  # no run can come of it
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        started = journal.started
         say("Scoring")
         found = measurement.answer_notes(results)
         document["engine"]["notes"] += found
         for line in found:
             note(line)
-        document["timings"] = {
-            "started": started,
-            "finished": _now(),
-            "seconds": round(sum(result.seconds for result in results), 3),
-        }
+        document["timings"] = journal.timings(sum(result.seconds for result in results))
         document = write_run(folder, document, loaded.layers, results)
         (folder / JOURNAL).unlink(missing_ok=True)
     return Outcome(folder, document, resumed, len(results) - resumed)
@@ -512,7 +506,3 @@ def refuse_light_install(command: str) -> None:
             f"{command} needs {' and '.join(missing)}, which this installation lacks",
             mend="run: pip install 'rh-bench[evaluate]'",
         )
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

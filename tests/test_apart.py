@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -250,6 +251,33 @@ def test_a_process_that_ends_without_a_word_is_a_bug(run: Path, monkeypatch: pyt
     monkeypatch.setattr(sys, "path", [str(broken.parent), *sys.path])
     with pytest.raises(RuntimeError, match=f"ended with {1 if told else 0} of 3 levels"):
         verify_apart(run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_process_that_was_ended_from_outside_says_nothing_about_the_run(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    """As a system without memory ends one: an honest run would be refused for it."""
+    killed = run.parents[2] / "killed" / "pyarrow"
+    killed.mkdir(parents=True)
+    (killed / "__init__.py").write_text(f"import os\nos.kill(os.getpid(), {int(number)})\n")
+    monkeypatch.setattr(sys, "path", [str(killed.parent), *sys.path])
+    assert main(["verify", str(run)]) == 2
+    said = capsys.readouterr()
+    assert "valid" not in said.out and "was ended from outside (SIG" in said.err
+
+
+def test_who_has_less_memory_than_is_promised_judges_nobody(run: Path) -> None:
+    """With too little of it a sound run would be called one that takes too much."""
+    words = 'ulimit -v 1000000; exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", words, "sh", sys.executable, "-m", "rh_bench", "verify", str(run)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2 and "valid" not in done.stdout
+    assert "memory: this process may have 976 MiB of address space, and what verifying may take is" in done.stderr
 
 
 def test_a_traceback_is_a_bug_and_shown(run: Path) -> None:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import tiny_checkpoint
 
+import rh_bench.evaluate
 import rh_bench.files
 from data_builders.build import Recipe, build_set
 from data_builders.sources import parse_source
@@ -343,3 +344,52 @@ def test_ctrl_c_says_that_nothing_is_lost(place: Path, tmp_path: Path) -> None:
     assert "Traceback" not in said and "goes on where this one stopped" in said
     (journal,) = tmp_path.rglob(JOURNAL)
     assert journal.read_bytes().count(b"\n") >= 3
+
+
+def test_a_second_process_leaves_what_the_first_is_about_to_name(place: Path, tmp_path: Path, whole: Outcome) -> None:
+    """Tables are written before run.json names them: they are no leftovers while somebody is at work."""
+    kept = []
+
+    def second(words: str) -> None:
+        if words == "Scoring":
+            (folder,) = (tmp_path / "runs").glob("*/*")
+            (folder / "samples.parquet").write_bytes(b"just written")
+            with pytest.raises(InputError, match="another rh-bench is at work on this run"):
+                evaluate(request(place, tmp_path / "runs"))
+            kept.append((folder / "samples.parquet").read_bytes())
+
+    first = evaluate(request(place, tmp_path / "runs"), on_stage=second)
+    assert kept == [b"just written"]
+    assert validate_path(first.folder) == [] and without_times(first.folder) == without_times(whole.folder)
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_not_measured_again(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder, others = rh_bench.evaluate._make_folder, []
+
+    def slowly(folder: Path) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("rh_bench.evaluate._make_folder", make_folder)
+            others.append(evaluate(request(place, tmp_path / "runs")))
+        make_folder(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rh_bench.evaluate._make_folder", slowly)
+        found = evaluate(request(place, tmp_path / "runs"))
+    assert (others[0].measured, found.measured) == (12, 0)
+    assert found.document == others[0].document and validate_path(found.folder) == []
+
+
+def test_a_clock_that_is_set_back_ends_no_run_before_it_began(place: Path, tmp_path: Path) -> None:
+    def stop(step: Step) -> None:
+        if step.samples_done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(request(place, tmp_path / "runs"), on_step=stop)
+    (path,) = (tmp_path / "runs").glob("*/*/journal.jsonl")
+    head, _, rest = path.read_text().partition("\n")
+    path.write_text(json.dumps(json.loads(head) | {"started": "2999-01-01T00:00:00Z"}) + "\n" + rest)
+    found = evaluate(request(place, tmp_path / "runs"))
+    assert found.resumed == 3 and found.document["timings"]["finished"] == "2999-01-01T00:00:00Z"

@@ -38,6 +38,7 @@ __all__ = [
     "experiment_folder",
     "experiment_folders",
     "experiment_id",
+    "finished_document",
     "is_experiment",
     "keep_experiment",
     "new_document",
@@ -123,13 +124,18 @@ def keep_experiment(root: Path, document: Json, tables: Tables) -> tuple[Path, J
     return folder, write_experiment(folder, document, tables), True
 
 
-def finished_meanwhile(folder: Path) -> bool:
-    """Whether another process has finished an experiment since we looked and before we held its journal, of which we
-    may have begun a new one: it is removed then."""
+def finished_document(folder: Path) -> Json | None:
+    """experiment.json of an experiment that is finished; None if it is not. A journal beside it is removed: the process
+    that wrote both died, or has yet to do it.
+
+    Raises:
+        InputError: it is damaged.
+    """
     if not (folder / DOCUMENT).is_file():
-        return False
+        return None
+    document = read_document(folder)
     (folder / JOURNAL).unlink(missing_ok=True)
-    return True
+    return document
 
 
 def read_document(folder: Path) -> Json:
