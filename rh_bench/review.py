@@ -11,7 +11,6 @@ what came of it is recorded, too (`rh_bench.judgement`). Whatever is wrong with 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,12 +49,14 @@ from rh_bench.judgement import (
     open_judgement,
 )
 from rh_bench.ledger import Ledger
+from rh_bench.limits import Limits
 from rh_bench.place import Place
 from rh_bench.results import EXPERIMENTS, RUNS, VERIFICATION, read_mark, verification_document
 from rh_bench.review_report import Found, comment_on, last_word, marker
 from rh_bench.schema import dump_json
 from rh_bench.submission import copy_problems, look_at, runs_of, submission_problems
 from rh_bench.verify import Evidence
+from rh_bench.workshop import scratch
 
 _PULL = re.compile(r"([^#\s]+)#([0-9]{1,9})")
 _MOVED = "it was changed while it was verified: review it again"
@@ -83,6 +84,8 @@ class Ways:
     """Bytes that the model or the set of a submission may take to download."""
     recorded: bool = True
     """Heed the judgements of the repository. Without it the draw is the caller's own."""
+    limits: Limits | None = None
+    """What verifying one may take; the usual without it."""
 
 
 def parse_pull(text: str) -> tuple[RepoRef, int] | None:
@@ -139,8 +142,8 @@ class _Reviewer:
 
     def review(self, pull: Pull) -> Found:
         """Everything about one pull request, with an answer on it."""
-        with tempfile.TemporaryDirectory(prefix="rh_bench-review-") as made:
-            found = _guarded(lambda: self._examine(pull, Path(made)), pull)
+        with scratch("review") as made:
+            found = _guarded(lambda: self._examine(pull, made), pull)
         found = replace(found, page=address(self.ref, pull.num, self.access))
         if found.merged and found.submission is not None and found.mark is not None:
             self.marks[found.submission.place.folder] = found.mark
@@ -224,7 +227,7 @@ class _Reviewer:
             most_download=ways.most_download,
         )
         try:
-            examined = verify_apart(workshop / place.folder, evidence)
+            examined = verify_apart(workshop / place.folder, evidence, ways.limits)
         except InputError as error:
             return replace(found, problems=(f"could not be verified here: {error}",))
         except Exception as error:
@@ -310,7 +313,9 @@ def _guarded(examine: Callable[[], Found], pull: Pull) -> Found:
         return Found(pull, fault=error) if plain is None else Found(pull, problems=(str(plain),), error=plain)
 
 
-def verify_pull(ref: RepoRef, num: int, evidence: Evidence, access: Access | None = None) -> Found:
+def verify_pull(
+    ref: RepoRef, num: int, evidence: Evidence, access: Access | None = None, *, limits: Limits | None = None
+) -> Found:
     """Verify the run of one pull request, and say and change nothing.
 
     Raises:
@@ -325,6 +330,7 @@ def verify_pull(ref: RepoRef, num: int, evidence: Evidence, access: Access | Non
         quiet=True,
         most_download=evidence.most_download,
         recorded=False,
+        limits=limits,
     )
     found = next(review(str(ref), ways, only=num, access=access))
     wrong = found.error or found.fault

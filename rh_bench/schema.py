@@ -23,7 +23,7 @@ from rh_bench.records import Json
 from rh_bench.schema_check import Accepts, compile_schema
 
 KINDS = {
-    "run": (1, 3),
+    "run": (1, 4),
     "summary": (1, 0),
     "manifest": (1, 0),
     "import": (1, 1),

@@ -59,7 +59,7 @@ def test_the_site_shows_the_badge_and_who_verified(tmp_path: Path) -> None:
     keep(tmp_path / "results", folder, record(folder, (True, True, True), rerun={"samples": 3, "salt": "x\u202ey"}))
     build_site(tmp_path / "results", tmp_path / "site")
     overview = (tmp_path / "site" / "index.html").read_text()
-    assert '<span class="badge rerun"' in overview
+    assert '<a class="badge rerun" href="method.html#levels"' in overview
     page = next((tmp_path / "site" / "models").rglob("*.html")).read_text()
     assert "from pull request 7" in page and "some&lt;b&gt;body" in page
     assert "3 samples measured again" in page and "⟨U+202E⟩" in page
