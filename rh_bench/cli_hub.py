@@ -236,7 +236,13 @@ def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
     type=click.Choice(["valid", "recomputed", "rerun"]),
     help="Level to be taken in at. rerun with --rerun, recomputed otherwise.",
 )
-@click.option("--rerun", type=click.IntRange(1, 10_000), help="Measure this many samples of each run again, here.")
+@click.option(
+    "--rerun",
+    type=click.IntRange(1, 10_000),
+    is_flag=False,
+    flag_value=DEFAULT_SAMPLES,
+    help=f"Measure this many samples of each run again, here; {DEFAULT_SAMPLES} without a number.",
+)
 @click.option("--salt", help="Mixed into the choice of samples, where none were drawn yet. Drawn here without it.")
 @click.option("--again", is_flag=True, help="With --merge: judge once more what was set aside, by the same samples.")
 @click.option("--haystack", help="The set, where it cannot be had by the run's own name for it.")
