@@ -25,7 +25,11 @@ def main() -> int:
         words = " ".join(f"{type(error).__name__} {error}".split())
         print(f"rh-bench: it cannot be started: {words}", file=sys.stderr)
         return 2
-    return command_line()
+    try:
+        return command_line()
+    except MemoryError:  # there was not even enough to say what was wrong
+        sys.stderr.write("rh-bench: memory: there is not enough; free some, or raise the limit\n")
+        return 2
 
 
 def _address_space() -> int | None:

@@ -84,6 +84,9 @@ def explain(error: Exception) -> InputError | None:
         return out_of_memory(error)
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return InputError(error.strerror or type(error).__name__, where=shown(error.filename or "this machine"))
+    if isinstance(error, FileNotFoundError) and "usable temporary directory" in str(error):  # of the module tempfile
+        mend = "make room on their disk, or name another folder with TMPDIR"
+        return InputError("no folder for temporary files can be written to", where="this machine", mend=mend)
     culprit = _innermost(error)
     if culprit is None or not culprit.startswith(_MODEL_CODE):
         return None

@@ -258,6 +258,12 @@ def test_what_cannot_even_be_started_is_one_line() -> None:
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert one_line(done.stderr).startswith("rh-bench: it cannot be started: ModuleNotFoundError ")
+    words = (
+        "import runpy, sys, types; made = sys.modules['rh_bench.cli'] = types.ModuleType('rh_bench.cli')\n"
+        "def main(): raise MemoryError\nmade.main = main; runpy.run_module('rh_bench', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "memory: there is not enough" in one_line(done.stderr)
     limited = ["sh", "-c", 'ulimit -v 100000; exec "$@"', "sh", sys.executable, "-m", "rh_bench", "show", "nowhere"]
     done = subprocess.run(limited, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and "memory: this process may have 97 MiB" in one_line(done.stderr)

@@ -254,7 +254,7 @@ def test_badges_say_how_far_each_experiment_is_verified(tmp_path: Path) -> None:
     (stale / "experiment.json").write_text(json.dumps(document))
     build_site(tmp_path, tmp_path / "site")
     page = (tmp_path / "site" / "experiments.html").read_text()
-    chip = '<span class="badge recomputed"'
+    chip = '<a class="badge recomputed"'
     assert page.count(chip) == 4, "verdict, chart, list and its meaning: of one experiment, since one is of other bytes"
     assert "from pull request 3, of somebody &lt;b&gt;" in page
     (own,) = (tmp_path / "site" / "models" / "acme__base").glob("*.html")

@@ -54,20 +54,22 @@ if TYPE_CHECKING:
 Task = tuple[str, str, int]
 """A case: scenario, fault, number."""
 LOCAL = ("build", "evaluate", "leaderboard", "collect")
+_KILLS = {
+    "build": 10,
+    "evaluate": 4,
+    "evaluate interrupted before": 3,
+    "leaderboard": 5,
+    "leaderboard over an old site": 6,
+    "collect": 5,
+    "collect into old results": 6,
+    "publish": 6,
+    "publish results": 3,
+    "submit": 8,
+    "review --merge": 8,
+}
 NUMBERS: dict[str, dict[str, int]] = {
-    KILL: {
-        "build": 10,
-        "evaluate": 4,
-        "evaluate interrupted before": 3,
-        "leaderboard": 5,
-        "leaderboard over an old site": 6,
-        "collect": 5,
-        "collect into old results": 6,
-        "publish": 6,
-        "publish results": 3,
-        "submit": 8,
-        "review --merge": 8,
-    },
+    KILL: _KILLS,
+    TERM: _KILLS,
     DISK: {
         "build": 4,
         "evaluate": 2,
@@ -119,7 +121,6 @@ NUMBERS: dict[str, dict[str, int]] = {
     PUSH: {"review --merge": 6},
 }
 """How many cases of each fault in each scenario, at full size."""
-NUMBERS[TERM] = NUMBERS[KILL]
 
 
 def tasks(size: float, only: Sequence[str] = (), faults: Sequence[str] = ()) -> list[Task]:
