@@ -64,6 +64,8 @@ class Request:
     """Tokens of a thought, at most, where the answer after it is measured; THOUGHT_TOKENS without it."""
     window: int | None = None
     """Largest number of positions, instead of what the model's configuration says."""
+    attestation: Json | None = None
+    """What a job of the Hub says of itself in run.json (`rh_bench.attested_run`)."""
 
     @property
     def new_tokens(self) -> int:
@@ -150,6 +152,8 @@ def evaluate(
             "finished": _now(),
             "seconds": round(sum(result.seconds for result in results), 3),
         }
+        if request.attestation is not None:
+            document["attestation"] = request.attestation
         document = write_run(folder, document, loaded.layers, results)
         (folder / JOURNAL).unlink(missing_ok=True)
     return Outcome(folder, document, resumed, len(results) - resumed)
@@ -255,7 +259,7 @@ class _Measurement:
         manifest = self._set.manifest
         return {
             "schema": "rh_bench/run",
-            "schema_version": "1.3",
+            "schema_version": "1.4",
             "run_id": compute_run_id(
                 model_revision=model["revision"],
                 manifest_sha256=self._set.manifest_sha256,
