@@ -25,6 +25,8 @@ MOST_LINES = 100
 _MOST_LOG = 16 << 20
 _LOG_SECONDS = 120.0
 _NEEDED = ("run_job", "inspect_job", "fetch_job_logs", "list_jobs")
+_SHOWN = ("volumes", "network", "retry", "expose")
+"""What the client must show of a job for it to be judged; older ones leave some of it out."""
 
 
 class NoSuchJob(InputError):
@@ -88,6 +90,24 @@ def refuse_without_jobs() -> None:
         )
 
 
+def _refuse_to_see_half() -> None:
+    """See that the client library shows all of a job that is looked at.
+
+    Raises:
+        InputError: it does not.
+    """
+    import huggingface_hub
+
+    refuse_without_jobs()
+    known = getattr(getattr(huggingface_hub, "JobInfo", None), "__annotations__", {})
+    hidden = [name for name in _SHOWN if name not in known]
+    if hidden:
+        raise InputError(
+            f"huggingface_hub {huggingface_hub.__version__} does not show {' and '.join(hidden)} of a job",
+            mend="run: pip install --upgrade huggingface_hub",
+        )
+
+
 def own_token(access: Access) -> str | None:
     """The token that requests are sent with."""
     from huggingface_hub import get_token
@@ -137,7 +157,7 @@ def read_job(namespace: str, job: str, access: Access) -> Job:
         NoSuchJob: it cannot be read with this token, or is not there.
         InputError: the Hub cannot be asked, or what answered is none.
     """
-    refuse_without_jobs()
+    _refuse_to_see_half()
     api = api_of(access)
     with _read_errors(namespace, job), plain_errors(None, "dataset"):
         found = _job(again(lambda: api.inspect_job(job_id=job, namespace=namespace), access))
@@ -178,7 +198,7 @@ def read_last_lines(namespace: str, job: str, access: Access) -> list[str]:
 def _job(info: Any) -> Job:
     extras = {
         "volumes": info.volumes,
-        "ports": getattr(info, "expose", None) or info.status.expose_urls,
+        "ports": getattr(info, "expose", None) or getattr(info, "expose_public", None) or info.status.expose_urls,
         "a network": info.network,
         "retries": getattr(info, "retry", None),
         "SSH": info.status.ssh_url,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
+import logging
 import os
 import subprocess
 from collections.abc import Callable
@@ -133,7 +135,6 @@ def test_from_the_order_to_the_site(hub: WritableHub, tmp_path: Path, monkeypatc
         return said
 
     monkeypatch.setenv("RH_BENCH_JOB_TOKEN", ROBOT)
-    monkeypatch.setenv("HF_DEBUG", "1")  # upon which the client logs the bodies of requests
     what = [MODEL, "--haystack", SET, "--repo", RESULTS, "--image", IMAGE, "--dtype", "float32"]
     dry = say("attest", *what, "--dry-run")
     assert "run-attested" in dry and not hub.jobs and not any(p.startswith("attestations") for p in main_tree(hub))
@@ -145,7 +146,6 @@ def test_from_the_order_to_the_site(hub: WritableHub, tmp_path: Path, monkeypatc
     assert carry_out(hub, job, tmp_path / "job-home") == 0, job.log
     assert job.log[-1].startswith(f"{MARK} 1 {order['nonce']} ")
 
-    monkeypatch.delenv("HF_DEBUG")
     ways = ["--device", "cpu", "--rerun", "4", "--merge", "--attest", "org", "--json"]
     (found,) = json.loads(say("review", RESULTS, *ways))
     assert found["merged"] and found["author"] == "robot" and found["attested"]["reached"]
@@ -466,6 +466,16 @@ def test_adapters_are_not_ordered(results: WritableHub, tmp_path: Path) -> None:
         make_order(WISH, owner(results))
 
 
+def test_a_library_that_shows_half_of_a_job_is_not_asked(
+    results: WritableHub, order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = made_by(order, tmp_path / "r")
+    end_job(results, order, run)
+    monkeypatch.delitem(huggingface_hub.JobInfo.__annotations__, "retry")
+    reached, said = seen(results, run)
+    assert reached is None and "does not show retry of a job; run: pip install" in said
+
+
 def test_each_order_has_a_nonce_of_its_own(results: WritableHub, tmp_path: Path) -> None:
     first, second = (make_order(WISH, owner(results)) for _ in range(2))
     assert first.nonce != second.nonce and replace(first, nonce=second.nonce, date=second.date) == second
@@ -477,6 +487,22 @@ def test_a_start_whose_answer_was_lost_starts_no_second_job(results: WritableHub
     results.failures = [(r"POST /api/jobs/org", 1)]
     done = attest.carry_out(make_order(WISH, owner(results)), ROBOT, owner(results))
     assert list(results.jobs) == [done.order.started and done.order.started.job]
+
+
+def test_no_token_in_what_the_library_logs(results: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With HF_DEBUG it logs the bodies of requests, and the token of the job is in one."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_DEBUG", True)
+    logger, heard = logging.getLogger("huggingface_hub"), io.StringIO()
+    handler = logging.StreamHandler(heard)
+    logger.addHandler(handler)
+    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    logging.getLogger("huggingface_hub.utils._http").manager._clear_cache()  # type: ignore[attr-defined]
+    try:
+        attest.carry_out(make_order(WISH, owner(results)), ROBOT, owner(results))
+    finally:
+        logger.removeHandler(handler)
+    assert "run-attested" in heard.getvalue() and "<SECRET>" in heard.getvalue()
+    assert ROBOT not in heard.getvalue() and TOKEN not in heard.getvalue()
 
 
 @pytest.mark.parametrize(
