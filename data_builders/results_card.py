@@ -81,8 +81,8 @@ heads = load_dataset("<this repository>", "heads", split="{SPLIT}")
 be computed again (`rh-bench score`). `verification/` holds what a maintainer found when it was taken in: *valid* (well
 formed), *recomputed* (the numbers are what the events give, the prompts are those of the set), *rerun* (samples that
 the submitter could not choose were measured again and agree). Column `verified` of `models` names the highest. A run is
-*attested* where the maintainer saw that a job of the Hub, which he had ordered, made it: column `attested` names the
-job, and `attestations/` holds the orders. The same holds of `experiments/`, where there are any.
+*attested* where a maintainer saw that a job of the Hub, ordered for it, made it: column `attested` names the job, and
+`attestations/` holds the orders. `experiments/`, where there are any, are verified in the same way.
 
 Submit a run with `rh-bench submit RUN --repo <this repository>`.
 
