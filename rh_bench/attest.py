@@ -37,8 +37,9 @@ from rh_bench.hub_pulls import add_to_main, download, head_commit
 from rh_bench.hub_write import list_files
 from rh_bench.lockfile import read_lockfile
 from rh_bench.records import Json
-from rh_bench.schema import dump_json, load_json
+from rh_bench.schema import dump_json, load_json, validate_document
 from rh_bench.sets import MANIFEST
+from rh_bench.thinking import AUTO, check_choice
 
 _LEAST_TOKEN = 8
 """Characters."""
@@ -71,6 +72,8 @@ def make_order(wish: Wish, access: Access | None = None) -> Order:
     if repo.revision is not None:
         raise InputError("submissions go to the main branch", where=wish.repo, mend="leave out @" + repo.revision)
     check_image(wish.image)
+    settings = wish.settings or Settings()
+    check_choice(settings.thinking or AUTO, settings.thought_tokens)
     requirements = None if wish.requirements is None else read_lockfile(wish.requirements)
     namespace = wish.namespace or repo.repo_id.partition("/")[0]
     parse_repo(f"{namespace}/x")
@@ -82,7 +85,7 @@ def make_order(wish: Wish, access: Access | None = None) -> Order:
     haystack = _pinned(wish.haystack, "dataset", access)
     if MANIFEST not in list_files(RepoRef(*haystack), haystack[1], access):
         raise InputError("holds no haystack set", where=f"dataset {wish.haystack}")
-    return new_order(
+    order = new_order(
         repo=repo.repo_id,
         namespace=namespace,
         model=model,
@@ -91,8 +94,11 @@ def make_order(wish: Wish, access: Access | None = None) -> Order:
         requirements=requirements,
         flavor=wish.flavor,
         timeout=wish.timeout,
-        settings=wish.settings,
+        settings=settings,
     )
+    for pointer, message in validate_document(order.to_json(), "attestation"):  # what nobody could read again
+        raise InputError(f"{pointer} {message}", where="the order")
+    return order
 
 
 def _pinned(text: str, kind: Kind, access: Access) -> tuple[str, str]:

@@ -121,7 +121,12 @@ def attest(
     )
 
 
-@click.command("run-attested", cls=Verb, hidden=True)
+@click.command(
+    "run-attested",
+    cls=Verb,
+    examples="""rh-bench run-attested org/model@COMMIT --haystack org/set@COMMIT --repo org/results --nonce NONCE \
+--namespace org --image NAME@sha256:DIGEST --package SHA256""",
+)
 @click.argument("model")
 @click.option("--haystack", required=True, help="REPO@COMMIT.")
 @click.option("--repo", required=True, help="The results repository.")
@@ -140,7 +145,7 @@ def run_attested(
     package: str,
     **settings: Any,
 ) -> None:
-    """What the job of an order runs: measure MODEL, submit the run, and say last what was submitted."""
+    """What the job of an order (rh-bench attest) runs: measure MODEL, submit the run, say last what was submitted."""
     from rh_bench.attest_order import Settings
     from rh_bench.attested_run import Errand
     from rh_bench.attested_run import run_attested as carry

@@ -420,6 +420,8 @@ NO_ORDERS: tuple[tuple[tuple[str, ...], str], ...] = (
     ((*ORDER, "--repo", "org/none"), "the Hub has no dataset org/none"),
     ((*ORDER, "--namespace", "a/b"), "is no repository of the Hub"),
     ((*ORDER, "--timeout", "soon"), "is no duration"),
+    ((*ORDER, "--flavor", "a b"), "the order: /flavor"),
+    ((*ORDER, "--thinking", "hard"), "--thinking"),
     ((*ORDER, "--requirements", "none.txt"), "none.txt: cannot be read"),
 )
 NO_TOKENS = (("", "is not set"), (TOKEN, "is your own token"), ("hf x", "is no token"), ("hf_é" * 9, "is no token"))

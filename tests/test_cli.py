@@ -17,6 +17,7 @@ from rh_bench.cli import app, main
 
 VERBS = (
     "ablate",
+    "attest",
     "audit",
     "build",
     "collect",
@@ -32,6 +33,7 @@ VERBS = (
     "publish",
     "reason",
     "review",
+    "run-attested",
     "score",
     "scorecard",
     "show",
