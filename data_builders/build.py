@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +33,7 @@ from rh_bench.sets import (
     text_sha256,
 )
 from rh_bench.tables import table_bytes
+from rh_bench.workshop import PATIENCE, workshop
 
 from .card import ConfigFile, dataset_card
 from .needles import RawNeedle, builtin_needles
@@ -77,16 +76,12 @@ def build_set(recipe: Recipe, out: Path) -> HaystackSet:
     parent = out.absolute().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=parent))
+        with workshop(parent / out.name, patience=PATIENCE) as made:
+            fresh = made.fresh()
+            _write(fresh, tables, manifest)
+            _move(fresh, out)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=out) from None
-    try:
-        _write(temporary, tables, manifest)
-        _move(temporary, out)
-    except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror or error})", where=out) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return read_set(out)
 
 

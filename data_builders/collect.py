@@ -6,7 +6,6 @@ Tables other than `models` lie in 16 files by the first digit of the run id, so 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,6 +19,7 @@ from data_builders.collect_experiments import TABLE as EXPERIMENT_ROWS
 from data_builders.collect_experiments import experiment_table, take_experiments
 from data_builders.results_card import results_card
 from rh_bench.attest_order import read_order
+from rh_bench.coverage import coverage
 from rh_bench.errors import InputError
 from rh_bench.files import atomic_write, shown
 from rh_bench.interchange.folder import is_import
@@ -36,11 +36,13 @@ from rh_bench.results import (
     find_layout,
     read_verification,
     run_folders,
+    set_sizes,
 )
 from rh_bench.runs import RUN_FILES
 from rh_bench.schema import dump_json, load_json
 from rh_bench.tables import EVENTS, GROUP_BYTES, HEADS, OPTIONAL, SAMPLES, read_table
 from rh_bench.validate import validate_path
+from rh_bench.workshop import Workshop, workshop
 
 _IDENTITY = [pa.field("model_id", pa.string()), pa.field("run_id", pa.string())]
 _ESTIMATES = ("success_rate", "share_zero", "share_above_0.1", "share_above_0.5", "gini", "effective_heads")
@@ -54,6 +56,9 @@ MODELS = pa.schema(
         *(pa.field(n, pa.string()) for n in ("template", "dtype", "engine", "started", "verified", "attested")),
         *(pa.field(f"{name}{part}", pa.float64()) for name in _ESTIMATES for part in ("", "_low", "_high")),
         pa.field("always_on", pa.int32()),
+        pa.field("coverage", pa.string()),
+        pa.field("measured_on", pa.string()),
+        pa.field("set_samples", pa.int64()),
     ]
 )
 CONFIGS = {
@@ -105,25 +110,26 @@ def collect_results(source: Path, out: Path, experiments: Path | None = None) ->
         experiments: folder of experiments; those of `source` without it, if it is a results folder.
 
     Raises:
-        InputError: `source` is no folder, or `out` cannot be written.
+        InputError: `source` is no folder, `out` cannot be written, or another process is gathering there.
     """
     layout = find_layout(source)
     try:
         (out / RUNS).mkdir(parents=True, exist_ok=True)
-        new, left_out = _take_runs(layout, out)
-        left_out += _take_judgements(layout, out)
-        left_out += _take_orders(source, out)
-        made, doubtful = take_experiments(experiments or source / EXPERIMENTS, out, layout.verification)
-        rows = _write_tables(out)
+        with workshop(out / DATA) as made:
+            new, left_out = _take_runs(layout, out, made)
+            left_out += _take_judgements(layout, out)
+            left_out += _take_orders(source, out)
+            taken, doubtful = take_experiments(experiments or source / EXPERIMENTS, out, made, layout.verification)
+            rows = _write_tables(out, made)
+            runs = sum(1 for _ in run_folders(out / RUNS))
+            configs = {**CONFIGS, EXPERIMENTS: EXPERIMENT_ROWS} if EXPERIMENTS in rows else CONFIGS
+            atomic_write(out / "README.md", results_card(out, configs, runs).encode())
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=shown(out)) from None
-    runs = sum(1 for _ in run_folders(out / RUNS))
-    configs = {**CONFIGS, EXPERIMENTS: EXPERIMENT_ROWS} if EXPERIMENTS in rows else CONFIGS
-    atomic_write(out / "README.md", results_card(out, configs, runs).encode())
-    return Collected(runs, new, (*left_out, *doubtful), rows, made)
+    return Collected(runs, new, (*left_out, *doubtful), rows, taken)
 
 
-def _take_runs(layout: Layout, out: Path) -> tuple[int, list[tuple[str, str]]]:
+def _take_runs(layout: Layout, out: Path, made: Workshop) -> tuple[int, list[tuple[str, str]]]:
     new, left_out = 0, []
     for folder in run_folders(layout.runs):
         name = f"{folder.parent.name}/{folder.name}"
@@ -133,7 +139,7 @@ def _take_runs(layout: Layout, out: Path) -> tuple[int, list[tuple[str, str]]]:
             if reason:
                 left_out.append((name, reason))
                 continue
-            _copy_run(folder, target)
+            _copy_run(folder, target, made)
             new += 1
         record = read_verification(layout, folder)
         if record is not None:
@@ -204,50 +210,51 @@ def _reason_against(folder: Path, target: Path) -> str | None:
     return f"{problems[0].file}{problems[0].pointer}: {problems[0].message}" if problems else None
 
 
-def _copy_run(folder: Path, target: Path) -> None:
+def _copy_run(folder: Path, target: Path, made: Workshop) -> None:
     """A run as plain files, there as a whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as made:
-        fresh = Path(made) / target.name
-        fresh.mkdir()
-        for name in (*RUN_FILES, "run.json"):
-            shutil.copyfile(folder / name, fresh / name)
-        fresh.rename(target)
+    fresh = made.fresh()
+    for name in (*RUN_FILES, "run.json"):
+        shutil.copyfile(folder / name, fresh / name)
+    fresh.rename(target)
 
 
-def _write_tables(out: Path) -> dict[str, int]:
+def _write_tables(out: Path, made: Workshop) -> dict[str, int]:
     """All tables, in a folder beside the old ones, which they then replace."""
     rows = dict.fromkeys(CONFIGS, 0)
-    with tempfile.TemporaryDirectory(prefix=".data-", dir=out) as made:
-        fresh = Path(made) / DATA
-        for name in CONFIGS:
-            (fresh / name).mkdir(parents=True)
-        ordered = sorted(run_folders(out / RUNS), key=lambda f: (f.name[0], f.parent.name, f.name))
-        layout = find_layout(out)
-        found = experiment_table(out, verified_level)
-        if len(found):
-            (fresh / EXPERIMENTS).mkdir()
-            with _Writer(fresh / EXPERIMENTS / f"{EXPERIMENTS}.parquet", EXPERIMENT_ROWS) as experiments:
-                experiments.write(found)
-            rows[EXPERIMENTS] = len(found)
-        with _Writer(fresh / "models" / "models.parquet", MODELS) as models:
-            for digit, folders in groupby(ordered, key=lambda folder: folder.name[0]):
-                _write_bucket(fresh, digit, folders, layout, models, rows)
-        old = Path(made) / "old"
-        if (out / DATA).exists():
-            (out / DATA).rename(old)
-        fresh.rename(out / DATA)
+    fresh = made.fresh()
+    for name in CONFIGS:
+        (fresh / name).mkdir()
+    ordered = sorted(run_folders(out / RUNS), key=lambda f: (f.name[0], f.parent.name, f.name))
+    layout = find_layout(out)
+    sizes = set_sizes(layout)
+    found = experiment_table(out, verified_level)
+    if len(found):
+        (fresh / EXPERIMENTS).mkdir()
+        with _Writer(fresh / EXPERIMENTS / f"{EXPERIMENTS}.parquet", EXPERIMENT_ROWS) as experiments:
+            experiments.write(found)
+        rows[EXPERIMENTS] = len(found)
+    with _Writer(fresh / "models" / "models.parquet", MODELS) as models:
+        for digit, folders in groupby(ordered, key=lambda folder: folder.name[0]):
+            _write_bucket(fresh, digit, folders, layout, sizes, models, rows)
+    made.put(fresh)
     return rows
 
 
 def _write_bucket(
-    fresh: Path, digit: str, folders: Iterator[Path], layout: Layout, models: _Writer, rows: dict[str, int]
+    fresh: Path,
+    digit: str,
+    folders: Iterator[Path],
+    layout: Layout,
+    sizes: Mapping[str, int],
+    models: _Writer,
+    rows: dict[str, int],
 ) -> None:
     writers = {name: _Writer(fresh / name / f"{name}-{digit}.parquet", CONFIGS[name]) for name in _SOURCES}
     for folder in folders:
         run = load_json(folder / "run.json")
         identity = {"model_id": run["model"]["id"], "run_id": run["run_id"]}
-        models.write(pa.Table.from_pylist([_model_row(folder, run, layout)], schema=MODELS))
+        models.write(pa.Table.from_pylist([_model_row(folder, run, layout, sizes)], schema=MODELS))
         rows["models"] += 1
         for name, (file, schema) in _SOURCES.items():
             table = read_table(folder / file, schema, OPTIONAL.get(file, ())).select(schema.names)
@@ -259,12 +266,13 @@ def _write_bucket(
         writer.close()
 
 
-def _model_row(folder: Path, run: Json, layout: Layout) -> dict[str, Any]:
+def _model_row(folder: Path, run: Json, layout: Layout, sizes: Mapping[str, int]) -> dict[str, Any]:
     summary = load_json(folder / "summary.json")
     model, haystack, protocol = run["model"], run["haystack"], run["protocol"]
     estimates = {"success_rate": summary["success"]["rate"], **summary["sparsity"]}
     always_on = summary["always_on"]["heads"]
     record = read_verification(layout, folder)
+    covered = coverage(run, sizes.get(haystack["manifest_sha256"]))
     return {
         "model_id": model["id"],
         "run_id": run["run_id"],
@@ -289,6 +297,9 @@ def _model_row(folder: Path, run: Json, layout: Layout) -> dict[str, Any]:
             for part, key in (("", "value"), ("_low", "low"), ("_high", "high"))
         },
         "always_on": None if always_on is None else len(always_on),
+        "coverage": covered.kind,
+        "measured_on": covered.words,
+        "set_samples": covered.of,
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from rh_bench.files import atomic_write
 from rh_bench.records import Json
 from rh_bench.results import EXPERIMENTS, RUNS, VERIFICATION
 from rh_bench.schema import dump_json, load_json
+from rh_bench.workshop import Workshop
 
 _TEXTS = ("model_id", "model_folder", "kind", "experiment_id", "revision", "data", "data_sha256", "dtype")
 _RUNS = pa.list_(pa.field("element", pa.string(), nullable=False))
@@ -38,12 +38,15 @@ TABLE = pa.schema(
 """A row an experiment and claim; an experiment without a claim has one row, whose claim is null."""
 
 
-def take_experiments(source: Path, out: Path, verification: Path | None = None) -> tuple[int, list[tuple[str, str]]]:
+def take_experiments(
+    source: Path, out: Path, made: Workshop, verification: Path | None = None
+) -> tuple[int, list[tuple[str, str]]]:
     """Copy the experiments of one results folder to another, and the records of their verification.
 
     Args:
         source: the folder of experiments; there may be none.
         out: the results folder, whose runs are there already. Experiments that it holds are kept.
+        made: on its file system.
         verification: the folder of records, if there is one.
 
     Returns:
@@ -58,7 +61,7 @@ def take_experiments(source: Path, out: Path, verification: Path | None = None) 
             if reason:
                 left_out.append((f"{EXPERIMENTS}/{name}", reason))
                 continue
-            _copy(folder, target)
+            _copy(folder, target, made)
             new += 1
         record = read_experiment_record(verification, folder)
         if record is not None:
@@ -145,13 +148,11 @@ def _models_run(runs: Path, model: Json) -> bool:
     return any(load_json(path)["model"]["revision"] == model["revision"] for path in documents)
 
 
-def _copy(folder: Path, target: Path) -> None:
+def _copy(folder: Path, target: Path, made: Workshop) -> None:
     """As plain files, there as a whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     names = [DOCUMENT, *read_document(folder)["files"]]
-    with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as made:
-        fresh = Path(made) / target.name
-        fresh.mkdir()
-        for name in names:
-            shutil.copyfile(folder / name, fresh / name)
-        fresh.rename(target)
+    fresh = made.fresh()
+    for name in names:
+        shutil.copyfile(folder / name, fresh / name)
+    fresh.rename(target)

@@ -84,11 +84,17 @@ the submitter could not choose were measured again and agree). Column `verified`
 *attested* where a maintainer saw that a job of the Hub, ordered for it, made it: column `attested` names the job, and
 `attestations/` holds the orders. `experiments/`, where there are any, are verified in the same way.
 
+Column `coverage` of `models` says what of its set a run measured, in words in `measured_on`: *whole* (all of its
+samples), *part* (some of them), *own* (a grid of lengths and depths of its own). Whoever chooses what is measured can
+choose what comes out: rank only rows that say *whole*. `started`, and `seconds` in `samples`, are as claimed by the
+submitter; no verification can check them.
+
 Submit a run with `rh-bench submit RUN --repo <this repository>`.
 
 ## Limits
 
-Scores depend on the set, its lengths and the protocol: compare rows with equal `manifest_sha256` and `protocol`. A
+Scores depend on the set, its lengths and the protocol: compare rows with equal `manifest_sha256`, `protocol`,
+`template` and `dtype` whose `coverage` is *whole*. A
 score says how often a head looks at what is being copied. It does not predict what a model can do. Numbers that could
 not be computed are null.
 """

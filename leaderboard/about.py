@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata
 
 from rh_bench import __version__
+from rh_bench.power import caught, percent
 
 from . import words
 from .badges import ABOUT, ORDER
@@ -21,7 +23,8 @@ LIMITS = (
     "that answers none has no scores.",
     "Intervals tell how far other samples of the same needles and haystacks might move a number, not other needles.",
     "Synthetic haystacks are plain sentences. Success on them is not comparable with success on essays, nor are runs "
-    "of different sets or protocols with each other; this site never ranks them together.",
+    "of different sets or protocols with each other; this site never ranks them together. Nor does it rank runs that "
+    "measured a part of a set, or a grid of their own.",
     "A copy event is where attention and output agree. Only an experiment that removes heads shows that they cause the "
     "answer.",
     "Layers without softmax attention have no heads to score. They are listed, and not counted as zero.",
@@ -48,6 +51,15 @@ class SetView:
     runs: int
 
 
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What *rerun* is worth, in numbers."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    """How many samples are measured again, and the probability for each of `heads`."""
+
+
 def documents(site: Site) -> Iterator[Document]:
     """The three pages."""
     frame = site.frame
@@ -55,12 +67,33 @@ def documents(site: Site) -> Iterator[Document]:
     definitions: tuple[Definition, ...] = (*MEASUREMENT, SHARE, DEPTH, ROBUSTNESS, SPEARMAN)
     yield (
         "method.html",
-        frame.render("method.html", "method.html", definitions=definitions, levels=levels, limits=LIMITS),
+        frame.render(
+            "method.html",
+            "method.html",
+            definitions=definitions,
+            levels=levels,
+            limits=LIMITS,
+            worth=worth(),
+            repository=repository(),
+        ),
     )
     sets = set_views(site.cards)
     yield "data.html", frame.render("data.html", "data.html", sets=sets, runs=len(site.cards), licences=LICENCES)
     values = {"version": __version__, "repository": repository(), "licences": LICENCES}
     yield "about.html", frame.render("about.html", "about.html", **values)
+
+
+def worth(totals: Sequence[int] = (60, 600), shares: Sequence[float] = (0.1, 0.25)) -> Worth:
+    """How often measuring some samples again meets a forged one."""
+    heads = tuple(f"{share:.0%} of {total} forged" for share in shares for total in totals)
+    rows = tuple(
+        (
+            str(drawn),
+            *(percent(caught(total, math.ceil(share * total), drawn)) for share in shares for total in totals),
+        )
+        for drawn in (4, 8, 16, 32)
+    )
+    return Worth(heads, rows)
 
 
 def set_views(cards: Sequence[Card]) -> tuple[SetView, ...]:

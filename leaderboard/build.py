@@ -14,7 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
+from multiprocessing import connection, reduction
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 from rh_bench.records import Json
 
@@ -91,7 +94,7 @@ def build_site(
     """
     found = sources(runs_root, experiments)
     frame = Frame(checked_url(url))
-    with replacing(out) as fresh:
+    with replacing(out) as (made_in, fresh):
         cache = Cache.read(out, code_digest(frame))
         marks = [fingerprint(source) for source in found]
         with ThreadPoolExecutor(_MOST_WORKERS) as pool:  # reading, hashing and linking leave the interpreter free
@@ -99,7 +102,7 @@ def build_site(
             made = {source.name: one for source, one in zip(found, kept, strict=True) if one is not None}
         kept_count = len(made)
         todo = [source for source in found if source.name not in made]
-        for source, one in _make_all(todo, frame, fresh, workers):
+        for source, one in _make_all(todo, frame, fresh, workers, made_in.lock):
             made[source.name] = one
             if on_run:
                 on_run(len(made), len(found))
@@ -118,7 +121,7 @@ def build_site(
 def render(collection: Collection, out: Path, *, url: str = "") -> list[Path]:
     """Write the site of runs that are in memory already, and return its pages, sorted, `index.html` among them."""
     frame = Frame(checked_url(url))
-    with replacing(out) as fresh:
+    with replacing(out) as (_, fresh):
         found: list[Entry | Imported | LeftOut] = [*collection.entries, *collection.imported, *collection.left_out]
         made = [make_files(one, frame, fresh) for one in found]
         pages = _finish(_site(made, frame), [name for one in made for name in one.files], fresh)
@@ -146,15 +149,22 @@ def _make_one(task: tuple[Source, Frame, Path]) -> Made:
     return make_files(read_source(source), frame, fresh)
 
 
-def _make_all(todo: Sequence[Source], frame: Frame, fresh: Path, workers: int) -> Iterator[tuple[Source, Made]]:
-    """Each folder with what was made of it, in order. If a worker dies, the rest is made here."""
+def _make_all(
+    todo: Sequence[Source], frame: Frame, fresh: Path, workers: int, lock: int | None
+) -> Iterator[tuple[Source, Made]]:
+    """Each folder with what was made of it, in order. If a worker dies, the rest is made here.
+
+    Args:
+        lock: the descriptor that holds the lock of `fresh`, if there is one; workers hold it, too.
+    """
     workers = min(workers, _MOST_WORKERS, os.cpu_count() or 1)
     tasks = [(source, frame, fresh) for source in todo]
     done = 0
     if workers > 1 and len(todo) >= _WORTH_WORKERS:
         context = multiprocessing.get_context("spawn")
         try:
-            with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            held = None if lock is None else _Held(lock)
+            with ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(held,)) as pool:
                 with _one_thread_each():
                     made = pool.map(_make_one, tasks, chunksize=_CHUNK)
                 for task, one in zip(tasks, made, strict=True):
@@ -164,6 +174,33 @@ def _make_all(todo: Sequence[Source], frame: Frame, fresh: Path, workers: int) -
             pass
     for task in islice(tasks, done, None):
         yield task[0], _make_one(task)
+
+
+class _Held:
+    """A descriptor that goes along to the processes that are started with it."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _taken, (reduction.DupFd(self._handle),)
+
+
+def _taken(handle: Any) -> int:
+    return int(handle.detach())
+
+
+def _begin_worker(lock: object) -> None:
+    """A worker ends with the process that started it, and until then nobody else may clear what it writes to: the lock
+    in `lock` is held as long as any process has it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
 
 
 @contextmanager

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from rh_bench.coverage import OWN, WHOLE_GRID, Coverage
 from rh_bench.records import SCORED_KINDS, Json
 
 from . import words
@@ -51,9 +52,15 @@ class Card:
     """What run.json says of the set."""
     protocol: Json
     group: str
-    """Equal for runs whose numbers may be compared: the same set, byte for byte, and the same protocol."""
+    """Equal for runs whose numbers may be compared: the same set, byte for byte, the same protocol, and the same choice
+    of samples."""
     facts: tuple[str, ...]
-    """What tells this set and protocol from another, in words."""
+    """What tells this set, protocol and choice from another, in words."""
+    table: str
+    """Equal for runs that stand in one table: the same set and protocol, whatever was chosen of the set."""
+    table_facts: tuple[str, ...]
+    coverage: Coverage
+    """What the run covers of its set. Only runs over a whole set are ranked."""
     share: Json
     half: Json
     zero: Json
@@ -95,7 +102,9 @@ class Card:
     def from_json(cls, document: Json) -> Card:
         """Of what `to_json` gave, after any way through JSON."""
         values: dict[str, Any] = {field.name: document[field.name] for field in fields(cls)}
-        values |= {name: tuple(values[name]) for name in ("bases", "facts", "scorecard", "experiments")}
+        lists = ("bases", "facts", "table_facts", "scorecard", "experiments")
+        values |= {name: tuple(values[name]) for name in lists}
+        values["coverage"] = Coverage.from_json(values["coverage"])
         values["doubtful"] = tuple((folder, why) for folder, why in values["doubtful"])
         return cls(**values | {"cross": CrossCard.from_json(document["cross"])})
 
@@ -116,6 +125,7 @@ _LAST: list[tuple[Entry, Card]] = []
 def _make_card(entry: Entry) -> Card:
     run, summary = entry.run, entry.summary
     model, sparsity, always_on = run["model"], summary["sparsity"], summary["always_on"]
+    covered = entry.coverage
     return Card(
         slug=entry.slug,
         run_id=entry.run_id,
@@ -135,8 +145,11 @@ def _make_card(entry: Entry) -> Card:
         manifest_sha256=run["haystack"]["manifest_sha256"],
         haystack=run["haystack"],
         protocol=run["protocol"],
-        group=_group(run),
-        facts=protocol_facts(run),
+        group=_digest(run, _grid(run, covered)),
+        facts=protocol_facts(run, covered),
+        table=_digest(run, None),
+        table_facts=protocol_facts(run, None),
+        coverage=covered,
         share=sparsity["share_above_0.1"],
         half=sparsity["share_above_0.5"],
         zero=sparsity["share_zero"],
@@ -177,9 +190,17 @@ def safe_name(name: str) -> str:
     return kept if kept == name else f"{kept}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _group(run: Json) -> str:
-    key = json.dumps([run["haystack"]["manifest_sha256"], comparable_protocol(run["protocol"])], sort_keys=True)
+def _digest(run: Json, grid: Json | None) -> str:
+    """Of the set and the protocol, with this choice of samples or whatever it may be."""
+    protocol = {**comparable_protocol(run["protocol"]), "grid": grid}
+    key = json.dumps([run["haystack"]["manifest_sha256"], protocol], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _grid(run: Json, covered: Coverage) -> Json:
+    """The choice of samples; all of a set are one choice, however it was worded."""
+    grid: Json = WHOLE_GRID if covered.whole else run["protocol"]["grid"]
+    return grid
 
 
 def comparable_protocol(protocol: Json) -> Json:
@@ -191,29 +212,37 @@ def comparable_protocol(protocol: Json) -> Json:
     return kept if limit is None else {**kept, "thinking": {"limit": limit}}
 
 
-def protocol_facts(run: Json) -> tuple[str, ...]:
-    """What tells one set and protocol from another, in words."""
+def protocol_facts(run: Json, covered: Coverage | None) -> tuple[str, ...]:
+    """What tells one set and protocol from another, in words.
+
+    Args:
+        covered: what the run covers of its set; None leaves the choice of samples out.
+    """
     protocol = comparable_protocol(run["protocol"])
-    grid = protocol["grid"]
     facts = [
         f"set {run['haystack']['manifest_sha256'][:8]}",
         f"protocol {protocol['version']}, rule “{protocol['rule']}”",
         f"{protocol['template']} template",
         str(protocol["dtype"]),
-        "the set's own grid" if grid["kind"] == "set" else "a grid made for the run",
     ]
-    if grid["lengths"] is not None:
-        facts.append("lengths " + _listed(grid["lengths"]))
-    if grid["depths"] is not None:
-        facts.append("depths " + _listed(f"{depth:g}%" for depth in grid["depths"]))
-    if grid["needles"] is not None:
-        facts.append("needles " + _listed(grid["needles"]))
-    if grid["limit"] is not None:
-        facts.append(f"limited to {grid['limit']} samples")
+    if covered is not None:
+        facts += _choice_facts(_grid(run, covered), covered)
     if "thinking" in protocol:
         facts.append(f"answers after a thought of up to {protocol['thinking']['limit']} tokens")
     facts.append(f"up to {protocol['max_new_tokens']} new tokens, stop at {' or '.join(protocol['stop'])}")
     return tuple(words.visible(fact) for fact in facts)
+
+
+def _choice_facts(grid: Json, covered: Coverage) -> Iterator[str]:
+    yield "the whole set" if covered.whole else "a grid of its own" if covered.kind == OWN else "a part of the set"
+    if grid["lengths"] is not None:
+        yield "lengths " + _listed(grid["lengths"])
+    if grid["depths"] is not None:
+        yield "depths " + _listed(f"{depth:g}%" for depth in grid["depths"])
+    if grid["needles"] is not None:
+        yield "needles " + _listed(grid["needles"])
+    if grid["limit"] is not None:
+        yield f"limited to {grid['limit']} samples"
 
 
 def _listed(items: Iterable[object], most: int = 6) -> str:

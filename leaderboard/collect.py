@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +13,18 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from rh_bench.coverage import Coverage, coverage
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import experiment_folders, read_document, run_reference
 from rh_bench.experiments.record import read_experiment_record
 from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.records import Json
-from rh_bench.results import Layout, find_layout, read_verification, run_folders
+from rh_bench.results import Layout, find_layout, read_verification, run_folders, set_sizes
+from rh_bench.schema import load_json
 from rh_bench.scorecard import read_about
 from rh_bench.validate import Problem, validate_path
+
+_MANIFEST = re.compile(rb'"manifest_sha256": "([0-9a-f]{64})"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,13 @@ class Entry:
     """What a maintainer found of these experiments' very bytes, by the name of their folder."""
     doubtful: tuple[tuple[str, str], ...] = ()
     """Experiments that seem to be about this run and are not shown: folder, and why."""
+    set_samples: int | None = None
+    """Samples of its set, where a run shows it that was verified against the set."""
+
+    @property
+    def coverage(self) -> Coverage:
+        """What the run covers of its set."""
+        return coverage(self.run, self.set_samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,8 @@ class Source:
     folder: Path
     experiments: tuple[Path, ...] = ()
     """Folders of experiments that may be about this run."""
+    set_sizes: Mapping[str, int] = field(default_factory=dict)
+    """Samples of sets, as of `rh_bench.results.set_sizes`."""
 
     @property
     def name(self) -> str:
@@ -121,7 +135,8 @@ def sources(runs_root: Path, experiments: Path | None = None) -> list[Source]:
     if experiments is None and layout.runs != runs_root and (runs_root / "experiments").is_dir():
         experiments = runs_root / "experiments"
     index = _experiments_by_model(experiments) if experiments else {}
-    return [Source(layout, folder, index.get(folder.parent.name, ())) for folder in run_folders(layout.runs)]
+    sizes = set_sizes(layout)
+    return [Source(layout, folder, index.get(folder.parent.name, ()), sizes) for folder in run_folders(layout.runs)]
 
 
 def _experiments_by_model(experiments: Path) -> dict[str, tuple[Path, ...]]:
@@ -152,7 +167,8 @@ def read_source(source: Source) -> Entry | Imported | LeftOut:
 
 def fingerprint(source: Source) -> str:
     """SHA-256 that changes when anything does that the pages of this folder are made from: names, sizes and times of
-    its files, the bytes of its document, and those of its verification and of its model's experiments."""
+    its files, the bytes of its document, those of its verification and of its model's experiments, and how many samples
+    its set is known to have."""
     folder, layout = source.folder, source.layout
     found: list[object] = [source.name]
     for child in sorted(folder.iterdir(), key=lambda child: child.name):
@@ -166,8 +182,22 @@ def fingerprint(source: Source) -> str:
         found += [[str(stat.st_size), stat.st_mtime_ns] for stat in map(Path.lstat, sorted(experiment.iterdir()))]
         if layout.verification is not None:
             documents.append(layout.verification / experiment.parent.name / f"{experiment.name}.json")
-    found += [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in documents if path.is_file()]
+    for path in documents:
+        if path.is_file():
+            data = path.read_bytes()
+            found.append([path.name, hashlib.sha256(data).hexdigest()])
+            if path.name == "run.json" and any(d.decode() in source.set_sizes for d in _MANIFEST.findall(data)):
+                found += _corrected(path, source.set_sizes)
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def _corrected(path: Path, set_sizes: Mapping[str, int]) -> list[object]:
+    """What a run covers, where it is not what the run itself says."""
+    with contextlib.suppress(InputError, KeyError, TypeError, AttributeError):  # not valid, then, and so left out
+        run = load_json(path)
+        known = coverage(run, set_sizes.get(run["haystack"]["manifest_sha256"]))
+        return [] if known == coverage(run) else [known.to_json()]
+    return []
 
 
 def collect(runs_root: Path) -> Collection:
@@ -215,6 +245,7 @@ def _read_entry(source: Source) -> Entry:
         experiments=tuple(experiments),
         records=records,
         doubtful=tuple(doubtful),
+        set_samples=source.set_sizes.get(run["haystack"]["manifest_sha256"]),
     )
 
 

@@ -59,8 +59,8 @@ COLUMNS = (
     Column(
         "rank",
         "Rank",
-        "Place within the table by the column that it is sorted by; equal values share a place. Not a verdict: no "
-        "order here says that one model is better than another",
+        "Place within the table by the column that it is sorted by, among the runs over the whole set; equal values "
+        "share a place. Not a verdict: no order here says that one model is better than another",
         52,
         (),
     ),
@@ -73,6 +73,8 @@ COLUMNS = (
             Field("model", "string", lambda card: card.model),
             Field("revision", "string", lambda card: card.revision),
             Field("run", "string", lambda card: card.key),
+            Field("coverage", "string", lambda card: card.coverage.kind),
+            Field("measured_on", "string", lambda card: card.coverage.words),
         ),
         numeric=False,
     ),
@@ -159,6 +161,7 @@ COLUMNS = (
             *_estimate("niah_success", lambda card: card.success),
             Field("counted", "int", lambda card: card.counted),
             Field("samples", "int", lambda card: card.samples),
+            Field("set_samples", "int", lambda card: card.coverage.of),
         ),
     ),
     Column(
@@ -185,7 +188,7 @@ COLUMNS = (
         (
             Field("set", "string", lambda card: card.set_name),
             Field("set_sha256", "string", lambda card: card.manifest_sha256),
-            Field("protocol", "string", lambda card: "; ".join(card.facts[1:])),
+            Field("protocol", "string", lambda card: "; ".join(card.table_facts[1:])),
         ),
         numeric=False,
         hidden=True,
@@ -193,7 +196,7 @@ COLUMNS = (
     Column(
         "date",
         "Date",
-        "Day on which the measurement began",
+        "Day on which the measurement began, as claimed by the submitter",
         84,
         (
             Field("started", "string", lambda card: card.started),
@@ -220,6 +223,7 @@ def data(cards: Sequence[Card]) -> Json:
             for column in COLUMNS
         ],
         "fields": {field.name: _values(field, cards) for field in fields()},
+        "apart": [not card.coverage.whole for card in cards],
     }
 
 

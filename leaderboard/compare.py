@@ -243,6 +243,7 @@ def key_figures(card: Card) -> list[tuple[str, Figure]]:
         ("NIAH success", words.figure(card.success, words.percent)),
         ("Stability by needle", _without_interval(words.figure(card.stability, words.score))),
         ("Samples that count", plain(f"{card.counted:,} of {card.samples:,}")),
+        ("Measured on", plain(card.coverage.mark)),
         ("Layers × heads", plain(card.shape)),
         ("Parameters", plain(words.parameters(card.parameters))),
         ("Set", plain(words.visible(card.set_name))),

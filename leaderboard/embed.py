@@ -73,7 +73,8 @@ def badge_view(card: Card) -> BadgeView:
     """Share of retrieval heads and how far that is verified."""
     share = words.figure(card.share, words.percent)
     name = badge_of(card.badge).name
-    message = f"{'not scored' if share.reason and not share.sort_key else share.text} · {name}"
+    scored = "not scored" if share.reason and not share.sort_key else share.text
+    message = " · ".join([scored, *([] if card.coverage.whole else [card.coverage.mark]), name])
     return BadgeView(_LABEL, message, _width(_LABEL) + 12, _width(message) + 12, BADGE_COLOURS[name])
 
 
@@ -96,7 +97,12 @@ def card_view(card: Card) -> CardView:
         interval=f"95% interval {share.interval}" if share.interval else "",
         line=_sparkline(card),
         threshold_y=round(100 * (1 - card.threshold), 1),
-        success=f"{success.text} of the needles found" if success.sort_key else "",
+        success=" · ".join(
+            [
+                *([f"{success.text} of the needles found"] if success.sort_key else []),
+                *([] if card.coverage.whole else [f"{card.coverage.mark}, not ranked"]),
+            ]
+        ),
         badge=badge_of(card.badge).name,
         colour=BADGE_COLOURS[card.badge],
     )

@@ -63,6 +63,7 @@ def _summary(card: Card) -> str:
     )
     return words.visible(
         f"{heads} {card.counted:,} of {card.samples:,} samples count. Verified as far as: {card.badge}."
+        f"{' ' + card.coverage.note if card.coverage.note else ''}"
     )
 
 

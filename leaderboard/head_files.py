@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rh_bench.coverage import Coverage
 from rh_bench.errors import InputError
 from rh_bench.interchange.formats import Written, write
 from rh_bench.interchange.records import HeadList
@@ -86,7 +87,7 @@ def head_files(entry: Entry, activity: Activity | None, folder: str, href: str) 
         about = "every column of heads.parquet"
         offers = [
             Offer("TSV", about, linked({"heads.tsv": tsv(table)}), "", "", ""),
-            Offer("JSON", about, linked({"heads.json": as_json(table, entry.run)}), "", "", ""),
+            Offer("JSON", about, linked({"heads.json": as_json(table, entry.run, entry.coverage)}), "", "", ""),
         ]
     for format, project, about in _FORMATS:
         command = f"rh-bench export runs/{entry.slug}/{entry.run_id} --format {format} --out heads"
@@ -144,12 +145,13 @@ def _lines(columns: list[list[object]]) -> Iterator[str]:
     return map("\t".join, zip(*texts, strict=True))
 
 
-def as_json(table: pa.Table, run: Json) -> bytes:
+def as_json(table: pa.Table, run: Json, covered: Coverage) -> bytes:
     """The same numbers by column, and what they are of."""
     document = {
         "model": run["model"]["id"],
         "revision": run["model"]["revision"],
         "run_id": run["run_id"],
+        "measured_on": covered.words,
         "columns": {name: table.column(name).to_pylist() for name in table.column_names},
     }
     return (json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n").encode()

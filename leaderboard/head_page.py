@@ -74,6 +74,8 @@ class HeadPage:
     back: str
     """The run's page, relative to this one."""
     model: str
+    not_ranked: str
+    """Why the run is not ranked, if it is not."""
     panels: tuple[Panel, ...]
     chosen: str
     """Which heads are here, in words."""
@@ -126,6 +128,7 @@ def head_page(entry: Entry, activity: Activity, page: str, back: str) -> HeadPag
         page=page,
         back=back,
         model=words.visible(entry.run["model"]["id"]),
+        not_ranked=words.visible(entry.coverage.note),
         panels=tuple(
             Panel(
                 anchor=anchor(head.layer, head.head),

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from rh_bench.convergence import converge
+from rh_bench.coverage import Coverage
 from rh_bench.model_source import hub_name
 from rh_bench.records import Json
 from rh_bench.statistics import FloatArray
@@ -92,6 +93,10 @@ class ModelPage:
     page: str
     model: str
     facts: tuple[str, ...]
+    mark: str
+    """What of its set the run was measured on; empty for the whole set."""
+    not_ranked: str
+    """Why the run is not ranked, if it is not."""
     heroes: tuple[Hero, ...]
     heat: HeatMap
     heads_page: str
@@ -116,6 +121,8 @@ class ModelPage:
     """Comparisons of detectors in full: with what chance gives, and head by head."""
     always_on: str
     provenance: tuple[tuple[str, str], ...]
+    claimed: tuple[tuple[str, str], ...]
+    """What no level of verification can check, in the submitter's words."""
     files: tuple[tuple[str, str], ...]
     command: str
     notes: tuple[str, ...]
@@ -156,6 +163,8 @@ def model_page(
         page=page_path(entry),
         model=words.visible(run["model"]["id"]),
         facts=_facts(run),
+        mark="" if entry.coverage.whole else entry.coverage.mark,
+        not_ranked=words.visible(entry.coverage.note),
         heroes=_heroes(run, summary),
         heat=heat_map(run["model"]["layers"], entry.heads, threshold, linked=linked, page=heads_page),
         heads_page=heads_page,
@@ -177,7 +186,8 @@ def model_page(
         ),
         detectors=detectors_views(entry.experiments),
         always_on=_always_on(summary["always_on"]),
-        provenance=_provenance(run),
+        provenance=_provenance(run, entry.coverage),
+        claimed=_claimed(run),
         files=_files(run),
         command=reproduce_command(run),
         notes=tuple(words.visible(str(note)) for note in run["engine"]["notes"]),
@@ -242,7 +252,7 @@ def _facts(run: Json) -> tuple[str, ...]:
         f"{shape(model['layers'])} heads",
         f"window {words.thousands(model['window'])}",
         f"set {run['haystack']['name']}",
-        f"measured {run['timings']['started'][:10]}",
+        f"measured {run['timings']['started'][:10]}, as claimed",
     )
     return tuple(words.visible(fact) for fact in facts)
 
@@ -317,8 +327,8 @@ def _always_on(always_on: Json, most: int = 24) -> str:
     return f"{definition}. In this run: {', '.join(names[:most]) + more if names else 'none'}."
 
 
-def _provenance(run: Json) -> tuple[tuple[str, str], ...]:
-    model, haystack, environment, timings = run["model"], run["haystack"], run["environment"], run["timings"]
+def _provenance(run: Json, covered: Coverage) -> tuple[tuple[str, str], ...]:
+    model, haystack = run["model"], run["haystack"]
     source = ", ".join(f"{key} {value}" for key, value in haystack["source"].items() if isinstance(value, str | int))
     adapter = model.get("adapter")
     base = adapter and adapter["base"]
@@ -336,17 +346,31 @@ def _provenance(run: Json) -> tuple[tuple[str, str], ...]:
         ("Set revision", haystack["revision"]),
         ("Set manifest, SHA-256", haystack["manifest_sha256"]),
         ("Set source", source),
-        ("Protocol", "; ".join(protocol_facts(run)[1:])),
+        ("Measured on", covered.words),
+        ("Protocol", "; ".join(protocol_facts(run, covered)[1:])),
         ("Engine", f"{run['engine']['name']}, version {run['engine']['version']}"),
+        ("Run id", run["run_id"]),
+        ("Schema", f"{run['schema']} {run['schema_version']}"),
+    )
+    return _shown(rows)
+
+
+def _claimed(run: Json) -> tuple[tuple[str, str], ...]:
+    """What is true of the submitter's machine and clock alone. Samples that are measured again elsewhere cannot show
+    any of it, and two runs that differ in nothing else are the same run."""
+    environment, timings = run["environment"], run["timings"]
+    rows = (
         ("Device", f"{environment['device']} ({environment['device_name']})"),
         ("Platform", environment["platform"]),
         ("Versions", _versions(environment)),
         ("Commit", _commit(environment)),
         ("Wall time", words.duration(timings["seconds"])),
         ("Measured", f"{timings['started']} to {timings['finished']}"),
-        ("Run id", run["run_id"]),
-        ("Schema", f"{run['schema']} {run['schema_version']}"),
     )
+    return _shown(rows)
+
+
+def _shown(rows: Sequence[tuple[str, object]]) -> tuple[tuple[str, str], ...]:
     return tuple((label, words.visible(str(value))) for label, value in rows if value not in (None, ""))
 
 

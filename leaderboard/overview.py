@@ -58,11 +58,15 @@ class Row:
     set: str
     version: str
     date: str
+    mark: str
+    """What of the set was measured; empty for the whole set."""
+    note: str
+    """Why the run is not ranked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs that may be compared: the same set and the same protocol."""
+    """Runs of the same set and the same protocol."""
 
     anchor: str
     title: str
@@ -72,6 +76,13 @@ class Group:
     mark: str
     """Class of the whiskers: where on their axis, which the group shares, SPARSE_SHARE lies."""
     rows: tuple[Row, ...]
+    """Runs over the whole set, ranked."""
+    apart: tuple[Row, ...]
+    """Runs over a part of it, or over a grid of their own, which stand below and are not ranked."""
+
+    @property
+    def runs(self) -> int:
+        return len(self.rows) + len(self.apart)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +137,11 @@ def documents(site: Site) -> Iterator[Document]:
 
 def overview(site: Site) -> Overview:
     """The overview of a site. Groups come in the order of their titles, rows by ORDER and then as the cards do."""
-    by_group: dict[str, list[Card]] = {}
+    by_table: dict[str, list[Card]] = {}
     for card in site.cards:
-        by_group.setdefault(card.group, []).append(card)
-    ordered = sorted(by_group.values(), key=lambda cards: (words.visible(cards[0].set_name), cards[0].facts))
-    ordered = [sorted(cards, key=_by_share) for cards in ordered]
+        by_table.setdefault(card.table, []).append(card)
+    ordered = sorted(by_table.values(), key=lambda cards: (words.visible(cards[0].set_name), cards[0].table_facts))
+    ordered = [sorted(cards, key=lambda card: (not card.coverage.whole, _by_share(card))) for cards in ordered]
     groups = _told_apart([_group(cards) for cards in ordered])
     shown = [card for cards in ordered for card in cards]
     badges = {card.badge for card in shown}
@@ -147,7 +158,7 @@ def overview(site: Site) -> Overview:
         compare=any(target == "compare.html" for _, target in NAV),
         left_out=tuple(site.left_out),
         imported=tuple(sorted(map(_imported, site.imported), key=lambda row: (row.model.casefold(), row.format))),
-        data=data(shown) | {"groups": [len(group.rows) for group in groups], "sizes": [list(size) for size in SIZES]},
+        data=data(shown) | {"groups": [group.runs for group in groups], "sizes": [list(size) for size in SIZES]},
     )
 
 
@@ -176,17 +187,19 @@ def _name(group: Group) -> str:
 
 
 def _group(cards: Sequence[Card]) -> Group:
-    """Args: cards: by share, the largest first."""
+    """Args: cards: by share, the largest first, those that are ranked before the others."""
     first = cards[0]
+    whole = [card for card in cards if card.coverage.whole]
     top = axis_top((card.share[end] for card in cards for end in ("value", "high")), least=0.1)
-    ranks = _ranks([card.share["value"] for card in cards])
+    ranks = _ranks([card.share["value"] for card in whole])
     return Group(
-        anchor=f"group-{first.group[:8]}",
+        anchor=f"group-{first.table[:8]}",
         title=words.visible(first.set_name),
-        facts=first.facts,
+        facts=first.table_facts,
         differs=frozenset(),
         mark=f"top{round(top * 100)}",
-        rows=tuple(_row(card, rank, top) for card, rank in zip(cards, ranks, strict=True)),
+        rows=tuple(_row(card, rank, top) for card, rank in zip(whole, ranks, strict=True)),
+        apart=tuple(_row(card, words.MISSING, top) for card in cards[len(whole) :]),
     )
 
 
@@ -233,6 +246,8 @@ def _row(card: Card, rank: str, top: float) -> Row:
         set=words.visible(card.set_name),
         version=f"{card.manifest_sha256[:8]} · v{card.protocol['version']}",
         date=card.started[:10],
+        mark="" if card.coverage.whole else card.coverage.mark,
+        note=words.visible(card.coverage.note),
     )
 
 

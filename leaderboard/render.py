@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rh_bench.errors import InputError
 from rh_bench.results import SITE_MARK
+from rh_bench.workshop import Workshop, workshop
 
 from .badges import ATTESTED
 from .cards import Card
@@ -132,24 +131,23 @@ def write(root: Path, document: Document) -> bytes:
 
 
 @contextmanager
-def replacing(out: Path) -> Iterator[Path]:
-    """A new folder beside `out`, which takes its place when the block ends.
+def replacing(out: Path) -> Iterator[tuple[Workshop, Path]]:
+    """A new folder in a workshop beside `out`, which takes its place when the block ends.
 
     A block that fails leaves the old site as it was.
 
     Raises:
-        InputError: `out` exists and is neither an empty folder nor a site that this package made.
+        InputError: `out` exists and is neither an empty folder nor a site that this package made, or another process
+            is rendering it.
     """
     _refuse_foreign(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        fresh = workshop / "new"
-        fresh.mkdir()
-        yield fresh
-        _swap(fresh, out, workshop / "old")
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+    place = out.absolute()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with workshop(place) as made:
+        _refuse_foreign(out)  # an old site may have come back
+        fresh = made.fresh()
+        yield made, fresh
+        made.put(fresh)
 
 
 def _refuse_foreign(out: Path) -> None:
@@ -161,16 +159,3 @@ def _refuse_foreign(out: Path) -> None:
     index = out / "index.html"
     if not index.is_file() or GENERATOR not in index.read_text(encoding="utf-8", errors="replace"):
         raise InputError("holds something other than a site", where=out, mend="name a new or an empty folder")
-
-
-def _swap(fresh: Path, out: Path, old: Path) -> None:
-    """Put `fresh` where `out` is. If that fails half way, what was there comes back."""
-    existed = out.exists()
-    if existed:
-        out.replace(old)
-    try:
-        fresh.replace(out)
-    except OSError:
-        if existed:
-            old.replace(out)
-        raise

@@ -17,6 +17,7 @@ from itertools import groupby
 
 import numpy as np
 
+from rh_bench.coverage import OWN, PART
 from rh_bench.records import Json
 from rh_bench.robustness import FACTORS, agreement
 from rh_bench.similarity import (
@@ -154,6 +155,8 @@ class Group:
     anchor: str
     title: str
     facts: tuple[str, ...]
+    note: str
+    """What of their set these runs were measured on, where that is not all of it."""
     threshold: str
     runs: int
     families: tuple[Family, ...]
@@ -184,6 +187,12 @@ class Universality:
     runs: int
 
 
+_APART = {
+    PART: "Measured on a part of the set, which whoever ran them chose.",
+    OWN: "Measured on a grid that whoever ran them chose, not on the set's own.",
+}
+
+
 def documents(site: Site) -> Iterator[Document]:
     """universality.html and the numbers of all runs behind it."""
     view = universality(site.cards)
@@ -207,6 +216,8 @@ def table(cards: Sequence[Card]) -> str:
             "group",
             "heads",
             "counted",
+            "coverage",
+            "measured_on",
             "share",
             "share_low",
             "share_high",
@@ -216,7 +227,13 @@ def table(cards: Sequence[Card]) -> str:
     for card in cards:
         named = [card.key, card.model, card.family, card.set_name, card.manifest_sha256, card.group]
         row: list[object] = [_plain(words.visible(text)) for text in named]
-        row += [card.heads, card.counted, *(card.share[end] for end in ("value", "low", "high"))]
+        row += [
+            card.heads,
+            card.counted,
+            card.coverage.kind,
+            card.coverage.words,
+            *(card.share[end] for end in ("value", "low", "high")),
+        ]
         for item in card.cross.robustness:
             values = {name: item[name]["value"] if name in ("spearman", "jaccard") else item[name] for name in measures}
             row += [item["parts"], *values.values()]
@@ -229,9 +246,9 @@ def _plain(text: str) -> str:
 
 
 def universality(cards: Sequence[Card]) -> Universality:
-    """Everything the template needs. Groups come with the largest first."""
+    """Everything the template needs. Groups over whole sets come first, and of each kind the largest."""
     by_group = [list(members) for _, members in groupby(sorted(cards, key=lambda c: c.group), key=lambda c: c.group)]
-    by_group.sort(key=lambda members: (-len(members), members[0].set_name, members[0].group))
+    by_group.sort(key=lambda group: (not group[0].coverage.whole, -len(group), group[0].set_name, group[0].group))
     colours = _colours(cards)
     shown, rest = by_group[:MOST_GROUPS], by_group[MOST_GROUPS:]
     return Universality(
@@ -267,6 +284,7 @@ def _group(cards: Sequence[Card], colours: dict[str, str]) -> Group:
         anchor=f"set-{first.group[:8]}",
         title=words.visible(first.set_name),
         facts=first.facts,
+        note="" if first.coverage.whole else f"{_APART[first.coverage.kind]} These runs are ranked nowhere.",
         threshold=f"{first.threshold:g}",
         runs=len(cards),
         families=families,

@@ -1,19 +1,22 @@
 """The command `rh-bench`: a thin layer over functions that can be imported.
 
 Exit status 0: done. 1: a check failed. 2: the input, the model or the machine is at fault, with one line that says what
-and how to mend it. 70: a fault of rh-bench itself. 130: interrupted. Results go to standard output, everything else to
-standard error.
+and how to mend it. 70: a fault of rh-bench itself. 130: interrupted. 143: told to end (SIGTERM). Results go to standard
+output, everything else to standard error.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
@@ -27,11 +30,17 @@ from rh_bench.cli_attest import ATTEST_COMMANDS
 from rh_bench.cli_experiments import EXPERIMENT_COMMANDS
 from rh_bench.cli_hub import HUB_COMMANDS
 from rh_bench.cli_parts import FOLDER, Session, Verb, debug_option, err, json_option, out, print_json, window_option
+from rh_bench.coverage import coverage
 from rh_bench.errors import CheckFailed, InputError, RhBenchError, RhBenchWarning
 from rh_bench.faults import OUR_FAULT, explain, our_fault
 from rh_bench.files import shown
 
 INTERRUPTED = 130
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came, which asks a process to end: it does, as after Ctrl-C, and clears away what is half done."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     session = Session()
     words = list(arguments) if arguments is not None else None
     try:
-        with _libraries(session):
+        with _ends_when_told(), _libraries(session):
             app.main(args=words, prog_name="rh-bench", standalone_mode=False, obj=session)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
@@ -47,8 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(" ".join(error.format_message().split()).removesuffix(".") + hint, InputError.exit_status)
     except click.exceptions.Exit as error:
         return int(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        return _fail("interrupted; the same command goes on where this one stopped", INTERRUPTED)
+    except (KeyboardInterrupt, click.Abort) as error:
+        told = isinstance(error.__cause__ or error, Terminated)  # click makes an Abort of it
+        word, status = ("told to end", TERMINATED) if told else ("interrupted", INTERRUPTED)
+        return _fail(f"{word}; the same command goes on where this one stopped", status)
     except BrokenPipeError:
         # The reader has gone (`| head`). Python would complain again when it closes standard output.
         sys.stdout = None
@@ -66,6 +77,23 @@ def _explain(error: Exception, session: Session) -> int:
     if plain is not None:
         return _fail(str(plain), plain.exit_status)
     return _fail(our_fault(error), OUR_FAULT)
+
+
+@contextlib.contextmanager
+def _ends_when_told() -> Iterator[None]:
+    """Inside the block SIGTERM raises `Terminated`, where this is the thread that signals come to."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
@@ -107,7 +135,7 @@ def app() -> None:
     causal language model.
 
     Exit status: 0 done, 1 a check failed, 2 the input is wrong or the model cannot be measured, 70 a fault of rh-bench
-    itself, 130 interrupted.
+    itself, 130 interrupted, 143 told to end (SIGTERM).
     """
 
 
@@ -293,8 +321,9 @@ def evaluate(
     """Measure every attention head of MODEL on a set, and write a run.
 
     MODEL is a Hub id (org/name[@revision]), a local folder, or gguf:FILE; also those of a PEFT adapter. Without
-    --lengths and --depths the set's own samples are measured. Interrupt it at any time: the same command goes on where
-    it stopped.
+    --lengths and --depths the set's own samples are measured. A run over less than the whole set (--needles, --limit),
+    or over a grid of its own, says so wherever its numbers are shown, and is not ranked. Interrupt it at any time: the
+    same command goes on where it stopped.
     """
     from rh_bench.evaluate import Request
     from rh_bench.evaluate import evaluate as run_evaluate
@@ -337,6 +366,7 @@ def _outcome_json(outcome: Any) -> dict[str, Any]:
         "resumed": outcome.resumed,
         "measured": outcome.measured,
         "counts": outcome.document["counts"],
+        "coverage": coverage(outcome.document).to_json(),
         "seconds": outcome.document["timings"]["seconds"],
     }
 
@@ -350,6 +380,9 @@ def _say_outcome(outcome: Any) -> None:
         )
     else:
         console.print("\nThis run was already there: nothing was measured again")
+    covered = coverage(outcome.document)
+    if not covered.whole:
+        console.print(f"[yellow]{covered.note}[/]")
     console.print(f"[green]The run:[/] {escape(str(outcome.folder))}")
 
 

@@ -13,6 +13,39 @@ from rh_bench.cli_parts import FOLDER, Verb, download_option, err, json_option, 
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.power import DEFAULT_SAMPLES
 
+LIMIT_OPTIONS = (
+    click.option(
+        "--most-seconds",
+        type=click.IntRange(1, 10_000_000),
+        help="Seconds that each level may take. Without it 15 minutes, 1 hour and 4 hours, less of processor time.",
+    ),
+    click.option(
+        "--most-memory",
+        type=click.FloatRange(0.001, 1_000_000),
+        help="GiB that each level may take. Without it 4, 8 and 16. Weights may take theirs besides.",
+    ),
+    click.option(
+        "--most-weights",
+        type=click.FloatRange(0, 1_000_000),
+        help="GiB of the weights' files of a model that is measured again. Without it 256.",
+    ),
+)
+"""What verifying may take."""
+
+
+def limit_options(command: Any) -> Any:
+    """Adds LIMIT_OPTIONS to a command."""
+    for option in reversed(LIMIT_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _limits(seconds: int | None, memory: float | None, weights: float | None) -> Any:
+    from rh_bench.limits import GIB, make_limits
+
+    return make_limits(seconds, *(None if size is None else int(size * GIB) for size in (memory, weights)))
+
+
 _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
 
 
@@ -47,6 +80,7 @@ attest_option = click.option(
 @click.option("--results", help="For --attest of a folder: the results repository that holds the order.")
 @download_option
 @click.option("--report", type=FOLDER, help="Write the report as Markdown to this file.")
+@limit_options
 @json_option
 def verify(
     run: str,
@@ -60,13 +94,17 @@ def verify(
     results: str | None,
     most_download: int,
     report: Path | None,
+    most_seconds: int | None,
+    most_memory: float | None,
+    most_weights: float | None,
     as_json: bool,
 ) -> None:
     """Verify RUN, the folder of a run or an experiment or a pull request REPO#NUMBER, without trusting it.
 
     Three levels. valid: what `rh-bench validate` checks. recomputed: heads.parquet and summary.json are what the events
     give, the samples are those of the set, and every prompt is reproduced with the model's tokenizer. rerun: samples
-    that the run could not choose are measured again here and agree. A level without evidence is not tried.
+    that the run could not choose are measured again here and agree. A level without evidence is not tried; one that
+    takes more time or memory than it may is failed.
 
     Of an experiment: its results are what its tables give, its heads and random draws are those of its runs, its
     prompts are reproduced, and N of its answers (or whatever it measured) are measured again.
@@ -79,12 +117,15 @@ def verify(
     from rh_bench.verify import Evidence
 
     evidence = Evidence(haystack, model, rerun or 0, salt, device, runs, most_download)
+    limits = _limits(most_seconds, most_memory, most_weights)
     pull = None if Path(run).exists() else parse_pull(run)
     if attest and not pull and results is None:
         raise InputError("needs to know where orders lie", where="--attest", mend="give --results org/name")
     with err().status(f"verifying {escape(run)}" + (f", {rerun} samples measured again" if rerun else "")):
         found: Any = (
-            verify_pull(*pull, evidence, attest=attest) if pull else verify_apart(Path(run), evidence).verification
+            verify_pull(*pull, evidence, limits=limits, attest=attest)
+            if pull
+            else verify_apart(Path(run), evidence, limits).verification
         )
         attested = found.attested if pull else _attested(Path(run), results, attest, found) if attest else None
     if report is not None:
@@ -236,6 +277,7 @@ def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
 @attest_option
 @download_option
 @click.option("--no-comment", is_flag=True, help="Say nothing on the pull requests.")
+@limit_options
 @json_option
 def review(
     repo: str,
@@ -251,6 +293,9 @@ def review(
     attest: tuple[str, ...],
     most_download: int,
     no_comment: bool,
+    most_seconds: int | None,
+    most_memory: float | None,
+    most_weights: float | None,
     as_json: bool,
 ) -> None:
     """Verify the open pull requests of the results repository REPO and comment on them.
@@ -276,6 +321,7 @@ def review(
         again=again,
         most_download=most_download,
         attest=attest,
+        limits=_limits(most_seconds, most_memory, most_weights),
     )
     if ways.require == "rerun" and not rerun:
         raise InputError("nothing can reach level rerun without a rerun", mend="give --rerun N")

@@ -6,21 +6,22 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rh_bench.asking import Asking, ask, prompt_ids
+from rh_bench.coverage import WHOLE_GRID
 from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.events import copy_events
 from rh_bench.files import shown
 from rh_bench.grids import make_samples, spread
 from rh_bench.journal import NAME as JOURNAL
-from rh_bench.journal import Entry, Journal, open_journal
+from rh_bench.journal import Entry, Journal, now, open_journal
+from rh_bench.protocol import constants
 from rh_bench.records import IntArray, Json, Needle, Prompt, Sample, SampleResult
-from rh_bench.rouge import SUCCESS_THRESHOLD, rouge1_recall, succeeds
+from rh_bench.rouge import rouge1_recall, succeeds
 from rh_bench.runs import RUN_FILES, compute_run_id, run_folder, write_run
 from rh_bench.schema import load_json
 from rh_bench.sets import HaystackSet, read_set
@@ -32,10 +33,7 @@ if TYPE_CHECKING:
     from rh_bench.engines.base import Engine
     from rh_bench.models import LoadedModel, Prompts
 
-PROTOCOL_VERSION = 1
-HEAD_THRESHOLD = 0.1
 MAX_NEW_TOKENS = 50
-BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
 
 
 @dataclass(frozen=True)
@@ -135,23 +133,22 @@ def evaluate(
     if finished is not None:
         return Outcome(folder, finished, resumed=0, measured=0)
     _make_folder(folder)
-    with open_journal(folder, measurement.identity(document), _now()) as journal:
+    with open_journal(folder, measurement.identity(document), now()) as journal:
+        finished = _already_there(folder)  # another process may have been at work on it until just now
+        if finished is not None:
+            return Outcome(folder, finished, resumed=0, measured=0)
+        _clear_folder(folder)
         try:
             results, resumed = measurement.measure(journal, on_step)
         except BeginsWithThoughtError:  # no run can come of it
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        started = journal.started
         say("Scoring")
         found = measurement.answer_notes(results)
         document["engine"]["notes"] += found
         for line in found:
             note(line)
-        document["timings"] = {
-            "started": started,
-            "finished": _now(),
-            "seconds": round(sum(result.seconds for result in results), 3),
-        }
+        document["timings"] = journal.timings(sum(result.seconds for result in results))
         if request.attestation is not None:
             document["attestation"] = request.attestation
         document = write_run(folder, document, loaded.layers, results)
@@ -245,15 +242,11 @@ class _Measurement:
         """run.json as far as it is known before measuring."""
         loaded, engine = self._loaded, self._engine
         protocol: Json = {
-            "version": PROTOCOL_VERSION,
+            **constants(),
             **self.asking.protocol(),
             "max_new_tokens": self._request.max_new_tokens,
-            "success_threshold": SUCCESS_THRESHOLD,
-            "head_threshold": HEAD_THRESHOLD,
-            "rule": "paper",
             "dtype": loaded.dtype,
             "grid": grid,
-            "bootstrap": dict(BOOTSTRAP),
         }
         model = loaded.describe()
         manifest = self._set.manifest
@@ -275,6 +268,7 @@ class _Measurement:
                 "manifest_sha256": self._set.manifest_sha256,
                 "name": manifest["name"],
                 "source": manifest["source"],
+                "samples": manifest["counts"]["samples"],
             },
             "protocol": protocol,
             "engine": {"name": engine.name, "version": engine.version, "notes": [*engine.notes, *self.asking.notes]},
@@ -398,11 +392,23 @@ def choose_samples(haystacks: HaystackSet, request: Request) -> tuple[tuple[Samp
         samples = tuple(sample for sample in haystacks.samples if sample.needle_id in names)
     if not samples:
         raise InputError("no samples are left to measure", where=request.haystack, mend="choose other --needles")
-    return spread(samples, request.limit), {
+    chosen = spread(samples, request.limit)
+    if set(chosen) == set(haystacks.samples):  # one choice in other words is not another run
+        return haystacks.samples, dict(WHOLE_GRID)
+    return chosen, grid_in_words(haystacks, request)
+
+
+def grid_in_words(haystacks: HaystackSet, request: Request) -> Json:
+    """The `grid` object of a choice in the words of the request, as versions before schema 1.4 wrote it also where no
+    sample is taken away."""
+    made = request.lengths is not None or request.depths is not None
+    grid = haystacks.manifest["grid"]
+    lengths, depths = request.lengths or tuple(grid["lengths"]), request.depths or tuple(grid["depths"])
+    return {
         "kind": "made" if made else "set",
         "lengths": list(lengths) if made else None,
         "depths": [float(depth) for depth in depths] if made else None,
-        "needles": sorted(needle.needle_id for needle in needles) if request.needles else None,
+        "needles": sorted(set(request.needles)) if request.needles else None,
         "limit": request.limit,
     }
 
@@ -478,7 +484,15 @@ def _already_there(folder: Path) -> Json | None:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in RUN_FILES:  # left by a process that died between writing them and writing run.json
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
+
+
+def _clear_folder(folder: Path) -> None:
+    """Remove what a process left that died between writing the files of a run and writing run.json. Only who holds the
+    journal's lock may: they could be those of a process that lives."""
+    try:
+        for name in RUN_FILES:
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
@@ -496,7 +510,3 @@ def refuse_light_install(command: str) -> None:
             f"{command} needs {' and '.join(missing)}, which this installation lacks",
             mend="run: pip install 'rh-bench[evaluate]'",
         )
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -14,17 +14,36 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 
-from rh_bench.errors import InputError
+from rh_bench.errors import InputError, RhBenchError
 from rh_bench.files import shown
 
 OUR_FAULT = 70
 """Exit status of a fault of this package: EX_SOFTWARE of sysexits.h."""
 TRACE = "--debug shows the whole trace"
 _LONGEST = 200
-_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE)
+_MACHINE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+)
 _MODEL_CODE = ("transformers.models.", "transformers_modules.")
 """Modules of architectures: those of transformers, and those that came with a model."""
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "failed to map segment",  # a library that is loaded for the first time
+    "bad_alloc",
+    "can't start new thread",
+    "failed to launch worker thread",
+)
 
 
 def in_words(error: BaseException) -> str:
@@ -83,19 +102,40 @@ def our_fault(error: Exception) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device or this machine has no memory left."""
-    torch = sys.modules.get("torch")
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+    of_torch = getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)  # it may be half loaded
+    if isinstance(error, (MemoryError, of_torch)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _NO_MEMORY)
+    said = isinstance(error, Exception) and not isinstance(error, RhBenchError)
+    return said and any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+def is_host_memory(error: BaseException) -> bool:
+    """Whether it was this machine's memory that was refused, as a limit of the process does: to what raised `error`, or
+    to what that was raised for."""
+    of_device, seen = getattr(sys.modules.get("torch"), "OutOfMemoryError", ()), error
+    while True:
+        refused = isinstance(seen, OSError) and seen.errno == errno.ENOMEM
+        if refused or (is_out_of_memory(seen) and not isinstance(seen, of_device)):
+            return True
+        cause = seen.__cause__ or seen.__context__
+        if cause is None:
+            return False
+        seen = cause
 
 
 def out_of_memory(error: BaseException) -> InputError:
     """The line for it."""
-    return InputError(
-        f"there is not enough ({in_words(error)})",
-        where="memory",
-        mend="give shorter --lengths, a smaller --dtype or another --device",
-    )
+    model = "torch" in sys.modules
+    mend = "give shorter --lengths, a smaller --dtype or another --device" if model else "free some, or raise the limit"
+    return InputError(f"there is not enough ({in_words(_innermost_cause(error))})", where="memory", mend=mend)
+
+
+def _innermost_cause(error: BaseException) -> BaseException:
+    """Of an error and those that it came from, the one that says most plainly that memory is wanted."""
+    found = error
+    while (cause := error.__cause__ or error.__context__) is not None and is_out_of_memory(cause):
+        found = error = cause
+    return found
 
 
 def _innermost(error: BaseException) -> str | None:

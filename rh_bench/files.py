@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import os
-import tempfile
 from pathlib import Path, PurePosixPath
 
 from rh_bench.errors import InputError
+from rh_bench.workshop import part_of
 
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 """What file systems answer that cannot sync a folder (some network and FUSE mounts); the file itself is synced."""
@@ -29,19 +28,12 @@ def atomic_write(path: Path, data: bytes) -> None:
 
 
 def _write_and_replace(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    with part_of(path) as (handle, temporary):
+        with os.fdopen(handle, "wb", closefd=False) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        os.fsync(handle)
+        os.fchmod(handle, 0o644)
         temporary.replace(path)
-    except BaseException:  # an interrupt, too, must leave no half-written file behind
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def sync_folder(folder: Path) -> None:

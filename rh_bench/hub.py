@@ -6,12 +6,10 @@ is in the local cache is used as it is when the Hub is out of reach (or `HF_HUB_
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,8 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rh_bench.errors import InputError
+from rh_bench.errors import InputError, LimitError
 from rh_bench.hub_client import Access, Most, again
+from rh_bench.limits import DOWNLOADED
+from rh_bench.workshop import PATIENCE, sweep, workshop
 
 Kind = Literal["model", "dataset", "space"]
 
@@ -169,14 +169,19 @@ def _without_links(snapshot: Path, folder: Path) -> Path:
         InputError: the folder cannot be written.
     """
     names = sorted(path.relative_to(snapshot) for path in snapshot.rglob("*") if path.is_file())
-    if folder.is_dir() and all((folder / name).is_file() for name in names):
+
+    def whole() -> bool:
+        return folder.is_dir() and all((folder / name).is_file() for name in names)
+
+    if whole():
+        sweep(folder)
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as made:
-            fresh = Path(made) / folder.name
-            fresh.mkdir()
+        with workshop(folder, patience=PATIENCE) as made:
+            if whole():  # another process was faster
+                return folder
+            fresh = made.fresh()
             for name in names:
                 target = fresh / name
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -184,8 +189,7 @@ def _without_links(snapshot: Path, folder: Path) -> Path:
                     os.link((snapshot / name).resolve(), target)
                 except OSError:  # another file system, or one without hard links
                     shutil.copyfile(snapshot / name, target)
-            with contextlib.suppress(OSError):  # another process was faster
-                fresh.rename(folder)
+            made.put(fresh)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
     return folder
@@ -368,12 +372,12 @@ def _announced(
     names = list(filter_repo_objects(sizes, allow_patterns=list(wanted), ignore_patterns=list(unwanted)))
     total, where = sum(sizes[name] for name in names), f"{kind} {ref}"
     if len(names) > MOST_FILES:
-        raise InputError(
-            f"takes more than the {MOST_FILES:,} files that may be downloaded: {len(names):,}", where=where
-        )
+        words = f"takes more than the {MOST_FILES:,} files that may be downloaded: {len(names):,}"
+        raise LimitError(words, DOWNLOADED, where=where)
     if total > allowed:
-        raise InputError(
+        raise LimitError(
             f"takes more than the {size_text(allowed)} that may be downloaded: {size_text(total)}",
+            DOWNLOADED,
             where=where,
             mend="allow more with --most-download",
         )

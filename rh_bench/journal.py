@@ -1,7 +1,8 @@
 """The journal of an unfinished run or experiment: every finished sample is on disk before the next one begins.
 
 A journal is JSON lines: a header that says what is being measured and with what, then one line a sample. A process that
-dies while it writes leaves a torn last line, which is dropped and measured again.
+dies while it writes leaves a torn last line, which is dropped and measured again. Whoever has the journal open is alone
+in its folder: it is locked.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -56,6 +58,11 @@ class Lines(Generic[T]):
         """
         _append(self.path, self.file, line)
 
+    def timings(self, seconds: float) -> Json:
+        """When the measuring began and ended, and how long it took. A clock that was set back between the sittings, or
+        runs behind that of the machine of the first, makes nothing end before it began."""
+        return {"started": self.started, "finished": max(self.started, now()), "seconds": round(seconds, 3)}
+
 
 class Journal(Lines[Entry]):
     """The journal of a run."""
@@ -94,12 +101,7 @@ def open_lines(folder: Path, identity: Json, started: str, parse: Callable[[Json
         InputError: the journal is in use, belongs to another measurement, or cannot be written.
     """
     path = folder / NAME
-    try:
-        file = path.open("a+b", buffering=0)  # a buffer would try to write again when it is closed
-    except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror or error})", where=path) from None
-    with file:
-        _lock(path, file)
+    with _open_locked(path) as file:
         file.seek(0)
         lines, good = _whole_lines(file.readall())
         if not lines:
@@ -119,6 +121,28 @@ def open_lines(folder: Path, identity: Json, started: str, parse: Callable[[Json
             size = end
         _truncate(path, file, size)
         yield Lines(path, file, str(header["started"]), tuple(entries))
+
+
+def now() -> str:
+    """The present, as documents say it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _open_locked(path: Path) -> FileIO:
+    """The journal, open and locked. One that another process has just removed, since it is done, is not it any more."""
+    while True:
+        try:
+            file = path.open("a+b", buffering=0)  # a buffer would try to write again when it is closed
+        except OSError as error:
+            raise InputError(f"cannot be written ({error.strerror or error})", where=path) from None
+        try:
+            _lock(path, file)
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 def _lock(path: Path, file: FileIO) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from rh_bench.hub_write import RemoteFile, file_hashes, list_files
 from rh_bench.judgement import Judgement, read_judgement
 from rh_bench.results import JUDGEMENTS
 from rh_bench.schema import dump_json
+from rh_bench.workshop import scratch
 
 _MOST_RECORD = 1 << 20
 
@@ -39,10 +39,10 @@ class Ledger:
         large = next((file for file in lacking if file.bytes > _MOST_RECORD), None)
         if large is not None:
             raise InputError(f"has {large.bytes} bytes, which no record has", where=large.path)
-        with tempfile.TemporaryDirectory(prefix="rh_bench-ledger-") as made:
-            download(self._ref, commit, lacking, Path(made), self._access)
+        with scratch("ledger") as made:
+            download(self._ref, commit, lacking, made, self._access)
             for file in lacking:
-                self._keep(file, Path(made) / file.path)
+                self._keep(file, made / file.path)
         return [self._read[file.path, file.hash] for file in wanted]
 
     def _keep(self, file: RemoteFile, path: Path) -> None:

@@ -9,12 +9,12 @@ from rh_bench.experiments.kinds import KINDS as EXPERIMENT_KINDS
 from rh_bench.records import Json
 from rh_bench.results import EXPERIMENTS, RUNS, VERIFICATION
 from rh_bench.runs import RUN_FILES
+from rh_bench.slugs import SLUG
 
 SUBMITTED = ("run.json", *RUN_FILES)
 """The files of a submitted run, and no others."""
 MOST_BYTES = 512 << 20
 """Of all files of a submission; a run of 600 samples and 1,024 heads has a few million."""
-_SLUG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,4 +110,4 @@ def find_place(path: str) -> Place | None:
     root, slug, name, file = parts
     fitting = (kind for kind in KINDS if kind.root == root and file in kind.files and kind.name.fullmatch(name))
     kind = next(fitting, None)
-    return Place(kind, slug, name) if kind is not None and re.fullmatch(_SLUG, slug) else None
+    return Place(kind, slug, name) if kind is not None and re.fullmatch(SLUG, slug) else None

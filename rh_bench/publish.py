@@ -172,8 +172,10 @@ def _eval_yaml(manifest: Json, framework: str | None) -> bytes:
 def _results(folder: Path) -> _Content:
     files: dict[str, Path | bytes] = {"README.md": regular_file(folder, "README.md")}
     for part in (*_KEPT, DATA):
-        paths = sorted(path.relative_to(folder).as_posix() for path in (folder / part).rglob("*") if path.is_file())
-        files |= {path: regular_file(folder, path) for path in paths}
+        paths = sorted(path.relative_to(folder) for path in (folder / part).rglob("*") if path.is_file())
+        # What a killed process left half written has a leading dot.
+        names = [path.as_posix() for path in paths if not any(name.startswith(".") for name in path.parts)]
+        files |= {name: regular_file(folder, name) for name in names}
     if not any(path.startswith(f"{DATA}/") for path in files):
         raise InputError("has no tables", where=folder, mend="gather the runs with `rh-bench collect`")
     count = sum(path.endswith("/run.json") for path in files)

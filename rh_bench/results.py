@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import rh_bench
+from rh_bench.coverage import coverage
 from rh_bench.errors import InputError
 from rh_bench.files import regular_file, sha256_file
 from rh_bench.fingerprint import Fingerprint, read_fingerprint
@@ -98,6 +99,30 @@ def read_verification(layout: Layout, folder: Path) -> Json | None:
     return document if same else None
 
 
+def set_sizes(layout: Layout) -> dict[str, int]:
+    """How many samples a set has, by the SHA-256 of its manifest, as far as runs show it that were verified against it.
+
+    Of a run that reached *recomputed*, a maintainer has held the samples against the set: what it says of the set's
+    size is right, and if it claims to be of the whole set, so is the number of its samples.
+    """
+    found: dict[str, int] = {}
+    for folder in run_folders(layout.runs) if layout.verification is not None else ():
+        record = read_verification(layout, folder)
+        reached = {level["level"]: level["reached"] for level in record["levels"]} if record else {}
+        if not reached.get("recomputed") or False in reached.values():
+            continue
+        run = load_json(folder / "run.json")
+        if validate_document(run, "run"):
+            continue
+        haystack = run["haystack"]
+        covered = coverage(run)
+        size = haystack.get("samples") or (covered.samples if covered.whole else 0)
+        digest = haystack["manifest_sha256"]
+        if size:  # more, if they should disagree: then a run is rather taken for a part than for a whole
+            found[digest] = max(size, found.get(digest, 0))
+    return found
+
+
 def read_mark(path: Path) -> Fingerprint | None:
     """By what copies of a run are recognised, from the file of its verification; None where it does not say."""
     try:
@@ -157,9 +182,16 @@ def verification_body(
 ) -> Json:
     """What a record says beside what it is about. Arguments as of :func:`verification_document`."""
     moment = (now or datetime.now(UTC)).astimezone(UTC)
-    levels = found.to_json()["levels"]
+    levels = [
+        {
+            "level": level.name,
+            "reached": level.reached,
+            "reasons": [text[:_LONGEST_REASON] for text in level.reasons[:64]],
+        }
+        for level in found.levels
+    ]
     return {
-        "levels": [level | {"reasons": [text[:_LONGEST_REASON] for text in level["reasons"][:64]]} for level in levels],
+        "levels": levels,
         "rerun": {"samples": rerun, "salt": salt} if rerun else None,
         "rh_bench": rh_bench.__version__,
         "date": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -11,7 +11,6 @@ what came of it is recorded, too (`rh_bench.judgement`). Whatever is wrong with 
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -52,12 +51,14 @@ from rh_bench.judgement import (
     open_judgement,
 )
 from rh_bench.ledger import Ledger
+from rh_bench.limits import Limits
 from rh_bench.place import Place
 from rh_bench.results import EXPERIMENTS, RUNS, VERIFICATION, read_mark, verification_document
 from rh_bench.review_report import Found, comment_on, last_word, marker
 from rh_bench.schema import dump_json
 from rh_bench.submission import copy_problems, look_at, runs_of, submission_problems
 from rh_bench.verify import Evidence
+from rh_bench.workshop import scratch
 
 _PULL = re.compile(r"([^#\s]+)#([0-9]{1,9})")
 _MOVED = "it was changed while it was verified: review it again"
@@ -87,6 +88,8 @@ class Ways:
     """Heed the judgements of the repository. Without it the draw is the caller's own."""
     attest: tuple[str, ...] = ()
     """Namespaces whose jobs are believed: attestations of runs are looked into where there are any."""
+    limits: Limits | None = None
+    """What verifying one may take; the usual without it."""
 
 
 def parse_pull(text: str) -> tuple[RepoRef, int] | None:
@@ -143,8 +146,8 @@ class _Reviewer:
 
     def review(self, pull: Pull) -> Found:
         """Everything about one pull request, with an answer on it."""
-        with tempfile.TemporaryDirectory(prefix="rh_bench-review-") as made:
-            found = _guarded(lambda: self._examine(pull, Path(made)), pull)
+        with scratch("review") as made:
+            found = _guarded(lambda: self._examine(pull, made), pull)
         found = replace(found, page=address(self.ref, pull.num, self.access))
         if found.merged and found.submission is not None and found.mark is not None:
             self.marks[found.submission.place.folder] = found.mark
@@ -228,7 +231,7 @@ class _Reviewer:
             most_download=ways.most_download,
         )
         try:
-            examined = verify_apart(workshop / place.folder, evidence)
+            examined = verify_apart(workshop / place.folder, evidence, ways.limits)
         except InputError as error:
             return replace(found, problems=(f"could not be verified here: {error}",))
         except Exception as error:
@@ -328,7 +331,13 @@ def _guarded(examine: Callable[[], Found], pull: Pull) -> Found:
 
 
 def verify_pull(
-    ref: RepoRef, num: int, evidence: Evidence, access: Access | None = None, attest: tuple[str, ...] = ()
+    ref: RepoRef,
+    num: int,
+    evidence: Evidence,
+    access: Access | None = None,
+    *,
+    limits: Limits | None = None,
+    attest: tuple[str, ...] = (),
 ) -> Found:
     """Verify the run of one pull request, and say and change nothing.
 
@@ -348,6 +357,7 @@ def verify_pull(
         most_download=evidence.most_download,
         recorded=False,
         attest=attest,
+        limits=limits,
     )
     found = next(review(str(ref), ways, only=num, access=access))
     wrong = found.error or found.fault

@@ -17,6 +17,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from .coverage import coverage
 from .errors import InputError
 from .records import SCORED_KINDS, Json
 
@@ -111,6 +112,8 @@ def _heading(run: Json) -> Text:
     text.append(f"  {_plain(model['revision'])[:12]}\n", style="dim")
     heads = f"{run['counts']['heads']} heads in {len(model['layers'])} layers"
     text.append(f"{heads}, set {_plain(haystack['name'])}", style="dim")
+    covered = coverage(run)
+    text.append(f"\nmeasured on {_plain(covered.words)}", style="dim" if covered.whole else "yellow")
     for note in run["engine"]["notes"]:
         text.append(f"\nnote: {_plain(note)}", style="yellow")
     return text

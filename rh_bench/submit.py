@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from rh_bench.coverage import coverage
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import DOCUMENT, is_experiment, validate_experiment
 from rh_bench.files import regular_file
@@ -204,6 +205,10 @@ def _warnings(document: Json) -> tuple[str, ...]:
         found.append("the model was a local file: nobody can reproduce its prompts or measure it again by name")
     if data["revision"] is None and not str(data.get("source")).startswith("synthetic-pairs:"):
         found.append("the set was a local folder: publish it and measure on REPO@REV to be verified further")
+    if "haystack" in document:  # a run: experiments are not ranked
+        covered = coverage(document)
+        if not covered.whole:
+            found.append(f"it will not be ranked: measured on {covered.words}; measure the whole set to be ranked")
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ The bytes written depend on the rows and on the pyarrow version alone (Parquet n
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rh_bench.errors import InputError
+from rh_bench.faults import is_out_of_memory
 from rh_bench.files import atomic_write, shown
 from rh_bench.footer import column_values
 from rh_bench.records import EVENT_FIELDS, Sample, SampleResult, Spelling
@@ -27,6 +29,9 @@ GROUP_BYTES = 64 << 20
 """Of a row group in memory, about. The Hub's viewer reads none above 300,000,000, and whoever streams a table reads a
 group at a time."""
 _GROUP_ROWS = 1 << 20
+_MALLOC = re.compile(r"malloc of size ([0-9]+) failed")
+_LARGEST_PIECE = 4 * GROUP_BYTES
+"""Bytes of memory that reading takes at once for a table of ours: a column of a row group, decompressed."""
 
 
 def _column(name: str, kind: pa.DataType, nullable: bool = False) -> pa.Field:
@@ -110,6 +115,7 @@ def read_table(
 
     Raises:
         InputError: the file is missing, damaged or too large, or its columns differ; names file and column.
+        MemoryError, OSError: this machine has too little memory to say.
     """
     if not path.is_file() or path.is_symlink():
         raise InputError("missing", where=path)
@@ -122,14 +128,22 @@ def read_table(
             _check_columns(path, file.schema_arrow, schema)
         strings = [field.name for field in schema if pa.types.is_string(field.type)]
         with pq.ParquetFile(path, read_dictionary=strings) as file:
-            table = file.read()
+            table = file.read(use_threads=False)  # a thread takes memory that a limit can refuse
         _check_values(path, table, strings, max_bytes)
         table = table.cast(schema)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        if is_out_of_memory(error) and not _asks_for_much(error):
+            raise  # this machine's fault: a sound file must not be called damaged
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"not a readable Parquet file ({shown(first[:160])})", where=path) from None
     return table
+
+
+def _asks_for_much(error: BaseException) -> bool:
+    """Whether memory was wanted for something that no sound table holds in one piece, as a forged page asks for it."""
+    asked = _MALLOC.search(str(error))
+    return asked is not None and int(asked[1]) > _LARGEST_PIECE
 
 
 def _check_footer(path: Path, footer: pq.FileMetaData, max_rows: int, max_bytes: int) -> None:

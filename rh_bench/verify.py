@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rh_bench.errors import InputError
+from rh_bench.coverage import coverage
+from rh_bench.errors import InputError, LimitError
+from rh_bench.faults import is_host_memory
 from rh_bench.interchange.folder import check_import, is_import
+from rh_bench.limits import RENDERED
 from rh_bench.model_config import config_problems
 from rh_bench.records import Json
 from rh_bench.runs import Run, derive_outputs, read_run
@@ -32,6 +35,13 @@ class Level:
     name: str
     reached: bool | None
     reasons: tuple[str, ...] = ()
+    exceeded: str | None = None
+    """The limit that trying it exceeded, as `rh_bench.limits` names them: nobody knows then whether the level would be
+    reached, and if it is failed, it is not for what the run says. None for every other level."""
+
+    def to_json(self) -> Json:
+        more = {"exceeded": self.exceeded} if self.exceeded else {}
+        return {"level": self.name, "reached": self.reached, "reasons": list(self.reasons), **more}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +55,15 @@ class Verification:
     def failed(self) -> bool:
         return any(level.reached is False for level in self.levels)
 
+    @property
+    def exceeded(self) -> str | None:
+        """The limit that a level exceeded; None where none did."""
+        return next((level.exceeded for level in self.levels if level.exceeded), None)
+
     def to_json(self) -> Json:
         return {
             "folder": str(self.folder),
-            "levels": [
-                {"level": level.name, "reached": level.reached, "reasons": list(level.reasons)} for level in self.levels
-            ],
+            "levels": [level.to_json() for level in self.levels],
         }
 
     def to_markdown(self) -> str:
@@ -130,9 +143,21 @@ def _tried(name: str, step: Callable[[Run, Evidence], Level], run: Run, evidence
     try:
         return step(run, evidence)
     except InputError as error:
-        if evidence.haystack is not None or evidence.model is not None:
-            raise
-        return Level(name, None, (f"could not be tried here: {error}",))
+        return untried(name, error, evidence)
+
+
+def untried(name: str, error: InputError, evidence: Evidence) -> Level:
+    """A level that could not be tried; one that failed where rendering with the model's template has no end.
+
+    Raises:
+        InputError: `error`, where it is about what was named as evidence, or about this machine.
+    """
+    exceeded = error.exceeded if isinstance(error, LimitError) else None
+    if exceeded == RENDERED:
+        return Level(name, False, (str(error),), exceeded)
+    if evidence.haystack is not None or evidence.model is not None or is_host_memory(error):
+        raise error
+    return Level(name, None, (f"could not be tried here: {error}",), exceeded)
 
 
 def _valid_import(folder: Path) -> Level:
@@ -145,14 +170,16 @@ def _valid(folder: Path, evidence: Evidence) -> Level:
     problems = _in_words(validate_path(folder))
     if problems:
         return Level("valid", False, problems)
-    model, named = load_json(folder / "run.json")["model"], evidence.model
+    run, named = load_json(folder / "run.json"), evidence.model
+    note = coverage(run).note
+    notes = (note.rstrip("."),) if note else ()
     try:
-        wrong = config_problems(model, named)
+        wrong = config_problems(run["model"], named)
     except InputError as error:
         if named is not None:
             raise
-        return Level("valid", True, (f"not compared with its model's configuration: {error}",))
-    return Level("valid", not wrong, tuple(wrong))
+        return Level("valid", True, (*notes, f"not compared with its model's configuration: {error}"))
+    return Level("valid", not wrong, tuple(wrong) or notes)
 
 
 def _in_words(found: list[Problem]) -> tuple[str, ...]:
@@ -170,10 +197,12 @@ def _recomputed(run: Run, evidence: Evidence) -> Level:
     missing = _missing_evidence(run, evidence)
     if missing:
         return Level("recomputed", None, ("heads.parquet and summary.json are what the events give", missing))
-    from rh_bench.reproduce import prompt_problems
+    from rh_bench.reproduce import covered, prompt_problems
 
     problems = prompt_problems(run, evidence.haystack, evidence.model)
-    return Level("recomputed", not problems, _first(problems))
+    if problems:
+        return Level("recomputed", False, _first(problems))
+    return Level("recomputed", True, (f"measured on {covered(run, evidence.haystack).words}",))
 
 
 def _rerun(run: Run, evidence: Evidence) -> Level:

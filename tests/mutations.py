@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,16 @@ from rh_bench.files import sha256_file
 from rh_bench.grids import Grid
 from rh_bench.interchange.audit import audit_file
 from rh_bench.interchange.folder import check_import, import_file
-from rh_bench.results import Layout, read_verification, verification_document
+from rh_bench.judgement import (
+    Submission,
+    decided,
+    make_draw,
+    make_verdict,
+    open_judgement,
+    read_judgement,
+)
+from rh_bench.place import find_place
+from rh_bench.results import RUNS, Layout, read_verification, verification_document
 from rh_bench.runs import RUN_FILES, compute_run_id
 from rh_bench.schema import dump_json
 from rh_bench.sets import HAYSTACKS_FILE, NEEDLES_FILE, SAMPLES_FILE, check_set, read_set
@@ -451,6 +460,7 @@ def make_subjects(work: Path) -> dict[str, Subject]:
         ),
         "verification.json": _verification(work, run),
         "attestation": _order(work),
+        "judgement": _judgement(work, run),
         "manifest.json": Subject(work / "set", ("manifest.json",), unsealed, read_a_set),
         "set tables": Subject(
             work / "set", (NEEDLES_FILE, HAYSTACKS_FILE, SAMPLES_FILE), seal_set, read_a_set, lambda name: True
@@ -503,6 +513,24 @@ def _order(work: Path) -> Subject:
     path.parent.mkdir(parents=True)
     path.write_bytes(dump_json(order.to_json()))
     return Subject(work, (order.path,), unsealed, lambda folder: read_order(folder / order.path, order.path) == order)
+
+
+def _judgement(work: Path, run: Path) -> Subject:
+    """The record of a submission, with its draw and its verdict; one that is none of ours is refused by name."""
+    place = find_place(f"{RUNS}/{run.parent.name}/{run.name}/run.json")
+    assert place is not None
+    submission = Submission(place, sha256_file(run / "run.json"), "somebody", 3, "c" * 40, ("org/tiny", "d" * 40), 3)
+    found = verify_run(run)
+    record = replace(open_judgement(submission), draw=make_draw(submission, (), 2, "salt"))
+    record = decided(record, make_verdict("refused", ("rerun: no",), found, "rerun"))
+    path = work / record.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(dump_json(record.to_json()))
+
+    def read(folder: Path) -> bool:
+        return read_judgement(folder / record.path, record.path).verdict is not None
+
+    return Subject(work, (record.path,), unsealed, read)
 
 
 WEIGHTS = {

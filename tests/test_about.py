@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import re
 import struct
 import xml.etree.ElementTree as ElementTree
@@ -33,7 +34,7 @@ from hypothesis.extra import numpy as arrays
 from data_builders import card as set_card
 from data_builders import results_card
 from leaderboard import Card, Collection, Entry, make_card, render
-from leaderboard.about import repository, set_views
+from leaderboard.about import repository, set_views, worth
 from leaderboard.badges import ABOUT
 from leaderboard.collect import collect
 from leaderboard.embed import BADGE_COLOURS, PREVIEW, preview
@@ -300,3 +301,15 @@ def test_scores_of_previews_are_those_of_the_run(entries: tuple[Entry, ...]) -> 
     assert (np.diff(strip.astype(int)) <= 0).all()
     assert (strip > 1).sum() / len(strip) == pytest.approx(np.count_nonzero(rows) / len(rows), abs=0.01)
     assert rows.max() <= NANO
+
+
+def test_what_rerun_is_worth_is_how_often_a_draw_meets_a_forged_sample() -> None:
+    """The first column is six of sixty forged: against drawing itself, and more samples never say less."""
+    table = worth()
+    assert [row[0] for row in table.rows] == ["4", "8", "16", "32"]
+    assert all(len(row) == len(table.heads) + 1 for row in table.rows)
+    shown = [[float(cell.removesuffix("%")) for cell in row[1:]] for row in table.rows]
+    assert all(low <= high for rows in itertools.pairwise(shown) for low, high in zip(*rows, strict=True))
+    rng = np.random.default_rng(0)
+    drawn = np.array([rng.permutation(60)[:16].min() < 6 for _ in range(20_000)])
+    assert table.heads[0] == "10% of 60 forged" and abs(100 * drawn.mean() - shown[2][0]) < 1

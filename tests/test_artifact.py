@@ -20,6 +20,7 @@ from rh_bench.experiments import artifact
 from rh_bench.experiments.artifact import (
     experiment_folder,
     experiment_folders,
+    finished_document,
     is_experiment,
     new_document,
     read_document,
@@ -111,6 +112,17 @@ def test_an_experiment_is_written_read_and_sound(experiment: Path) -> None:
     assert read.tables["tosses"].column("heads").to_pylist() == [True, False, True]
     assert list(experiment_folders(experiment.parent.parent)) == [experiment]
     assert list(experiment_folders(experiment / "none")) == []
+
+
+def test_a_journal_beside_a_finished_experiment_goes(experiment: Path) -> None:
+    """A process can die between writing the document and removing its journal."""
+    (experiment / "journal.jsonl").write_text("{}\n")
+    assert places(experiment) == {"journal.jsonl#"}
+    assert finished_document(experiment) == read_document(experiment)
+    assert validate_experiment(experiment) == []
+    (experiment / "experiment.json").unlink()
+    (experiment / "journal.jsonl").write_text("{}\n")
+    assert finished_document(experiment) is None and (experiment / "journal.jsonl").exists()
 
 
 def test_the_id_says_what_it_was_made_with(experiment: Path) -> None:

@@ -59,7 +59,7 @@ def test_the_site_shows_the_badge_and_who_verified(tmp_path: Path) -> None:
     keep(tmp_path / "results", folder, record(folder, (True, True, True), rerun={"samples": 3, "salt": "x\u202ey"}))
     build_site(tmp_path / "results", tmp_path / "site")
     overview = (tmp_path / "site" / "index.html").read_text()
-    assert '<span class="badge rerun"' in overview
+    assert '<a class="badge rerun" href="method.html#levels"' in overview
     page = next((tmp_path / "site" / "models").rglob("*.html")).read_text()
     assert "from pull request 7" in page and "some&lt;b&gt;body" in page
     assert "3 samples measured again" in page and "⟨U+202E⟩" in page
@@ -93,7 +93,7 @@ def test_attested_stands_beside_the_level(tmp_path: Path) -> None:
     keep(tmp_path / "results", folder, document)
     build_site(tmp_path / "results", tmp_path / "site")
     page = next((tmp_path / "site" / "models").rglob("*.html")).read_text()
-    assert page.count('<span class="badge attested"') == 2 and '<span class="badge recomputed"' in page
+    assert page.count('class="badge attested"') == 2 and 'class="badge recomputed"' in page
     assert "Made by a job of the Hub that a maintainer ordered" in page and "is no rerun" in page
     assert "a10g-small" in page and "from 2026" not in page, "a time is only said where both are known"
     assert 'badge attested">attested' in (tmp_path / "site" / "method.html").read_text()

@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +233,33 @@ def test_a_full_disk_is_the_machine(say: Any, monkeypatch: pytest.MonkeyPatch, r
     monkeypatch.setattr("rh_bench.runs.rescore", full)
     status, _, complaint = say("score", run_folder)
     assert status == 2 and "/data/run.json: No space left on device" in one_line(complaint)
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(say: Any, monkeypatch: pytest.MonkeyPatch, run_folder: Path) -> None:
+    """What is half done is cleared away, and who sent the signal learns that it was heeded."""
+    cleared = []
+
+    def told(folder: Path) -> list[str]:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            cleared.append(folder)
+        return []
+
+    monkeypatch.setattr("rh_bench.runs.rescore", told)
+    status, _, complaint = say("score", run_folder)
+    assert (status, cleared) == (143, [run_folder])
+    assert "told to end; the same command goes on" in one_line(complaint)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_what_cannot_even_be_started_is_one_line() -> None:
+    """As with so little memory that a library cannot be loaded."""
+    words = "import runpy, sys; sys.modules['rh_bench.cli'] = None; runpy.run_module('rh_bench', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert one_line(done.stderr).startswith("rh-bench: it cannot be started: ModuleNotFoundError ")
+    limited = ["sh", "-c", 'ulimit -v 100000; exec "$@"', "sh", sys.executable, "-m", "rh_bench", "show", "nowhere"]
+    done = subprocess.run(limited, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "memory: this process may have 97 MiB" in one_line(done.stderr)

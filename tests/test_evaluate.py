@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import tiny_checkpoint
 
+import rh_bench.evaluate
 import rh_bench.files
 from data_builders.build import Recipe, build_set
 from data_builders.sources import parse_source
@@ -275,6 +277,63 @@ def test_killed_at_many_moments_ends_as_if_never_interrupted(whole: Outcome, pla
     assert without_times(folder) == without_times(whole.folder)
 
 
+HANGING = """
+import sys, time
+from rh_bench import runs
+from rh_bench.cli import main
+real = runs.atomic_write
+def hang(path, data):
+    if path.name == "run.json":
+        print("here", flush=True)
+        time.sleep(120)
+    real(path, data)
+runs.atomic_write = hang
+main(sys.argv[1:])
+"""
+
+
+def test_two_processes_on_one_run(whole: Outcome, place: Path, tmp_path: Path) -> None:
+    """The second leaves alone what the first has not finished, and goes on from it when the first is dead."""
+    arguments = command(place, tmp_path)[3:]
+    process = subprocess.Popen([sys.executable, "-c", HANGING, *arguments], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        while (line := process.stdout.readline()) != "here\n":
+            assert line, "the process ended before the moment came"
+        (folder,) = (tmp_path / "model").iterdir()
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert "samples.parquet" in before and "run.json" not in before
+        with pytest.raises(InputError, match="another rh-bench is at work on this run"):
+            evaluate(request(place, tmp_path))
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    outcome = evaluate(request(place, tmp_path))
+    assert (outcome.resumed, outcome.measured) == (12, 0)
+    assert without_times(outcome.folder) == without_times(whole.folder)
+
+
+def test_a_run_that_another_process_finished_in_between_is_left_as_it_is(
+    whole: Outcome, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["rh_bench.evaluate"]
+    real = module.open_journal
+    other: list[dict[str, object]] = []
+
+    def late(folder: Path, *rest: Any) -> Any:
+        if not other:
+            shutil.copytree(whole.folder, folder, dirs_exist_ok=True)
+            other.append(without_times(folder))
+        return real(folder, *rest)
+
+    monkeypatch.setattr(module, "open_journal", late)
+    outcome = evaluate(request(place, tmp_path))
+    assert (outcome.resumed, outcome.measured) == (0, 0)
+    assert without_times(outcome.folder) == other[0]
+
+
 @pytest.mark.slow
 def test_ctrl_c_says_that_nothing_is_lost(place: Path, tmp_path: Path) -> None:
     with running(place, tmp_path) as process:
@@ -285,3 +344,52 @@ def test_ctrl_c_says_that_nothing_is_lost(place: Path, tmp_path: Path) -> None:
     assert "Traceback" not in said and "goes on where this one stopped" in said
     (journal,) = tmp_path.rglob(JOURNAL)
     assert journal.read_bytes().count(b"\n") >= 3
+
+
+def test_a_second_process_leaves_what_the_first_is_about_to_name(place: Path, tmp_path: Path, whole: Outcome) -> None:
+    """Tables are written before run.json names them: they are no leftovers while somebody is at work."""
+    kept = []
+
+    def second(words: str) -> None:
+        if words == "Scoring":
+            (folder,) = (tmp_path / "runs").glob("*/*")
+            (folder / "samples.parquet").write_bytes(b"just written")
+            with pytest.raises(InputError, match="another rh-bench is at work on this run"):
+                evaluate(request(place, tmp_path / "runs"))
+            kept.append((folder / "samples.parquet").read_bytes())
+
+    first = evaluate(request(place, tmp_path / "runs"), on_stage=second)
+    assert kept == [b"just written"]
+    assert validate_path(first.folder) == [] and without_times(first.folder) == without_times(whole.folder)
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_not_measured_again(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder, others = rh_bench.evaluate._make_folder, []
+
+    def slowly(folder: Path) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("rh_bench.evaluate._make_folder", make_folder)
+            others.append(evaluate(request(place, tmp_path / "runs")))
+        make_folder(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rh_bench.evaluate._make_folder", slowly)
+        found = evaluate(request(place, tmp_path / "runs"))
+    assert (others[0].measured, found.measured) == (12, 0)
+    assert found.document == others[0].document and validate_path(found.folder) == []
+
+
+def test_a_clock_that_is_set_back_ends_no_run_before_it_began(place: Path, tmp_path: Path) -> None:
+    def stop(step: Step) -> None:
+        if step.samples_done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(request(place, tmp_path / "runs"), on_step=stop)
+    (path,) = (tmp_path / "runs").glob("*/*/journal.jsonl")
+    head, _, rest = path.read_text().partition("\n")
+    path.write_text(json.dumps(json.loads(head) | {"started": "2999-01-01T00:00:00Z"}) + "\n" + rest)
+    found = evaluate(request(place, tmp_path / "runs"))
+    assert found.resumed == 3 and found.document["timings"]["finished"] == "2999-01-01T00:00:00Z"

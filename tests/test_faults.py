@@ -111,10 +111,15 @@ def test_memory_and_disk_are_the_machines() -> None:
         torch.OutOfMemoryError("CUDA out of memory. Tried"),
         MemoryError(),
         RuntimeError("DefaultCPUAllocator: not enough memory: you tried"),
+        ImportError("libarrow.so.2100: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("can't start new thread"),
     ):
         assert str(explain(error)).startswith("memory: there is not enough (")
     full = explain(OSError(errno.ENOSPC, "No space left on device", "/data/x\n"))
     assert str(full) == "/data/x\\u000a: No space left on device"
+    assert str(explain(OSError(errno.EFBIG, "File too large", "/data/x"))) == "/data/x: File too large"
     assert explain(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
     with pytest.raises(InputError, match="memory: there is not enough"), model_code("while", "m", "M"):
         raise torch.OutOfMemoryError("CUDA out of memory")

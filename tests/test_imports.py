@@ -24,6 +24,7 @@ ENGINE_SIDE = (
     "rh_bench.capture",
     "rh_bench.compiled",
     "rh_bench.detectors",
+    "rh_bench.leads",
     "rh_bench.experiments.detect_run",
     "rh_bench.experiments.generate",
     "rh_bench.experiments.qa_run",
@@ -31,6 +32,7 @@ ENGINE_SIDE = (
     "rh_bench.interventions",
     "rh_bench.mass",
     "rh_bench.memory",
+    "rh_bench.rerun",
 )
 HUB = ("rh_bench.hub", "rh_bench.hub_door", "rh_bench.hub_write", "rh_bench.hub_pulls", "rh_bench.hub_jobs")
 ENTRIES = (

@@ -92,6 +92,33 @@ def test_two_processes_do_not_share_a_journal(tmp_path: Path) -> None:
                 pass
 
 
+def test_a_journal_that_was_removed_meanwhile_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between opening and locking it, the process that had it may finish the run and remove it."""
+    locks = []
+
+    def lock(file: object, how: int) -> None:
+        if not locks:
+            (tmp_path / NAME).unlink()
+        locks.append(how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", lock)
+        write(tmp_path, 1)
+    assert len(locks) == 2 and read(tmp_path) == ["sample-1"], "what was written is not lost with the removed file"
+
+
+def test_nothing_ends_before_it_began(tmp_path: Path) -> None:
+    with open_journal(tmp_path, IDENTITY, "2999-01-01T00:00:00Z") as journal:
+        assert journal.timings(1.23456) == {
+            "started": "2999-01-01T00:00:00Z",
+            "finished": "2999-01-01T00:00:00Z",
+            "seconds": 1.235,
+        }
+    (tmp_path / NAME).unlink()
+    with open_journal(tmp_path, IDENTITY, "2001-01-01T00:00:00Z") as journal:
+        assert journal.timings(1.0)["finished"] > "2026"
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot be written"):

@@ -59,8 +59,7 @@ def test_an_honest_run_reaches_every_level(measured: dict[str, Path]) -> None:
     report = verified(measured, rerun=3)
     assert reached(report) == [True, True, True], report.to_json()
     words = " ".join(report.levels[2].reasons)
-    assert "3 of 3 answers equal" in words
-    assert "100.0%" in words
+    assert "3 of 3 answers are, token for token, what the model says here" in words
 
 
 def test_the_salt_decides_which_samples(measured: dict[str, Path]) -> None:
@@ -97,9 +96,13 @@ def test_other_weights_than_the_models_are_caught(forged: dict[str, Path]) -> No
 def test_a_dropped_sample_is_caught(forged: dict[str, Path]) -> None:
     run = read_run(forged["run"])
     write_run(forged["run"], run.document, run.layers, run.results[1:])
+    assert reached(verified(forged)) == [False, None, None], "the run says how many samples the set has"
+    haystack = {**run.document["haystack"], "samples": len(run.results) - 1}
+    write_run(forged["run"], {**run.document, "haystack": haystack}, run.layers, run.results[1:])
     report = verified(forged)
     assert reached(report) == [True, False, None]
-    assert report.levels[1].reasons == (f"sample {run.results[0].sample.sample_id} is missing",)
+    assert f"sample {run.results[0].sample.sample_id} is missing" in report.levels[1].reasons
+    assert f"run.json#/haystack/samples: the set has {len(run.results)}" in report.levels[1].reasons
 
 
 @pytest.mark.parametrize(

@@ -277,9 +277,9 @@ def test_one_changed_while_it_was_verified_is_left_alone(
 ) -> None:
     verify = reviewing.verify_apart
 
-    def meddled(folder: Path, evidence: Evidence) -> Any:
+    def meddled(folder: Path, evidence: Evidence, limits: Any) -> Any:
         forge(submitted, results, lambda tree: tree.update({"note.txt": Blob(b"", lfs=False)}))
-        return verify(folder, evidence)
+        return verify(folder, evidence, limits)
 
     monkeypatch.setattr(reviewing, "verify_apart", meddled)
     before = main_tree(results)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rh_bench.errors import InputError
+from rh_bench.faults import explain
 from rh_bench.runs import RUN_FILES, compute_run_id, model_slug, read_run, rescore
 from rh_bench.tables import EVENTS, SAMPLES, read_table, table_bytes
 from tests.fake_runs import make_run
@@ -83,6 +84,29 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     (folder / "run.json").unlink()
     with pytest.raises(InputError, match=r"no run\.json"):
         read_run(folder)
+
+
+def test_too_little_memory_calls_no_sound_table_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a machine that is short of memory would leave sound runs out of a leaderboard. What asks for more than any
+    sound table holds is refused as before: a forged page does."""
+    path = make_run(tmp_path) / "events.parquet"
+
+    def reads(self: object, **options: object) -> pa.Table:
+        raise error
+
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile.read", reads)
+    for error in (
+        pa.ArrowMemoryError("malloc of size 4096 failed"),
+        pa.ArrowException("Unknown error: Failed to launch worker thread: Resource temporarily unavailable"),
+        MemoryError(),
+    ):
+        with pytest.raises(type(error)):
+            read_table(path, EVENTS)
+        said = explain(error)
+        assert said is not None and str(said).startswith("memory: there is not enough"), "the command line's one line"
+    error = pa.ArrowMemoryError("malloc of size 2147483648 failed")
+    with pytest.raises(InputError, match="not a readable Parquet file .malloc of size 2147483648 failed"):
+        read_table(path, EVENTS)
 
 
 def test_tables_that_differ_are_refused(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_runs_of_other_sets_are_marked_and_not_compared_silently(
     page = opened(watched, site, keys[0], cards["acme/llama-8b synthetic"].key)
     assert not page.locator("#differs").is_visible()
     page.locator("#find").fill("essays qwen")
-    assert "another set or protocol" in page.locator("#found").inner_text()
+    assert "another set, protocol or choice of samples" in page.locator("#found").inner_text()
 
 
 def test_unknown_runs_are_named_and_never_asked_for(site: Path, cards: dict[str, Card], watched: Watched) -> None:

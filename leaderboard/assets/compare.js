@@ -500,7 +500,7 @@
     const { group, found } = offers(byId("find").value);
     list.replaceChildren(
       ...found.slice(0, SHOWN).map((run) => {
-        const other = group && run.group !== group ? " · another set or protocol" : "";
+        const other = group && run.group !== group ? " · another set, protocol or choice of samples" : "";
         const about = make("span", { class: "sub" }, `${run.family} · ${run.shape} heads · ${run.set} · ${run.share} above the threshold${other}`);
         const button = make("button", { type: "button", "data-key": run.key }, make("bdi", {}, run.model), about);
         button.addEventListener("click", () => {

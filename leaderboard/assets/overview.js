@@ -22,10 +22,12 @@ document.addEventListener("DOMContentLoaded", () => {
   };
 
   let from = 0;
-  const groups = [...document.querySelectorAll("section.group")].map((section, place) => {
+  const groups = [...document.querySelectorAll("section.group")].map((section) => {
     const table = section.querySelector("table.runs");
-    const rows = [...table.tBodies[0].rows];
-    const group = { section, table, body: table.tBodies[0], rows, from, limit: STEP, shown: [], order: null, ranks: null };
+    const [body, apart] = table.tBodies;
+    const rows = [...table.querySelectorAll("tbody tr:not(.apart)")];
+    const group = { section, table, body, apart, rows, from, limit: STEP, shown: [], order: null, ranks: null };
+    group.line = apart ? apart.rows[0] : null;
     group.numbers = rows.map((row, index) => from + index);
     from += rows.length;
     return group;
@@ -35,7 +37,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const texts = groups.flatMap((group) => {
     const facts = group.section.querySelector(".facts").textContent;
     return group.numbers.map((at) =>
-      lower(["model", "revision", "family", "architecture", "attention", "verified", "set"].map((name) => value(name, at)).join(" ") + " " + facts),
+      lower(["model", "revision", "family", "architecture", "attention", "verified", "set", "measured_on"].map((name) => value(name, at)).join(" ") + " " + facts),
     );
   });
   const byKey = new Map(data.fields.run.data.map((number, at) => [data.fields.run.values[number], at]));
@@ -59,21 +61,23 @@ document.addEventListener("DOMContentLoaded", () => {
     };
   };
 
-  /** Run numbers of a group in the order of a column, missing values last, equal ones as the page has them. */
+  /** Run numbers of a group in the order of a column, missing values last, equal ones as the page has them. Runs that
+   * are not over the whole set stand below the others. */
   const sorted = (group, key, descending) => {
     const found = data.fields[columns.get(key).fields[0]].data;
     return [...group.numbers].sort((a, b) => {
+      if (data.apart[a] !== data.apart[b]) return data.apart[a] - data.apart[b];
       if (found[a] === null || found[b] === null) return (found[a] === null) - (found[b] === null) || a - b;
       return (descending ? found[b] - found[a] : found[a] - found[b]) || a - b;
     });
   };
 
-  /** Places by that order; equal values share the first of theirs, a missing one has none. */
+  /** Places by that order; equal values share the first of theirs, a missing one has none, nor has a run apart. */
   const ranked = (order, key) => {
     const found = data.fields[columns.get(key).fields[0]].data;
     const ranks = new Map();
-    order.forEach((at, place) => {
-      const before = order[place - 1];
+    order.filter((at) => !data.apart[at]).forEach((at, place, whole) => {
+      const before = whole[place - 1];
       if (found[at] === null) ranks.set(at, null);
       else ranks.set(at, place > 0 && found[before] === found[at] ? ranks.get(before) : place + 1);
     });
@@ -128,8 +132,13 @@ document.addEventListener("DOMContentLoaded", () => {
   };
 
   const draw = (group, pins) => {
-    const visible = group.shown.slice(0, Math.max(group.limit, pins.size));
-    group.body.replaceChildren(...visible.map((at) => dressed(group, at, pins.has(at))));
+    const visible = group.shown.filter((at, place) => place < group.limit || pins.has(at));
+    const rows = (apart) => visible.filter((at) => data.apart[at] === apart).map((at) => dressed(group, at, pins.has(at)));
+    group.body.replaceChildren(...rows(false));
+    if (group.apart) {
+      const below = rows(true);
+      group.apart.replaceChildren(...(below.length ? [group.line, ...below] : []));
+    }
     group.section.hidden = group.shown.length === 0;
     group.more.hidden = visible.length === group.shown.length;
     group.more.textContent = `Show more of ${group.shown.length.toLocaleString("en")}`;
@@ -207,7 +216,8 @@ document.addEventListener("DOMContentLoaded", () => {
     let count = 0;
     for (const group of groups) {
       const fitting = group.order.filter((at) => !pins.has(at) && fits(at, chosen, group));
-      group.shown = [...group.order.filter((at) => pins.has(at)), ...fitting];
+      const both = [...group.order.filter((at) => pins.has(at)), ...fitting];
+      group.shown = [...both.filter((at) => !data.apart[at]), ...both.filter((at) => data.apart[at])];
       if (arrangement !== arranged) group.limit = STEP;
       count += group.shown.length;
       draw(group, pins);
@@ -230,7 +240,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   /** What is shown, as named columns in the order of the page: { name, kind, data }. */
   const table = () => {
-    const shown = groups.flatMap((group) => group.shown.map((at) => ({ at, rank: group.ranks.get(at) })));
+    const shown = groups.flatMap((group) => group.shown.map((at) => ({ at, rank: group.ranks.get(at) ?? null })));
     const found = [];
     for (const column of data.columns) {
       if (now.hidden.includes(column.key)) continue;
@@ -319,7 +329,7 @@ document.addEventListener("DOMContentLoaded", () => {
         update();
       });
     }
-    group.body.addEventListener("change", (event) => {
+    group.table.addEventListener("change", (event) => {
       const at = byKey.get(event.target.value);
       pin(at, event.target.checked);
       const box = rowOf(at).cells[0].firstElementChild;

@@ -21,6 +21,8 @@ from rh_bench.experiments.document import experiment_folder, experiment_id, new_
 from rh_bench.experiments.kind import Kind, Tables
 from rh_bench.experiments.kinds import KINDS, NAMES
 from rh_bench.files import atomic_write, regular_file, sha256_file, shown
+from rh_bench.journal import NAME as JOURNAL
+from rh_bench.protocol import bootstrap_problems
 from rh_bench.records import Json
 from rh_bench.results import run_folders
 from rh_bench.rows import MOST
@@ -36,6 +38,7 @@ __all__ = [
     "experiment_folder",
     "experiment_folders",
     "experiment_id",
+    "finished_document",
     "is_experiment",
     "keep_experiment",
     "new_document",
@@ -119,6 +122,20 @@ def keep_experiment(root: Path, document: Json, tables: Tables) -> tuple[Path, J
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=shown(folder)) from None
     return folder, write_experiment(folder, document, tables), True
+
+
+def finished_document(folder: Path) -> Json | None:
+    """experiment.json of an experiment that is finished; None if it is not. A journal beside it is removed: the process
+    that wrote both died, or has yet to do it.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    if not (folder / DOCUMENT).is_file():
+        return None
+    document = read_document(folder)
+    (folder / JOURNAL).unlink(missing_ok=True)
+    return document
 
 
 def read_document(folder: Path) -> Json:
@@ -226,6 +243,9 @@ def _problems(folder: Path, derived: bool) -> Iterator[Problem]:
     for name, table in tables.items():
         if document["counts"].get(name) != len(table):
             yield Problem(DOCUMENT, f"/counts/{name}", f"is {document['counts'].get(name)}, the table has {len(table)}")
+    if "bootstrap" in document["settings"]:
+        for pointer, message in bootstrap_problems(document["settings"]["bootstrap"], "/settings/bootstrap"):
+            yield Problem(DOCUMENT, pointer, message)
     kind = KINDS[document["kind"]]
     doubts = list(kind.check(document, tables))
     yield from doubts

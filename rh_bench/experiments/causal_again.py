@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rh_bench.asking import Asking, ask_as, builder_as
-from rh_bench.errors import InputError
+from rh_bench.errors import InputError, LimitError
 from rh_bench.evaluate import fitting_prompts
-from rh_bench.experiments.causal import BOOTSTRAP, CONTROLS, PERMUTATIONS, judge
+from rh_bench.experiments.causal import CONTROLS, PERMUTATIONS, judge
 from rh_bench.experiments.causal_plan import (
     describe_reference,
     make_conditions,
@@ -30,6 +30,7 @@ from rh_bench.experiments.sources import (
     tokenizer_of,
 )
 from rh_bench.prompts import PromptBuilder
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import Json, Prompt, Sample, head_grid
 from rh_bench.runs import Run, read_run
 from rh_bench.sets import HaystackSet
@@ -89,6 +90,8 @@ def reproduced(experiment: Experiment, runs: Sequence[Path], evidence: Evidence)
         samples, wrong = _samples(experiment, run, haystacks)
         builder = builder_as(tokenizer, haystacks, samples, run.document)
         prompts = [builder.build(sample) for sample in samples]
+    except LimitError:
+        raise
     except InputError as error:
         return [error.problem]
     claimed = experiment.document["settings"]["protocol"].get("thinking")
@@ -233,6 +236,8 @@ def measure(experiment: Experiment, runs: Sequence[Path], chosen: Sequence[str],
         return wrong
     try:
         asking = ask_as(loaded, haystacks, samples, run.document)
+    except LimitError:
+        raise
     except InputError as error:
         return [error.problem]
     if any(protocol.get(name) != value for name, value in asking.protocol().items()):

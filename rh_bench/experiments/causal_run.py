@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +27,8 @@ from rh_bench.evaluate import (
     refuse_light_install,
 )
 from rh_bench.evaluate import Request as GridRequest
-from rh_bench.experiments.artifact import DOCUMENT, read_document, write_experiment
-from rh_bench.experiments.causal import ANSWERS, BOOTSTRAP, KIND, MOST_ANSWERS, PERMUTATIONS, SAMPLES, judge
+from rh_bench.experiments.artifact import finished_document, write_experiment
+from rh_bench.experiments.causal import ANSWERS, KIND, MOST_ANSWERS, PERMUTATIONS, SAMPLES, judge
 from rh_bench.experiments.causal_plan import (
     describe_reference,
     make_conditions,
@@ -41,8 +40,9 @@ from rh_bench.experiments.failures import RULE_VERSION, Haystack, own_grams
 from rh_bench.experiments.heads import RETRIEVAL_THRESHOLD, Ranking, run_ranking
 from rh_bench.files import shown
 from rh_bench.journal import NAME as JOURNAL
-from rh_bench.journal import Lines, open_lines
+from rh_bench.journal import Lines, now, open_lines
 from rh_bench.model_source import base_revision
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import Json, Needle, Prompt, Sample, head_grid
 from rh_bench.runs import Run, read_run
 from rh_bench.sets import HaystackSet
@@ -164,13 +164,16 @@ def ablation_experiment(
     settings = measurement.settings(ranking, left_out, grid)
     document = measurement.document(data, settings)
     folder = experiment_folder(request.out, document)
-    if (folder / DOCUMENT).is_file():
-        return Outcome(folder, read_document(folder), resumed=0, measured=0)
+    finished = finished_document(folder)
+    if finished is not None:
+        return Outcome(folder, finished, resumed=0, measured=0)
     _make_folder(folder)
-    with open_lines(folder, measurement.identity(document), _now(), _line) as journal:
+    with open_lines(folder, measurement.identity(document), now(), _line) as journal:
+        finished = finished_document(folder)  # another process may have been at work on it until just now
+        if finished is not None:
+            return Outcome(folder, finished, resumed=0, measured=0)
         lines, resumed = measurement.measure(journal, on_step)
-        seconds = round(sum(line.seconds for line in lines), 3)
-        document["timings"] = {"started": journal.started, "finished": _now(), "seconds": seconds}
+        document["timings"] = journal.timings(sum(line.seconds for line in lines))
         say("Judging the answers")
         document["engine"]["notes"] += measurement.answer_notes(lines)
         document = write_experiment(folder, document, measurement.tables(lines))
@@ -414,11 +417,5 @@ def _line(line: Json) -> Line | None:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in KIND.tables:  # left by a process that died between writing them and the document
-            (folder / f"{name}.parquet").unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=shown(folder)) from None
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rh_bench.asking import ask_as, builder_as
-from rh_bench.errors import InputError
-from rh_bench.evaluate import BOOTSTRAP, fitting_prompts
+from rh_bench.errors import InputError, LimitError
+from rh_bench.evaluate import fitting_prompts
 from rh_bench.experiments.agreement import NOISE
 from rh_bench.experiments.detectors import PERMUTATIONS, TOP
 from rh_bench.experiments.kind import Again, HeadsRemeasured, Measuring, Verifying
@@ -22,6 +22,7 @@ from rh_bench.experiments.sources import (
     set_of,
     tokenizer_of,
 )
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import Json, Layer, head_grid
 from rh_bench.rouge import SUCCESS_THRESHOLD
 from rh_bench.statistics import NANO
@@ -68,6 +69,8 @@ def reproduced(experiment: Experiment, runs: Sequence[Path], evidence: Evidence)
         samples, wrong = samples_of(haystacks, experiment.document["settings"]["grid"])
         builder = builder_as(tokenizer, haystacks, samples, _asked(experiment))
         prompts = [builder.build(sample) for sample in samples]
+    except LimitError:
+        raise
     except InputError as error:
         return [error.problem]
     rows = [
@@ -113,6 +116,8 @@ def measure(experiment: Experiment, runs: Sequence[Path], chosen: Sequence[str],
 
     try:
         asking = ask_as(loaded, haystacks, samples, _asked(experiment))
+    except LimitError:
+        raise
     except InputError as error:
         return [error.problem]
     if any(settings.get(name) != value for name, value in asking.protocol().items()):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from rh_bench.engines.fast import FastEngine
 from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.evaluate import (
-    BOOTSTRAP,
     OnNote,
     OnStage,
     OnStep,
@@ -26,14 +24,15 @@ from rh_bench.evaluate import (
     Step,
     prepare,
 )
-from rh_bench.experiments.artifact import DOCUMENT, read_document, write_experiment
+from rh_bench.experiments.artifact import finished_document, write_experiment
 from rh_bench.experiments.detectors import KIND, PERMUTATIONS, SAMPLES, SCORES, TOP
 from rh_bench.experiments.document import experiment_folder, new_document
 from rh_bench.experiments.kind import Tables
 from rh_bench.files import shown
 from rh_bench.journal import NAME as JOURNAL
-from rh_bench.journal import Lines, open_lines
+from rh_bench.journal import Lines, now, open_lines
 from rh_bench.models import LoadedModel
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import IntArray, Json, Prompt, Sample, head_grid
 from rh_bench.rouge import SUCCESS_THRESHOLD, rouge1_recall, succeeds
 from rh_bench.sets import HaystackSet
@@ -99,17 +98,20 @@ def detect(
         (on_note or (lambda line: None))(note)
     document = detecting.document(task.grid, task.location, task.commit)
     folder = experiment_folder(request.out, document)
-    if (folder / DOCUMENT).is_file():
-        return Detection(folder, read_document(folder), resumed=0, measured=0)
+    finished = finished_document(folder)
+    if finished is not None:
+        return Detection(folder, finished, resumed=0, measured=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=shown(folder)) from None
-    with open_lines(folder, detecting.identity(document), _now(), detecting.parse) as journal:
+    with open_lines(folder, detecting.identity(document), now(), detecting.parse) as journal:
+        finished = finished_document(folder)  # another process may have been at work on it until just now
+        if finished is not None:
+            return Detection(folder, finished, resumed=0, measured=0)
         entries, resumed = detecting.measure(journal, on_step)
         say("Comparing")
-        seconds = round(sum(entry.seconds for entry in entries), 3)
-        document["timings"] = {"started": journal.started, "finished": _now(), "seconds": seconds}
+        document["timings"] = journal.timings(sum(entry.seconds for entry in entries))
         document["engine"]["notes"] += detecting.answer_notes(entries)
         document = write_experiment(folder, document, detecting.tables(entries))
         (folder / JOURNAL).unlink(missing_ok=True)
@@ -279,7 +281,3 @@ def _line(entry: _Entry) -> Json:
         "generated": None if entry.generated is None else list(entry.generated),
         "seconds": entry.seconds,
     }
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -20,7 +20,7 @@ from rh_bench.experiments.verifying import VERIFYING
 from rh_bench.files import sha256_file
 from rh_bench.model_config import config_problems
 from rh_bench.records import Json
-from rh_bench.verify import Evidence, Level
+from rh_bench.verify import Evidence, Level, untried
 
 _MOST_REASONS = 20
 _SOURCE = "its model is a local file; name a copy with --model"
@@ -53,9 +53,7 @@ def _tried(
     try:
         return step(experiment, evidence)
     except InputError as error:
-        if evidence.haystack is not None or evidence.model is not None:
-            raise
-        return Level(name, None, (f"could not be tried here: {error}",))
+        return untried(name, error, evidence)
 
 
 def _valid(folder: Path, evidence: Evidence) -> Level:

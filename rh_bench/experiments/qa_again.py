@@ -8,17 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rh_bench.errors import InputError
+from rh_bench.errors import InputError, LimitError
 from rh_bench.experiments.answers import RULES_VERSION
 from rh_bench.experiments.heads import run_ranking
 from rh_bench.experiments.kind import Again, Measuring, Remeasured, Verifying
 from rh_bench.experiments.qa import FINE_TASKS, MATCHED, NONE, RANDOM, TOP, grade
-from rh_bench.experiments.qa_plan import BOOTSTRAP, choose_conditions, item_row
+from rh_bench.experiments.qa_plan import choose_conditions, item_row
 from rh_bench.experiments.run_evidence import model_differences
 from rh_bench.experiments.sources import constant_differences, load_again, row_differences, tokenizer_of
 from rh_bench.experiments.task_prompts import AnswerPrompts, TaskPrompts, load_prompts
 from rh_bench.experiments.tasks import Question, TaskData, choose_questions
 from rh_bench.prompts import prompt_sha256
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import Json, head_grid
 from rh_bench.runs import read_run
 from rh_bench.thinking import recorded_thinking
@@ -78,6 +79,8 @@ def reproduced(experiment: Experiment, runs: Sequence[Path], evidence: Evidence)
     try:
         builder = _builder(experiment, tokenizer, prompts)
         ids = {(mode, one.item_id): builder.build(mode, one) for mode in settings["modes"] for one in questions}
+    except LimitError:
+        raise
     except InputError as error:
         return [*wrong, error.problem]
     if builder.template_name != settings["template"]:
@@ -169,6 +172,8 @@ def measure(experiment: Experiment, runs: Sequence[Path], chosen: Sequence[str],
     try:
         builder = _builder(experiment, loaded.tokenizer, prompts)
         ids = [builder.build(row["mode"], questions[row["item_id"]]) for row in claimed]
+    except LimitError:
+        raise
     except InputError as error:
         return [error.problem]
     generator = Generator(

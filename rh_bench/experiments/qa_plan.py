@@ -13,8 +13,6 @@ from rh_bench.experiments.task_prompts import COT, DIRECT
 from rh_bench.experiments.tasks import Question
 from rh_bench.records import Json
 
-BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
-
 
 @dataclass(frozen=True, slots=True)
 class Condition:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.evaluate import Step
 from rh_bench.experiments.answers import RULES_VERSION
-from rh_bench.experiments.artifact import DOCUMENT, read_document, write_experiment
+from rh_bench.experiments.artifact import finished_document, write_experiment
 from rh_bench.experiments.document import experiment_folder, new_document, run_reference
 from rh_bench.experiments.generate import Generator, rows_that_fit
 from rh_bench.experiments.heads import Ranking, run_ranking
@@ -30,14 +29,15 @@ from rh_bench.experiments.qa import (
     RESPONSES,
     grade,
 )
-from rh_bench.experiments.qa_plan import BOOTSTRAP, Condition, choose_conditions, choose_modes, item_row
+from rh_bench.experiments.qa_plan import Condition, choose_conditions, choose_modes, item_row
 from rh_bench.experiments.task_prompts import AnswerPrompts, load_prompts
 from rh_bench.experiments.tasks import Question, TaskData, choose_questions
 from rh_bench.journal import NAME as JOURNAL
-from rh_bench.journal import Lines, open_lines
+from rh_bench.journal import Lines, now, open_lines
 from rh_bench.model_source import base_revision
 from rh_bench.models import LoadedModel, load_model
 from rh_bench.prompts import prompt_sha256
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import IntArray, Json, head_grid
 from rh_bench.runs import Run, read_run
 from rh_bench.thinking import AUTO, Thinking, settle_thinking
@@ -143,17 +143,20 @@ def ask(
         (on_note or (lambda line: None))(note)
     document = asking.document()
     folder = experiment_folder(request.out, document)
-    if (folder / DOCUMENT).is_file():
-        return Outcome(folder, read_document(folder), 0, 0)
+    finished = finished_document(folder)
+    if finished is not None:
+        return Outcome(folder, finished, 0, 0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
-    with open_lines(folder, asking.identity(document), _now(), _parse) as journal:
+    with open_lines(folder, asking.identity(document), now(), _parse) as journal:
+        finished = finished_document(folder)  # another process may have been at work on it until just now
+        if finished is not None:
+            return Outcome(folder, finished, 0, 0)
         answers, resumed = asking.answer(journal, on_step)
         say("Computing the results")
-        seconds = round(sum(answer.seconds for answer in answers.values()), 3)
-        document["timings"] = {"started": journal.started, "finished": _now(), "seconds": seconds}
+        document["timings"] = journal.timings(sum(answer.seconds for answer in answers.values()))
         document["engine"]["notes"] += asking.answer_notes(answers)
         document = write_experiment(folder, document, asking.tables(answers))
         (folder / JOURNAL).unlink(missing_ok=True)
@@ -398,7 +401,3 @@ def _assemble(
     builder = AnswerPrompts(tokenizer, prompts, request.template, shots, thinking)
     modes = choose_modes(prompts.modes, request.modes)
     return builder, {(mode, one.item_id): builder.build(mode, one) for mode in modes for one in questions}
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import rh_bench
+from rh_bench.coverage import coverage
 from rh_bench.errors import InputError
 from rh_bench.files import shown
 from rh_bench.interchange.base import Written
@@ -128,7 +129,7 @@ def _source(run: Json) -> Json:
     if haystack["revision"]:
         source |= {"source_type": "hf_dataset", "hf_repo": haystack["location"], "hf_split": "test"}
         source["samples_number"] = run["counts"]["samples"]
-    source["additional_details"] = {"manifest_sha256": haystack["manifest_sha256"]}
+    source["additional_details"] = {"manifest_sha256": haystack["manifest_sha256"], "coverage": coverage(run).words}
     return source
 
 

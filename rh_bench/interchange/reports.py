@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from rh_bench.coverage import coverage
 from rh_bench.errors import InputError
 from rh_bench.files import shown
 from rh_bench.interchange.base import Written
@@ -131,7 +132,7 @@ def eval_results(folder: Path, dataset: str | None = None, task: str = "niah") -
         rate["value"],
         revision=haystack["revision"] if repo == haystack["location"] else None,
         date=run["timings"]["finished"],
-        notes=f"rh_bench {run['run_id']}, {run['counts']['samples']} samples{spread}",
+        notes=f"rh_bench {run['run_id']}, {coverage(run).words}{spread}",
     )
     return Written(
         {f"{repo.replace('/', '__')}.yaml": text.encode()}, ("scores of heads", "the interval, but in notes")

@@ -1,0 +1,290 @@
+"""Where files and folders are made before they get their names: hidden, beside what they will become, and locked.
+
+A process that is killed leaves its workshop behind. Its lock dies with it, by which the next process that makes the
+same thing knows that nobody works there, takes the workshop over and clears it. A workshop whose process lives is never
+touched. Workshops are known by their names, `.NAME.rh_bench` for what will be `NAME`, and by the mark in each, a file
+that is put there under the lock and goes last: a folder without it is none of ours, or of a version that knows no
+locks, and is left alone.
+
+On a file system without locks nobody can tell the living from the dead: there each process has a workshop of its own,
+and what a killed one leaves stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rh_bench.errors import InputError
+
+MARK = ".rh_bench"
+"""The end of the name of every workshop, and the name of the file by which one is known for ours."""
+PATIENCE = 60.0
+"""Seconds to wait for another process that makes the same thing, where that is a matter of moments."""
+_LONGEST = 200
+"""Bytes of a name that a workshop's name still holds; most file systems take 255."""
+_PAUSE = 0.02
+_SCRATCH = "rh_bench-"
+_OLD = "old"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
+"""What file systems answer that have no locks, or none of folders (some network and FUSE mounts)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """An empty hidden folder that this process alone works in."""
+
+    folder: Path
+    becomes: Path
+    """What is made here."""
+    lock: int | None
+    """The descriptor that holds the lock: whoever has a copy of it holds it, too. None where there are no locks."""
+
+    def fresh(self, name: str = "new") -> Path:
+        """A new, empty folder in the workshop."""
+        made = self.folder / name
+        made.mkdir()
+        return made
+
+    def put(self, fresh: Path) -> None:
+        """Give a finished folder its place. A folder that is there goes; it comes back if the new one cannot be moved.
+
+        Raises:
+            OSError: it cannot be moved.
+        """
+        if self.becomes.exists():
+            self.becomes.replace(self.folder / _OLD)
+        fresh.replace(self.becomes)
+
+
+@contextmanager
+def workshop(becomes: Path, *, patience: float = 0) -> Iterator[Workshop]:
+    """A workshop beside `becomes`, on whose file system it lies. It is gone when the block ends, however it ends.
+
+    What a killed process left there is cleared first. If that process died between putting the old folder away and the
+    new one in its place, the old one comes back.
+
+    Args:
+        becomes: what is to be made; the folder that it lies in exists.
+        patience: seconds to wait for another process that is making it.
+
+    Raises:
+        InputError: another process is making it, or something that is no workshop has the workshop's name.
+        OSError: the workshop cannot be made.
+    """
+    folder = hidden(becomes)
+    handle = _hold(folder, _made_folder, patience, becomes)
+    if handle is None:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
+    try:
+        if handle is not None:
+            _clear(folder, becomes)
+        try:
+            yield Workshop(folder, becomes, handle)
+        finally:
+            _bring_back(folder, becomes)
+            _remove(folder)
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def sweep(becomes: Path) -> None:
+    """Clear what a killed process left of making `becomes`, where nothing is to be made now. Never raises."""
+    folder = hidden(becomes)
+    with contextlib.suppress(OSError):
+        handle = _locked(folder, _open_folder)
+        if handle is not None:
+            try:
+                _clear(folder, becomes)
+                _remove(folder)
+            finally:
+                os.close(handle)
+
+
+@contextmanager
+def part_of(path: Path) -> Iterator[tuple[int, Path]]:
+    """An empty file in which `path` is made, and its name; to be moved to `path` within the block, else it is removed.
+
+    The descriptor is closed when the block ends.
+
+    Raises:
+        InputError: another process has been writing `path` for a minute.
+        OSError: the file cannot be made.
+    """
+    part = hidden(path)
+    handle = _hold(part, _made_file, PATIENCE, path)
+    if handle is None:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        handle, name = tempfile.mkstemp(prefix=f"{part.name}-", dir=part.parent)
+        part = Path(name)
+    made = os.fstat(handle)
+    try:
+        os.ftruncate(handle, 0)
+        yield handle, part
+    finally:
+        with contextlib.suppress(OSError):
+            if os.path.samestat(part.lstat(), made):
+                part.unlink()
+        os.close(handle)
+
+
+@contextmanager
+def scratch(label: str) -> Iterator[Path]:
+    """A folder of the system's temporary files, gone when the block ends; those that killed processes left go first."""
+    root = Path(tempfile.gettempdir())
+    prefix = f"{_SCRATCH}{label}-"
+    for left in root.glob(f"{prefix}*"):
+        _sweep_scratch(left)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+    handle = _locked(folder, _open_folder)
+    try:
+        if handle is not None:
+            (folder / MARK).touch()  # from here on it may be cleared by whoever gets the lock
+        yield folder
+    finally:
+        _remove(folder)
+        if handle is not None:
+            os.close(handle)
+
+
+def hidden(becomes: Path) -> Path:
+    """The name of the workshop of `becomes`."""
+    name = becomes.name
+    if len(os.fsencode(name)) > _LONGEST:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()[:32]
+    return becomes.with_name(f".{name}{MARK}")
+
+
+def _sweep_scratch(left: Path) -> None:
+    with contextlib.suppress(OSError):
+        if left.is_symlink() or left.lstat().st_uid != os.geteuid() or not _marked(left):
+            return
+        handle = _locked(left, _open_folder)
+        if handle is not None:
+            try:
+                _remove(left)
+            finally:
+                os.close(handle)
+
+
+def _bring_back(folder: Path, becomes: Path) -> None:
+    """A folder that was put away and not replaced comes back."""
+    with contextlib.suppress(FileNotFoundError):
+        if not becomes.exists():
+            (folder / _OLD).replace(becomes)
+
+
+def _marked(folder: Path) -> bool:
+    mark = folder / MARK
+    return mark.is_file() and not mark.is_symlink()
+
+
+def _clear(folder: Path, becomes: Path) -> None:
+    """Make a workshop empty but for its mark.
+
+    Raises:
+        OSError: it is none of ours, or cannot be cleared.
+    """
+    if not _marked(folder):
+        if any(folder.iterdir()):
+            raise OSError(errno.EEXIST, f"{folder.name} is in the way: remove it")
+        (folder / MARK).touch()
+    _bring_back(folder, becomes)
+    _empty(folder)
+
+
+def _empty(folder: Path) -> None:
+    for child in folder.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        elif child.name != MARK:
+            child.unlink()
+
+
+def _remove(folder: Path) -> None:
+    """A folder of ours, as far as it can be removed. The mark goes last, so that of one who is killed here no folder
+    is left that nobody knows."""
+    with contextlib.suppress(OSError):
+        _empty(folder)
+        (folder / MARK).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _hold(path: Path, opened: Callable[[Path], int], patience: float, becomes: Path) -> int | None:
+    """A descriptor that holds the lock of a workshop; None where there are no locks.
+
+    Args:
+        opened: opens the workshop, and makes it if it is not there.
+
+    Raises:
+        InputError: another process holds it longer than `patience` seconds.
+        OSError: it cannot be made.
+    """
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return _locked(path, opened)
+        except FileNotFoundError:  # the one who had it was just done
+            if not path.parent.is_dir():
+                raise
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise InputError("another rh-bench is at work on it", where=becomes, mend="wait for it") from None
+            time.sleep(_PAUSE)
+
+
+def _locked(path: Path, opened: Callable[[Path], int]) -> int | None:
+    """One try of it.
+
+    Raises:
+        FileNotFoundError: it went away before it was locked.
+        BlockingIOError: another process holds the lock.
+        OSError: it cannot be opened, or is none of ours.
+    """
+    handle = opened(path)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        found = os.fstat(handle)
+        if not os.path.samestat(found, path.lstat()):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    except BaseException as error:
+        os.close(handle)
+        if isinstance(error, OSError) and error.errno in _NO_LOCKS:
+            return None
+        raise
+    return handle
+
+
+def _open_folder(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+
+def _made_folder(path: Path) -> int:
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(0o700)
+    return _open_folder(path)
+
+
+def _made_file(path: Path) -> int:
+    """Opened to be overwritten, so it must be a file of this name alone: not a link to another."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(handle)
+        raise OSError(errno.EEXIST, f"{path.name} is in the way: remove it")
+    return handle
