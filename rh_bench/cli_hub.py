@@ -49,6 +49,11 @@ def _limits(seconds: int | None, memory: float | None, weights: float | None) ->
 _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
 
 
+attest_option = click.option(
+    "--attest", multiple=True, metavar="NAMESPACE", help="Look into attestations; jobs of this namespace are believed."
+)
+
+
 @click.command(
     cls=Verb,
     examples="""rh-bench verify runs/org__model/0123456789abcdef
@@ -71,6 +76,8 @@ _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
 )
 @click.option("--salt", help="Mixed into the choice of samples; drawn, and told, without it, so that nobody knows it.")
 @click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
+@attest_option
+@click.option("--results", help="For --attest of a folder: the results repository that holds the order.")
 @download_option
 @click.option("--report", type=FOLDER, help="Write the report as Markdown to this file.")
 @limit_options
@@ -83,6 +90,8 @@ def verify(
     rerun: int | None,
     salt: str | None,
     device: str,
+    attest: tuple[str, ...],
+    results: str | None,
     most_download: int,
     report: Path | None,
     most_seconds: int | None,
@@ -99,6 +108,9 @@ def verify(
 
     Of an experiment: its results are what its tables give, its heads and random draws are those of its runs, its
     prompts are reproduced, and N of its answers (or whatever it measured) are measured again.
+
+    With --attest also, of a run that a job of the Hub made: that the job is the one that was ordered, and made these
+    bytes.
     """
     from rh_bench.apart import verify_apart
     from rh_bench.review import parse_pull, verify_pull
@@ -107,25 +119,45 @@ def verify(
     evidence = Evidence(haystack, model, rerun or 0, salt, device, runs, most_download)
     limits = _limits(most_seconds, most_memory, most_weights)
     pull = None if Path(run).exists() else parse_pull(run)
+    if attest and not pull and results is None:
+        raise InputError("needs to know where orders lie", where="--attest", mend="give --results org/name")
     with err().status(f"verifying {escape(run)}" + (f", {rerun} samples measured again" if rerun else "")):
         found: Any = (
-            verify_pull(*pull, evidence, limits=limits)
+            verify_pull(*pull, evidence, limits=limits, attest=attest)
             if pull
             else verify_apart(Path(run), evidence, limits).verification
         )
+        attested = found.attested if pull else _attested(Path(run), results, attest, found) if attest else None
     if report is not None:
         from rh_bench.files import atomic_write
 
         atomic_write(report, found.to_markdown().encode())
     verification = found.verification if pull else found
     if as_json:
-        print_json(found.to_json())
+        print_json(found.to_json() | ({"attested": attested.to_json()} if attested else {}))
     else:
         for problem in found.problems if pull else ():
             out(soft_wrap=True).print(escape(problem))
         _print_levels(verification)
-    if found.failed:
+        _print_attested(attested)
+    if found.failed or (attested is not None and attested.reached is False):
         raise CheckFailed(f"{run}: not verified")
+
+
+def _attested(folder: Path, results: str | None, attest: tuple[str, ...], found: Any) -> Any:
+    from rh_bench.attest import look_into
+    from rh_bench.hub import parse_repo
+
+    return look_into(folder, parse_repo(results or ""), attest, valid=bool(found.levels and found.levels[0].reached))
+
+
+def _print_attested(attested: Any, indent: str = "") -> None:
+    if attested is None:
+        return
+    console = out(soft_wrap=True)
+    console.print(f"{indent}attested: {_MARKS[attested.reached]}")
+    for reason in attested.level.reasons:
+        console.print(f"{indent}  {escape(reason)}")
 
 
 def _print_levels(verification: Any, indent: str = "") -> None:
@@ -248,6 +280,7 @@ def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
 @click.option("--haystack", help="The set, where it cannot be had by the run's own name for it.")
 @click.option("--model", help="The model, where it cannot be had by the run's own name for it.")
 @click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
+@attest_option
 @download_option
 @click.option("--no-comment", is_flag=True, help="Say nothing on the pull requests.")
 @limit_options
@@ -263,6 +296,7 @@ def review(
     haystack: str | None,
     model: str | None,
     device: str,
+    attest: tuple[str, ...],
     most_download: int,
     no_comment: bool,
     most_seconds: int | None,
@@ -292,6 +326,7 @@ def review(
         quiet=no_comment,
         again=again,
         most_download=most_download,
+        attest=attest,
         limits=_limits(most_seconds, most_memory, most_weights),
     )
     if ways.require == "rerun" and not rerun:
@@ -327,6 +362,7 @@ def _print_found(found: Any, ways: Any) -> None:
     if found.fault is not None:
         console.print("  [red]could not be reviewed:[/] a fault of rh-bench")
     _print_levels(found.verification, indent="  ")
+    _print_attested(found.attested, indent="  ")
     if found.draw is not None:
         console.print(f"  samples to measure again: {found.draw.samples}, by the salt {escape(repr(found.draw.salt))}")
     if found.verification is not None and not ways.merge:
@@ -339,6 +375,8 @@ def _print_found(found: Any, ways: Any) -> None:
         console.print(f"  the repository holds this {found.word} already")
     elif found.outcome in ("refused", "set aside"):
         console.print(f"  [red]{found.outcome}[/]")
+    elif ways.merge and found.waits:
+        console.print("  waits: what it says of its job could not be shown yet; review it again")
     elif ways.merge and not found.merged:
         console.print(f"  [red]changes are needed:[/] level {ways.require} is required, and no level may fail")
     if found.merged:

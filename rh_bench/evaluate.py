@@ -62,6 +62,8 @@ class Request:
     """Tokens of a thought, at most, where the answer after it is measured; THOUGHT_TOKENS without it."""
     window: int | None = None
     """Largest number of positions, instead of what the model's configuration says."""
+    attestation: Json | None = None
+    """What a job of the Hub says of itself in run.json (`rh_bench.attested_run`)."""
 
     @property
     def new_tokens(self) -> int:
@@ -147,6 +149,8 @@ def evaluate(
         for line in found:
             note(line)
         document["timings"] = journal.timings(sum(result.seconds for result in results))
+        if request.attestation is not None:
+            document["attestation"] = request.attestation
         document = write_run(folder, document, loaded.layers, results)
         (folder / JOURNAL).unlink(missing_ok=True)
     return Outcome(folder, document, resumed, len(results) - resumed)

@@ -26,7 +26,7 @@ Kind = Literal["model", "dataset", "space"]
 
 SET_FILES = ("manifest.json", "README.md", "*.parquet")
 
-RESULT_FILES = ("runs/*", "verification/*", "experiments/*", "judgements/*")
+RESULT_FILES = ("runs/*", "verification/*", "experiments/*", "judgements/*", "attestations/*")
 
 MODEL_FILES = (
     "*.json",

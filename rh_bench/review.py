@@ -13,9 +13,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rh_bench.apart import verify_apart
+from rh_bench.attest import look_into
 from rh_bench.errors import InputError
 from rh_bench.experiments.record import experiment_record, read_experiment_mark
 from rh_bench.faults import explain
@@ -84,6 +86,8 @@ class Ways:
     """Bytes that the model or the set of a submission may take to download."""
     recorded: bool = True
     """Heed the judgements of the repository. Without it the draw is the caller's own."""
+    attest: tuple[str, ...] = ()
+    """Namespaces whose jobs are believed: attestations of runs are looked into where there are any."""
     limits: Limits | None = None
     """What verifying one may take; the usual without it."""
 
@@ -236,7 +240,17 @@ class _Reviewer:
                 return replace(found, problems=(f"could not be verified here: {plain}",))
             return replace(found, fault=error)
         copies = copy_problems(place, examined.fingerprint, examined.verification, self.marks)
-        return replace(found, verification=examined.verification, mark=examined.fingerprint, problems=tuple(copies))
+        found = replace(found, verification=examined.verification, mark=examined.fingerprint, problems=tuple(copies))
+        return self._attested(found, place, workshop)
+
+    def _attested(self, found: Found, place: Place, workshop: Path) -> Found:
+        """With what was found of the job that made the run; what a run says wrongly of it speaks against the run."""
+        if not self.ways.attest or place.kind.root != RUNS or found.verification is None:
+            return found
+        valid = found.verification.levels[0].reached if found.verification.levels else None
+        seen = look_into(workshop / place.folder, self.ref, self.ways.attest, self.access, valid=valid)
+        against = tuple(f"attested: {reason}" for reason in seen.level.reasons) if seen.reached is False else ()
+        return replace(found, attested=seen, problems=(*found.problems, *against))
 
     def _decide(self, found: Found, record: Judgement, workshop: Path) -> Found:
         """Record what came of it. What could not be tried is no verdict: the next review has the same draw."""
@@ -245,7 +259,7 @@ class _Reviewer:
             return found
         if found.fault is not None:
             return self._record(found, record, "set aside", ("it broke the reviewer, by a fault of rh-bench",))
-        if found.verification is None:
+        if found.verification is None or found.waits:
             return found
         if found.reaches(place.kind.reachable(self.ways.require)):
             return self._take_in(found, record, place, workshop)
@@ -270,7 +284,10 @@ class _Reviewer:
         if head_commit(self.ref, found.pull.ref, self.access) != found.head:
             return replace(found, problems=(_MOVED,))
         draw, verdict = found.draw, make_verdict("taken in", (), found.verification, self.ways.require)
-        recorded = verification_document if place.kind.root == RUNS else experiment_record
+        proof = found.attested.proof if found.attested else None
+        seen = proof.to_json() if proof else None
+        runs = partial(verification_document, attestation=seen)
+        recorded = runs if place.kind.root == RUNS else experiment_record
         document = recorded(
             found.verification,
             rerun=draw.samples if draw else 0,
@@ -314,9 +331,18 @@ def _guarded(examine: Callable[[], Found], pull: Pull) -> Found:
 
 
 def verify_pull(
-    ref: RepoRef, num: int, evidence: Evidence, access: Access | None = None, *, limits: Limits | None = None
+    ref: RepoRef,
+    num: int,
+    evidence: Evidence,
+    access: Access | None = None,
+    *,
+    limits: Limits | None = None,
+    attest: tuple[str, ...] = (),
 ) -> Found:
     """Verify the run of one pull request, and say and change nothing.
+
+    Args:
+        attest: as of :class:`Ways`.
 
     Raises:
         InputError: there is no such open pull request, or it cannot be had.
@@ -330,6 +356,7 @@ def verify_pull(
         quiet=True,
         most_download=evidence.most_download,
         recorded=False,
+        attest=attest,
         limits=limits,
     )
     found = next(review(str(ref), ways, only=num, access=access))

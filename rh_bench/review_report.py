@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rh_bench.attest_check import Attested
 from rh_bench.errors import InputError
 from rh_bench.faults import our_fault
 from rh_bench.fingerprint import Fingerprint
@@ -26,6 +27,8 @@ class Found:
     """What it brings."""
     problems: tuple[str, ...] = ()
     verification: Verification | None = None
+    attested: Attested | None = None
+    """What was found of the job that made it, where that was looked into."""
     draw: Draw | None = None
     """By which samples were measured again, if any were."""
     submission: Submission | None = None
@@ -69,6 +72,11 @@ class Found:
         return len(reached) == len(LEVELS) and False not in reached and all(reached[: LEVELS.index(level) + 1])
 
     @property
+    def waits(self) -> bool:
+        """Whether it says that a job made it, and nobody knows yet: taken in now, it would never be attested."""
+        return self.attested is not None and self.attested.claimed and self.attested.reached is None
+
+    @property
     def failed(self) -> bool:
         if self.held:
             return False
@@ -87,6 +95,7 @@ class Found:
             "sha256": self.submission.sha256 if self.submission else None,
             "problems": list(self.problems),
             "levels": self.verification.to_json()["levels"] if self.verification else None,
+            "attested": self.attested.to_json() if self.attested else None,
             "salt": self.salt,
             "samples": draw.samples if draw else 0,
             "held": self.held,
@@ -111,6 +120,9 @@ class Found:
             parts.append(f"### Pull request {self.pull.num} could not be reviewed, by a fault of rh-bench\n")
         if self.verification is not None:
             parts.append(self.verification.to_markdown())
+        if self.attested is not None:
+            said = {True: "✅ yes", False: "❌ no", None: "– not shown"}[self.attested.reached]
+            parts.append(_list(f"**attested**: {said}", self.attested.level.reasons))
         return "\n".join(parts)
 
     def _what(self) -> str:
@@ -128,6 +140,8 @@ def marker(found: Found, ways: Any) -> str:
     aim = ways.require if ways.merge else "no"
     levels = found.verification.levels if found.verification else ()
     reached = "".join({True: "y", False: "n", None: "-"}[level.reached] for level in levels) or "none"
+    if found.attested is not None:
+        reached += {True: "a", False: "n", None: "-"}[found.attested.reached]
     outcome = (found.outcome or ("fault" if found.fault else "open")).replace(" ", "-")
     return f"<!-- rh_bench review {found.head} rerun={ways.rerun} merge={aim} levels={reached} outcome={outcome} -->"
 
@@ -160,6 +174,11 @@ def _verdict(found: Found, ways: Any) -> str:
     if found.outcome == "set aside":
         return (
             "\n**Set aside:** it takes more than this reviewer allows. The maintainers decide whether to try again.\n"
+        )
+    if found.waits:
+        return (
+            "\n**Waits:** it says that a job made it, which could not be shown yet. The next review goes on with the"
+            " same samples.\n"
         )
     if found.fault is not None or found.verification is None:
         return "\n**Changes are needed**, or another review.\n"

@@ -31,6 +31,7 @@ from fake_runs import make_run
 
 from data_builders.build import Recipe, build_set
 from data_builders.sources import parse_source
+from rh_bench.attest_order import new_order, read_order
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import experiment_id, read_experiment, recompute, validate_experiment
 from rh_bench.experiments.kinds import KINDS
@@ -458,6 +459,7 @@ def make_subjects(work: Path) -> dict[str, Subject]:
             lambda name: name.endswith(".parquet"),
         ),
         "verification.json": _verification(work, run),
+        "attestation": _order(work),
         "judgement": _judgement(work, run),
         "manifest.json": Subject(work / "set", ("manifest.json",), unsealed, read_a_set),
         "set tables": Subject(
@@ -500,6 +502,17 @@ def _verification(work: Path, run: Path) -> Subject:
     path.write_bytes(dump_json(verification_document(verify_run(run), author="somebody", pull_request=3)))
     layout = Layout(work / "runs", work / "verification")
     return Subject(work / "verification", (name,), unsealed, lambda folder: read_verification(layout, run) is not None)
+
+
+def _order(work: Path) -> Subject:
+    """An order of an attested run; one that is none of ours is refused by name."""
+    commits = {"model": ("org/tiny", "c" * 40), "haystack": ("org/set", "d" * 40)}
+    rest = {"requirements": None, "flavor": "cpu-basic", "timeout": 60}
+    order = new_order(repo="org/results", namespace="org", image=f"org/image@sha256:{'e' * 64}", **commits, **rest)  # type: ignore[arg-type]
+    path = work / order.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(dump_json(order.to_json()))
+    return Subject(work, (order.path,), unsealed, lambda folder: read_order(folder / order.path, order.path) == order)
 
 
 def _judgement(work: Path, run: Path) -> Subject:

@@ -19,6 +19,7 @@ from loopback_write import WritableHub, card_errors
 from data_builders.card import size_category
 from data_builders.collect import CONFIGS, collect_results
 from leaderboard import build_site
+from rh_bench.attest_order import new_order, with_job
 from rh_bench.errors import InputError
 from rh_bench.experiments.record import experiment_record, experiment_record_path
 from rh_bench.hub import RepoRef, fetch_results
@@ -315,3 +316,30 @@ def test_a_leaderboard_leaves_judgements_alone(runs: Path, tmp_path: Path) -> No
     report = build_site(source, tmp_path / "two")
     assert (len(report.cards), report.left_out) == (5, ())
     assert bytes_below(tmp_path / "one").keys() == bytes_below(tmp_path / "two").keys()
+
+
+def test_orders_are_taken_along_as_they_are(tmp_path: Path) -> None:
+    """One whose job is known is not put back to one without; what is no order is left out, by name."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    make_run(source / "runs")
+    order = new_order(
+        repo="org/results",
+        namespace="org",
+        model=("acme/tiny-1", "c" * 40),
+        haystack=("org/set", "d" * 40),
+        image=f"org/image@sha256:{'e' * 64}",
+        requirements=None,
+        flavor="cpu-basic",
+        timeout=60,
+    )
+    noted = dump_json(with_job(order, "687fb701029421ae5549d998", "1").to_json())
+    (source / "attestations").mkdir()
+    (source / order.path).write_bytes(noted)
+    (source / "attestations" / "x.json").write_text("{}")
+    (left,) = collect_results(source, out).left_out
+    assert left[0] == "attestations/x.json" and (out / order.path).read_bytes() == noted
+    (source / order.path).write_bytes(dump_json(order.to_json()))
+    collect_results(source, out)
+    assert (out / order.path).read_bytes() == noted
+    (model,) = pq.read_table(out / "data" / "models" / "models.parquet").to_pylist()
+    assert model["attested"] is None

@@ -34,16 +34,17 @@ ENGINE_SIDE = (
     "rh_bench.memory",
     "rh_bench.rerun",
 )
-HUB = ("rh_bench.hub", "rh_bench.hub_door", "rh_bench.hub_write", "rh_bench.hub_pulls")
+HUB = ("rh_bench.hub", "rh_bench.hub_door", "rh_bench.hub_write", "rh_bench.hub_pulls", "rh_bench.hub_jobs")
 ENTRIES = (
     "rh_bench.cli",
     "rh_bench.cli_hub",
     "rh_bench.cli_experiments",
     "rh_bench.cli_ablate",
     "rh_bench.cli_answers",
+    "rh_bench.cli_attest",
     "rh_bench.demo",
 )
-TERMINAL = (*ENTRIES[:5], "rh_bench.cli_parts", "rh_bench.show", "rh_bench.progress")
+TERMINAL = (*ENTRIES[:6], "rh_bench.cli_parts", "rh_bench.show", "rh_bench.progress")
 AFTER_THE_ENGINES = tuple(
     f"rh_bench.{name}"
     for name in (
