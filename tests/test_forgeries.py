@@ -26,7 +26,6 @@ from rh_bench.runs import Run, read_run, write_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_model]
 SAMPLES = 12
-THROUGH_COMMANDS = ("a dead head to rank 8", "10% of samples forged")
 
 
 @dataclass
@@ -67,12 +66,11 @@ def test_the_honest_run_passes(honest: Honest) -> None:
         assert f"{SAMPLES} of {SAMPLES} answers are" in found.words[0]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", [name for name in FORGERIES if name != "10% of samples forged"])
-def test_forged_events_are_refused(honest: Honest, name: str, dtype: str) -> None:
-    """In the narrow row of float32 and in that of bfloat16, which a liar would claim."""
+def test_forged_events_are_refused_in_the_wider_row(honest: Honest, name: str) -> None:
+    """That of bfloat16, which a liar would claim."""
     forged = FORGERIES[name](honest.run.results, honest.run.layers)
-    found = honest.judged(forged, dtype)
+    found = honest.judged(forged, "bfloat16")
     assert not found.agreed, found.words
 
 
@@ -95,7 +93,7 @@ def test_the_honest_run_through_the_command(honest: Honest, capsys: pytest.Captu
     assert "and the salt '" in words
 
 
-@pytest.mark.parametrize("name", THROUGH_COMMANDS)
+@pytest.mark.parametrize("name", FORGERIES)
 def test_lies_through_the_command(
     honest: Honest, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
