@@ -23,6 +23,7 @@ from rh_bench.evaluate import Request, evaluate
 from rh_bench.grids import choose_grid
 from rh_bench.interchange.eee import every_eval_ever
 from rh_bench.interchange.reports import eval_results
+from rh_bench.protocol import constants
 from rh_bench.results import find_layout, set_sizes, verification_document, verification_path
 from rh_bench.runs import compute_run_id
 from rh_bench.schema import dump_json
@@ -31,15 +32,11 @@ from rh_bench.submit import _warnings
 from rh_bench.verify import Evidence, verify_run
 
 PROTOCOL = {
-    "version": 1,
+    **constants(),
     "template": "chat",
     "max_new_tokens": 50,
     "stop": ["eos"],
-    "success_threshold": 0.5,
-    "head_threshold": 0.1,
-    "rule": "paper",
     "dtype": "float32",
-    "bootstrap": {"replicates": 200, "seed": 0, "confidence": 0.95},
 }
 
 
@@ -214,7 +211,7 @@ def silent(run: dict[str, Any]) -> None:
     ("change", "reached", "words"),
     [
         (unlimited, [False, None, None], "run.json#/counts/samples: its grid names 12"),
-        (smaller, [True, False, None], "run.json/haystack/samples: the set has 12"),
+        (smaller, [True, False, None], "run.json#/haystack/samples: the set has 12"),
         (silent, [True, False, None], "is missing"),
         (lambda run: run["protocol"]["grid"].update(limit=6), [False, None, None], "its grid names 6"),
     ],

@@ -300,7 +300,6 @@ def hard_samples_left_out(document: dict[str, Any], tables: dict[str, pa.Table])
     [
         (other_heads, "its heads are not the strongest heads of the run"),
         (another_seed, "its heads are not drawn by seed 8"),
-        (fewer_replicates, "settings/bootstrap is"),
         (narrower_success, "its success_threshold is 0.9, the run's is 0.5"),
         (another_prompt, "its prompt_sha256 is not reproduced"),
         (other_shares, "its haystack_share is not reproduced"),
@@ -313,6 +312,12 @@ def test_a_plan_of_ones_own_is_caught_at_recomputed(
     found = verified(forge(ablated, tmp_path, change), place, rerun=3)
     assert reached(found) == [True, False, None], found.to_json()
     assert words in said(found, 1)
+
+
+def test_intervals_of_ones_own_are_not_valid(ablated: Path, place: Path, tmp_path: Path) -> None:
+    found = verified(forge(ablated, tmp_path, fewer_replicates), place, rerun=3)
+    assert reached(found) == [False, None, None], found.to_json()
+    assert "/settings/bootstrap/replicates: is 1, the protocol says 1000" in said(found, 0)
 
 
 def test_heads_of_another_run_are_caught(ablated: Path, place: Path, tmp_path: Path) -> None:
