@@ -22,7 +22,6 @@ from rich.table import Table
 from benchmarks.engines import build_prompts, timed
 from benchmarks.machine import describe
 from rh_bench.errors import RhBenchError
-from rh_bench.evaluate import HEAD_THRESHOLD
 from rh_bench.events import copy_events
 from rh_bench.files import atomic_write
 from rh_bench.models import load_model
@@ -31,6 +30,7 @@ from rh_bench.rouge import rouge1_recall, succeeds
 from rh_bench.schema import dump_json
 from rh_bench.scoring import sample_scores
 from rh_bench.statistics import spearman
+from rh_bench.summary import HEAD_THRESHOLD
 
 
 @dataclass(frozen=True)

@@ -119,11 +119,13 @@ def page(rows: Sequence[Json]) -> str:
     for row in rows:
         name = f"{row['model'].removeprefix('gguf:')}, {row['dtype']}, {row['pair']} device"
         lines.append(f"| {name} | nothing (refused) | " + _cells(row["honest_refused"], sizes, 2) + " |")
-        lines += [f"| | {what} | {_cells(shares, sizes, 1)} |" for what, shares in row["caught"].items()]
+        lines += [f"| | {what} | {_cells(row['caught'].get(what), sizes, 1)} |" for what in FORGERIES]
     return "\n".join(lines) + "\n"
 
 
-def _cells(shares: Json, sizes: Sequence[str], digits: int) -> str:
+def _cells(shares: Json | None, sizes: Sequence[str], digits: int) -> str:
+    if shares is None:
+        return " | ".join("–" for _ in sizes)
     return " | ".join(f"{100 * shares[size]:.{digits}f}%" for size in sizes)
 
 

@@ -15,8 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_builders.collect_experiments import take_experiments
+from data_builders.collect_experiments import TABLE as EXPERIMENT_ROWS
+from data_builders.collect_experiments import experiment_table, take_experiments
 from data_builders.results_card import results_card
+from rh_bench.attest_order import read_order
 from rh_bench.coverage import coverage
 from rh_bench.errors import InputError
 from rh_bench.files import atomic_write, shown
@@ -24,6 +26,7 @@ from rh_bench.interchange.folder import is_import
 from rh_bench.judgement import read_judgement
 from rh_bench.records import Json
 from rh_bench.results import (
+    ATTESTATIONS,
     DATA,
     EXPERIMENTS,
     JUDGEMENTS,
@@ -50,7 +53,7 @@ MODELS = pa.schema(
         *(pa.field(n, pa.int64()) for n in ("parameters", "layers", "heads", "samples", "counted")),
         *(pa.field(n, pa.string()) for n in ("haystack", "haystack_location", "haystack_revision", "manifest_sha256")),
         pa.field("protocol", pa.int32()),
-        *(pa.field(n, pa.string()) for n in ("template", "dtype", "engine", "started", "verified")),
+        *(pa.field(n, pa.string()) for n in ("template", "dtype", "engine", "started", "verified", "attested")),
         *(pa.field(f"{name}{part}", pa.float64()) for name in _ESTIMATES for part in ("", "_low", "_high")),
         pa.field("always_on", pa.int32()),
         pa.field("coverage", pa.string()),
@@ -64,6 +67,8 @@ CONFIGS = {
     "samples": pa.schema([*_IDENTITY, *(field.with_nullable(True) for field in SAMPLES)]),
     "events": pa.schema([*_IDENTITY, *(field.with_nullable(True) for field in EVENTS)]),
 }
+"""Tables that every results folder has. One with experiments has a table of them, too: `load_dataset` reads no table
+without rows."""
 _SOURCES = {
     "heads": ("heads.parquet", HEADS),
     "samples": ("samples.parquet", SAMPLES),
@@ -113,10 +118,12 @@ def collect_results(source: Path, out: Path, experiments: Path | None = None) ->
         with workshop(out / DATA) as made:
             new, left_out = _take_runs(layout, out, made)
             left_out += _take_judgements(layout, out)
-            taken, doubtful = take_experiments(experiments or source / EXPERIMENTS, out, made)
+            left_out += _take_orders(source, out)
+            taken, doubtful = take_experiments(experiments or source / EXPERIMENTS, out, made, layout.verification)
             rows = _write_tables(out, made)
             runs = sum(1 for _ in run_folders(out / RUNS))
-            atomic_write(out / "README.md", results_card(out, CONFIGS, runs).encode())
+            configs = {**CONFIGS, EXPERIMENTS: EXPERIMENT_ROWS} if EXPERIMENTS in rows else CONFIGS
+            atomic_write(out / "README.md", results_card(out, configs, runs).encode())
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=shown(out)) from None
     return Collected(runs, new, (*left_out, *doubtful), rows, taken)
@@ -165,6 +172,27 @@ def _take_judgements(layout: Layout, out: Path) -> list[tuple[str, str]]:
     return left_out
 
 
+def _take_orders(source: Path, out: Path) -> list[tuple[str, str]]:
+    """The maintainers' orders of attested runs as they are. One whose job is known here is not put back to one without.
+
+    Returns:
+        Those that are none, with the reason.
+    """
+    left_out = []
+    folder = source / ATTESTATIONS
+    for path in sorted(folder.glob("*.json")) if folder.is_dir() and not folder.is_symlink() else ():
+        name = f"{ATTESTATIONS}/{path.name}"
+        try:
+            found, target = read_order(path, name), out / name
+            if target.exists() and found.started is None and read_order(target, name).started is not None:
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(target, path.read_bytes())
+        except InputError as error:
+            left_out.append((name, str(error)))
+    return left_out
+
+
 def _same(folder: Path, target: Path) -> bool:
     """Whether a run was taken in before. run.json holds the hash of every other file."""
     names = ("run.json",)
@@ -200,6 +228,12 @@ def _write_tables(out: Path, made: Workshop) -> dict[str, int]:
     ordered = sorted(run_folders(out / RUNS), key=lambda f: (f.name[0], f.parent.name, f.name))
     layout = find_layout(out)
     sizes = set_sizes(layout)
+    found = experiment_table(out, verified_level)
+    if len(found):
+        (fresh / EXPERIMENTS).mkdir()
+        with _Writer(fresh / EXPERIMENTS / f"{EXPERIMENTS}.parquet", EXPERIMENT_ROWS) as experiments:
+            experiments.write(found)
+        rows[EXPERIMENTS] = len(found)
     with _Writer(fresh / "models" / "models.parquet", MODELS) as models:
         for digit, folders in groupby(ordered, key=lambda folder: folder.name[0]):
             _write_bucket(fresh, digit, folders, layout, sizes, models, rows)
@@ -256,6 +290,7 @@ def _model_row(folder: Path, run: Json, layout: Layout, sizes: Mapping[str, int]
         "engine": run["engine"]["name"],
         "started": run["timings"]["started"],
         "verified": verified_level(record),
+        "attested": attested_by(record),
         **{
             f"{name}{part}": estimates[name][key]
             for name in _ESTIMATES
@@ -273,6 +308,12 @@ def verified_level(record: Json | None) -> str | None:
     reached = [level["level"] for level in record["levels"] if level["reached"]] if record else []
     failed = any(level["reached"] is False for level in record["levels"]) if record else False
     return reached[-1] if reached and not failed else None
+
+
+def attested_by(record: Json | None) -> str | None:
+    """Namespace and id of the job that made a run, where a maintainer saw that it did and no level failed."""
+    seen = record.get("attestation") if record and verified_level(record) else None
+    return f"{seen['namespace']}/{seen['job']}" if seen else None
 
 
 class _Writer:

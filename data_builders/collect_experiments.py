@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pyarrow as pa
 
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import (
@@ -14,19 +17,37 @@ from rh_bench.experiments.artifact import (
     validate_against_runs,
     validate_experiment,
 )
+from rh_bench.experiments.record import experiment_record_path, read_experiment_record
+from rh_bench.files import atomic_write
 from rh_bench.records import Json
-from rh_bench.results import EXPERIMENTS, RUNS
-from rh_bench.schema import load_json
+from rh_bench.results import EXPERIMENTS, RUNS, VERIFICATION
+from rh_bench.schema import dump_json, load_json
 from rh_bench.workshop import Workshop
 
+_TEXTS = ("model_id", "model_folder", "kind", "experiment_id", "revision", "data", "data_sha256", "dtype")
+_RUNS = pa.list_(pa.field("element", pa.string(), nullable=False))
+TABLE = pa.schema(
+    [
+        *(pa.field(name, pa.string()) for name in _TEXTS),
+        pa.field("run_ids", _RUNS),
+        *(pa.field(name, pa.string()) for name in ("started", "verified", "claim", "verdict", "reason")),
+        *(pa.field(name, pa.float64()) for name in ("effect", "effect_low", "effect_high", "p_value")),
+        pa.field("n", pa.int64()),
+    ]
+)
+"""A row an experiment and claim; an experiment without a claim has one row, whose claim is null."""
 
-def take_experiments(source: Path, out: Path, made: Workshop) -> tuple[int, list[tuple[str, str]]]:
-    """Copy the experiments of one results folder to another.
+
+def take_experiments(
+    source: Path, out: Path, made: Workshop, verification: Path | None = None
+) -> tuple[int, list[tuple[str, str]]]:
+    """Copy the experiments of one results folder to another, and the records of their verification.
 
     Args:
         source: the folder of experiments; there may be none.
         out: the results folder, whose runs are there already. Experiments that it holds are kept.
         made: on its file system.
+        verification: the folder of records, if there is one.
 
     Returns:
         How many are new, and those that were not taken with the reason.
@@ -35,15 +56,62 @@ def take_experiments(source: Path, out: Path, made: Workshop) -> tuple[int, list
     for folder in experiment_folders(source):
         name = f"{folder.parent.name}/{folder.name}"
         target = out / EXPERIMENTS / name
-        if _same(folder, target):
-            continue
-        reason = _reason_against(folder, target, out / RUNS)
-        if reason:
-            left_out.append((f"{EXPERIMENTS}/{name}", reason))
-            continue
-        _copy(folder, target, made)
-        new += 1
+        if not _same(folder, target):
+            reason = _reason_against(folder, target, out / RUNS)
+            if reason:
+                left_out.append((f"{EXPERIMENTS}/{name}", reason))
+                continue
+            _copy(folder, target, made)
+            new += 1
+        record = read_experiment_record(verification, folder)
+        if record is not None:
+            path = out / experiment_record_path(folder.parent.name, folder.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, dump_json(record))
     return new, left_out
+
+
+def experiment_table(out: Path, level: Callable[[Json | None], str | None]) -> pa.Table:
+    """The rows of all experiments of a results folder, by :data:`TABLE`.
+
+    Args:
+        level: the highest level that a record says.
+    """
+    verification = out / VERIFICATION
+    rows = [
+        row
+        for folder in experiment_folders(out / EXPERIMENTS)
+        for row in _rows(read_document(folder), level(read_experiment_record(verification, folder)))
+    ]
+    return pa.Table.from_pylist(rows, schema=TABLE)
+
+
+def _rows(document: Json, level: str | None) -> Iterator[Json]:
+    settings, data = document["settings"], document["data"] or {}
+    shared = {
+        "model_id": document["model"]["id"],
+        "model_folder": document["model"]["slug"],
+        "kind": document["kind"],
+        "experiment_id": document["experiment_id"],
+        "revision": document["model"].get("revision"),
+        "data": data.get("source"),
+        "data_sha256": data.get("sha256"),
+        "dtype": settings["protocol"]["dtype"] if "protocol" in settings else settings.get("dtype"),
+        "run_ids": [run["run_id"] for run in document["runs"]],
+        "started": (document["timings"] or {}).get("started"),
+        "verified": level,
+    }
+    for claim in document["claims"]:
+        effect = claim["effect"] or {}
+        yield {
+            **shared,
+            **{name: claim[name] for name in ("claim", "verdict", "reason", "p_value", "n")},
+            "effect": effect.get("value"),
+            "effect_low": effect.get("low"),
+            "effect_high": effect.get("high"),
+        }
+    if not document["claims"]:
+        yield shared
 
 
 def _same(folder: Path, target: Path) -> bool:

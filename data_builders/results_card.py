@@ -18,6 +18,7 @@ _ABOUT = {
     "heads": "a row for each model and head: score by both rules with 95% intervals, rank, activation frequency",
     "models": "a row for each run: what was measured on what, and the leaderboard's numbers with 95% intervals",
     "samples": "a row for each run and sample: where the needle stood, the answer, whether it counts",
+    "experiments": "a row for each experiment and claim: verdict, effect with its 95% interval, p, n, level verified",
     "events": "a row for each copy event: sample, layer, head, step, offset in the span",
 }
 
@@ -79,7 +80,9 @@ heads = load_dataset("<this repository>", "heads", split="{SPLIT}")
 `runs/<model>/<run id>/` holds each run as it was submitted, with every copy event, from which all of these numbers can
 be computed again (`rh-bench score`). `verification/` holds what a maintainer found when it was taken in: *valid* (well
 formed), *recomputed* (the numbers are what the events give, the prompts are those of the set), *rerun* (samples that
-the submitter could not choose were measured again and agree). Column `verified` of `models` names the highest.
+the submitter could not choose were measured again and agree). Column `verified` of `models` names the highest. A run is
+*attested* where a maintainer saw that a job of the Hub, ordered for it, made it: column `attested` names the job, and
+`attestations/` holds the orders. `experiments/`, where there are any, are verified in the same way.
 
 Column `coverage` of `models` says what of its set a run measured, in words in `measured_on`: *whole* (all of its
 samples), *part* (some of them), *own* (a grid of lengths and depths of its own). Whoever chooses what is measured can

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata
 
 from rh_bench import __version__
+from rh_bench.power import caught, percent
 
 from . import words
 from .badges import ABOUT, ORDER
@@ -88,21 +89,11 @@ def worth(totals: Sequence[int] = (60, 600), shares: Sequence[float] = (0.1, 0.2
     rows = tuple(
         (
             str(drawn),
-            *(_percent(_met(total, math.ceil(share * total), drawn)) for share in shares for total in totals),
+            *(percent(caught(total, math.ceil(share * total), drawn)) for share in shares for total in totals),
         )
         for drawn in (4, 8, 16, 32)
     )
     return Worth(heads, rows)
-
-
-def _met(total: int, forged: int, drawn: int) -> float:
-    """Probability that of `total` samples, `forged` of them forged, at least one forged is among `drawn`."""
-    return 1.0 - math.comb(total - forged, drawn) / math.comb(total, drawn)
-
-
-def _percent(share: float) -> str:
-    """Rounded down, so that it holds."""
-    return f"{math.floor(share * 1000) / 10:g}%"
 
 
 def set_views(cards: Sequence[Card]) -> tuple[SetView, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rh_bench.records import Json
 
@@ -14,6 +14,9 @@ ABOUT = {
     "rerun": "samples that its maker could not choose were measured again, and agree",
     "failed": "a level of its verification failed",
 }
+
+ATTESTED = "made by a job of the Hub that a maintainer ordered, from pinned versions; its record and its log were seen"
+"""What the badge beside the others says: who made the run, which says nothing about its numbers."""
 
 ORDER = ("failed", "valid", "recomputed", "rerun")
 """Badges by how much they say."""
@@ -30,6 +33,9 @@ class Badge:
     """(level, "yes", "no" or "not tried", reasons), where a maintainer verified the run."""
     note: str = ""
     """Who verified what and when, in one sentence."""
+    attested: str = ""
+    """By which job the run was made, in one sentence, where a maintainer saw that; a level of its own, beside the
+    others."""
 
 
 def badge(verification: Json | None) -> Badge:
@@ -50,7 +56,9 @@ def badge(verification: Json | None) -> Badge:
         (level["level"], says[level["reached"]], tuple(words.visible(reason) for reason in level["reasons"]))
         for level in levels
     )
-    return _badge(name, listed, _note(verification))
+    found = _badge(name, listed, _note(verification))
+    seen = verification.get("attestation")
+    return replace(found, attested=_attested(seen)) if seen and name != "failed" else found
 
 
 def badge_of(name: str) -> Badge:
@@ -60,6 +68,14 @@ def badge_of(name: str) -> Badge:
 
 def _badge(name: str, levels: tuple[tuple[str, str, tuple[str, ...]], ...], note: str) -> Badge:
     return Badge(name, ABOUT[name], ORDER.index(name), levels, note)
+
+
+def _attested(seen: Json) -> str:
+    parts = [f"Job {seen['job']} of {seen['namespace']}, on {seen['flavor']}, image {seen['image']}"]
+    if seen["started"] and seen["finished"]:
+        parts.append(f"from {seen['started']} to {seen['finished']}")
+    parts.append(f"order {seen['nonce']}, command with SHA-256 {seen['command_sha256'][:12]}…")
+    return words.visible(", ".join(parts) + ".")
 
 
 def _note(verification: Json) -> str:

@@ -134,7 +134,11 @@ def make_files(one: Entry | Imported | LeftOut, frame: Frame, fresh: Path) -> Ma
         return Made.left_out(one)
     if isinstance(one, Imported):
         documents = (document for module in IMPORT_PAGES for document in module(one, frame))
-        kept = {"folder": one.folder, "document": one.document, "experiments": thin_experiments(one.experiments)}
+        kept = {
+            "folder": one.folder,
+            "document": one.document,
+            "experiments": thin_experiments(one.experiments, one.records),
+        }
         return Made.of("import", kept, documents, fresh)
     documents = (document for module in RUN_PAGES for document in module(one, frame))
     return Made.of("run", make_card(one).to_json(), documents, fresh)

@@ -165,7 +165,7 @@ def _make_card(entry: Entry) -> Card:
         badge=badge(entry.verification).name,
         rh_bench=run["environment"]["rh_bench"],
         scorecard=scorecard_rows(entry),
-        experiments=thin_experiments(entry.experiments),
+        experiments=thin_experiments(entry.experiments, entry.records),
         doubtful=entry.doubtful,
         cross=make_cross(entry),
     )

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from rh_bench.coverage import Coverage, coverage
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import experiment_folders, read_document, run_reference
+from rh_bench.experiments.record import read_experiment_record
 from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.records import Json
 from rh_bench.results import Layout, find_layout, read_verification, run_folders, set_sizes
@@ -56,6 +57,8 @@ class Entry:
     """Where its tables lie, for pages that need more than the above; None for an entry that no folder holds."""
     experiments: tuple[Json, ...] = ()
     """The `experiment.json` of each valid experiment about this run's very bytes, sorted by kind and id."""
+    records: Mapping[str, Json] = field(default_factory=dict)
+    """What a maintainer found of these experiments' very bytes, by the name of their folder."""
     doubtful: tuple[tuple[str, str], ...] = ()
     """Experiments that seem to be about this run and are not shown: folder, and why."""
     set_samples: int | None = None
@@ -77,6 +80,8 @@ class Imported:
     """The folder itself, while its pages are made; None where only the document is at hand."""
     experiments: tuple[Json, ...] = ()
     """The `experiment.json` of each valid experiment on this import, which can only be comparisons with others."""
+    records: Mapping[str, Json] = field(default_factory=dict)
+    """As of :class:`Entry`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +160,8 @@ def read_source(source: Source) -> Entry | Imported | LeftOut:
         return LeftOut(source.name, reasons)
     if is_import(folder):
         named = _read_json(folder / "import.json")
-        experiments, _ = _experiments(source, {"slug": named["model"]["slug"], "revision": None})
-        return Imported(source.name, named, folder, tuple(experiments))
+        experiments, records, _ = _experiments(source, {"slug": named["model"]["slug"], "revision": None})
+        return Imported(source.name, named, folder, tuple(experiments), records)
     return _read_entry(source)
 
 
@@ -175,6 +180,8 @@ def fingerprint(source: Source) -> str:
     for experiment in source.experiments:
         documents.append(experiment / "experiment.json")
         found += [[str(stat.st_size), stat.st_mtime_ns] for stat in map(Path.lstat, sorted(experiment.iterdir()))]
+        if layout.verification is not None:
+            documents.append(layout.verification / experiment.parent.name / f"{experiment.name}.json")
     for path in documents:
         if path.is_file():
             data = path.read_bytes()
@@ -226,7 +233,7 @@ def _in_words(problems: list[Problem]) -> tuple[str, ...]:
 def _read_entry(source: Source) -> Entry:
     folder = source.folder
     run = _read_json(folder / "run.json")
-    experiments, doubtful = _experiments(source, run["model"])
+    experiments, records, doubtful = _experiments(source, run["model"])
     return Entry(
         slug=folder.parent.name,
         run_id=folder.name,
@@ -236,23 +243,28 @@ def _read_entry(source: Source) -> Entry:
         verification=read_verification(source.layout, folder),
         folder=folder,
         experiments=tuple(experiments),
+        records=records,
         doubtful=tuple(doubtful),
         set_samples=source.set_sizes.get(run["haystack"]["manifest_sha256"]),
     )
 
 
-def _experiments(source: Source, model: Json) -> tuple[list[Json], list[tuple[str, str]]]:
-    """Valid experiments about this folder, sorted by kind and id; and those that say nothing, with the reason."""
+def _experiments(source: Source, model: Json) -> tuple[list[Json], dict[str, Json], list[tuple[str, str]]]:
+    """Valid experiments about this folder, sorted by kind and id; records of their verification by the folder's name;
+    and those that say nothing, with the reason."""
     if not source.experiments:
-        return [], []
+        return [], {}, []
     reference, kept, doubtful = run_reference(source.folder), [], []
+    records: dict[str, Json] = {}
     for folder in source.experiments:
         why, document = read_about(folder, source.folder, reference, model)
         if document is not None:
             kept.append(document)
+            record = read_experiment_record(source.layout.verification, folder)
+            records |= {folder.name: record} if record is not None else {}
         elif why:
             doubtful.append(("/".join(folder.parts[-2:]), why))
-    return sorted(kept, key=lambda one: (one["kind"], one["experiment_id"])), doubtful
+    return sorted(kept, key=lambda one: (one["kind"], one["experiment_id"])), records, doubtful
 
 
 def _read_json(path: Path) -> Json:

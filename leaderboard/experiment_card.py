@@ -9,7 +9,9 @@ from rh_bench.experiments.dynamic import LEVEL
 from rh_bench.records import Json
 from rh_bench.scorecard import Row, scorecard
 
+from .badges import badge
 from .collect import Entry
+from .experiment_badges import badge_names, folder_name
 
 MOST_STRIP = 24
 """Heads in the strip of a run."""
@@ -25,10 +27,12 @@ class Thin(Protocol):
 
 def scorecard_rows(entry: Entry) -> tuple[Json, ...]:
     """The scorecard of a run, a few words a row."""
-    return tuple(_thin_row(row) for row in scorecard(entry.run, entry.summary, entry.experiments))
+    names = {entry.run_id: badge(entry.verification).name, **badge_names(entry.experiments, entry.records)}
+    return tuple(_thin_row(row, names) for row in scorecard(entry.run, entry.summary, entry.experiments))
 
 
-def _thin_row(row: Row) -> Json:
+def _thin_row(row: Row, badges: Mapping[str, str]) -> Json:
+    """`badges`: of the run and of each experiment, by id."""
     main = row.main
     return {
         "claim": row.claim,
@@ -40,16 +44,22 @@ def _thin_row(row: Row) -> Json:
         "p_value": None if main is None else main.p_value,
         "n": None if main is None else main.n,
         "source": None if main is None else main.source,
+        "badge": None if main is None else badges.get(main.source_id),
     }
 
 
-def thin_experiments(experiments: Iterable[Json]) -> tuple[Json, ...]:
-    """Each experiment.json, thinned for a chart of its kind; a kind without a chart has its name and id alone."""
+def thin_experiments(experiments: Iterable[Json], records: Mapping[str, Json]) -> tuple[Json, ...]:
+    """Each experiment.json, thinned for a chart of its kind; a kind without a chart has its name and id alone.
+
+    Args:
+        records: of their verification, by the name of the folder.
+    """
     return tuple(
         {
             "kind": document["kind"],
             "experiment_id": document["experiment_id"],
             "slug": document["model"]["slug"],
+            "record": records.get(folder_name(document)),
             "chart": THIN[document["kind"]](document) if document["kind"] in THIN else {},
         }
         for document in experiments

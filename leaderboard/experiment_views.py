@@ -11,6 +11,7 @@ from rh_bench.records import Json
 
 from . import words
 from .charts import Tick, Whisker, whisker
+from .experiment_badges import Verified, experiment_badge, verified
 from .palette import rate_level
 from .words import Figure
 
@@ -74,6 +75,8 @@ class ScoreRow:
     source: str
     reason: str
     tests: int
+    badge: str = ""
+    """How far that which the verdict rests on is verified: a key of `badges.ABOUT`."""
 
 
 def score_rows(rows: Sequence[Json]) -> tuple[ScoreRow, ...]:
@@ -100,6 +103,7 @@ def _score_row(row: Json) -> ScoreRow:
         source=_SOURCES.get(row["source"]) or str(row["source"] or ""),
         reason=words.visible(row["reason"] or ""),
         tests=row["tests"],
+        badge=row.get("badge") or "",
     )
 
 
@@ -146,6 +150,8 @@ class CausalView:
     rows: tuple[tuple[str, ...], ...]
     """K, without the strongest, without random ones and the difference, twice; and how answers fail without the
     strongest."""
+    badge: str = ""
+    """How far it is verified."""
 
 
 def causal_view(chart: Json) -> CausalView:
@@ -178,6 +184,7 @@ def causal_view(chart: Json) -> CausalView:
         if own:
             bands.append(band(name, control, base | own))
     return CausalView(
+        badge=chart.get("badge") or "",
         width=width,
         height=height,
         bands=tuple(bands),
@@ -281,6 +288,8 @@ class DynamicView:
     """A factor, how many heads depend on it, and what qualifies that."""
     strengths: tuple[tuple[str, ...], ...]
     """Class of heads, how many, mean frequency, dependent on context, on the part of the answer."""
+    badge: str = ""
+    """How far it is verified."""
 
 
 def dynamic_view(chart: Json, most: int = 20) -> DynamicView:
@@ -294,6 +303,7 @@ def dynamic_view(chart: Json, most: int = 20) -> DynamicView:
         for i, row in enumerate(chart["heads"])
     )
     return DynamicView(
+        badge=chart.get("badge") or "",
         contexts=chart["contexts"],
         active_heads=chart["active_heads"],
         retrieval_heads=chart["retrieval_heads"],
@@ -378,6 +388,8 @@ class PairView:
     shared: str
     others: tuple[tuple[str, Figure, str], ...]
     """Other measures: name, value, and what chance would give."""
+    badge: str = ""
+    """How far it is verified."""
 
 
 def pair_view(chart: Json) -> PairView:
@@ -387,6 +399,7 @@ def pair_view(chart: Json) -> PairView:
     names = [words.visible(model["id"]) for model in chart["models"]]
     runs = [(run["slug"], run["run_id"]) for run in chart["runs"]]
     return PairView(
+        badge=chart.get("badge") or "",
         names=(names[0], names[1]),
         slugs=(runs[0], runs[1]),
         relation={"derived": "derived", "unrelated": "unrelated", "unknown": "not said"}[chart["relation"]],
@@ -435,6 +448,8 @@ class AnswersView:
     """Mode, against what, loss of the strongest heads, p."""
     more: tuple[tuple[str, Figure, str], ...]
     """What chain of thought gains, and what it loses beyond direct answers."""
+    badge: str = ""
+    """How far it is verified."""
 
 
 def answers_view(chart: Json) -> AnswersView:
@@ -454,6 +469,7 @@ def answers_view(chart: Json) -> AnswersView:
 
     extra = chart["chain_of_thought"]
     return AnswersView(
+        badge=chart.get("badge") or "",
         task=words.visible(chart["task"]),
         measure=words.visible(chart["measure"]),
         questions=words.thousands(chart["questions"]),
@@ -501,6 +517,8 @@ class AgreementView:
     """A score, and its rank correlation with every other: text, level, label."""
     count: Figure
     heads: tuple[str, ...]
+    badge: str = ""
+    """How far it is verified."""
 
 
 def detectors_view(chart: Json) -> AgreementView:
@@ -516,6 +534,7 @@ def detectors_view(chart: Json) -> AgreementView:
         return found.text, rate_level(None if value is None else max(0.0, value)), f"{a} and {b}: {_inline(found)}"
 
     return AgreementView(
+        badge=chart.get("badge") or "",
         samples=words.thousands(chart["samples"]),
         names=tuple(words.visible(name) for name in names),
         detectors=tuple(
@@ -546,6 +565,8 @@ class Experiments:
     answers: tuple[AnswersView, ...]
     detectors: tuple[AgreementView, ...]
     doubtful: tuple[tuple[str, str], ...]
+    verified: tuple[Verified, ...]
+    """All of them, with how far each is verified."""
 
 
 def experiments_view(
@@ -554,7 +575,7 @@ def experiments_view(
     """Scorecard and charts of one run, from what its card keeps."""
     charts: dict[str, list[Json]] = {}
     for one in experiments:
-        charts.setdefault(one["kind"], []).append(one["chart"])
+        charts.setdefault(one["kind"], []).append({**one["chart"], "badge": experiment_badge(one.get("record")).name})
     answers = [*charts.get("extractive_qa", []), *charts.get("chain_of_thought", [])]
     return Experiments(
         rows=score_rows(scorecard),
@@ -564,4 +585,5 @@ def experiments_view(
         answers=tuple(answers_view(chart) for chart in answers),
         detectors=tuple(detectors_view(chart) for chart in charts.get("detectors", [])),
         doubtful=tuple((words.visible(folder), words.visible(why)) for folder, why in doubtful),
+        verified=verified(experiments),
     )

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from rh_bench.similarity import pairs, pearson
 
 from . import words
+from .badges import ORDER
 from .cards import Card
 from .collect import Imported
+from .experiment_badges import ABOUT, Verified
 from .experiment_views import (
     CLAIM_NAMES,
     AgreementView,
@@ -29,6 +31,8 @@ from .render import Document, Site
 PAGE = "experiments.html"
 MOST_CHARTS = 24
 """Of a kind; beyond, the page of a run has its own."""
+MOST_LISTED = 400
+"""Experiments listed with their badges."""
 FACTORS = ("needle", "haystack", "length", "depth")
 
 
@@ -72,6 +76,9 @@ class ExperimentsPage:
     pages: Mapping[tuple[str, str], str]
     """Where the page of each run lies, by slug and run id."""
     doubtful: tuple[tuple[str, str], ...]
+    verified: tuple[tuple[str, str, Verified], ...]
+    badges: tuple[tuple[str, str], ...]
+    """Name and meaning of each badge that stands on the page, the best first."""
 
 
 def documents(site: Site) -> Iterator[Document]:
@@ -84,6 +91,8 @@ def experiments_page(cards: Sequence[Card], imported: Sequence[Imported] = ()) -
     chosen = [card for card in cards if card.experiments or card.doubtful]
     views = [(card, experiments_view(card.scorecard, card.experiments, card.doubtful)) for card in chosen]
     labelled = [(words.visible(card.model), card.page, view) for card, view in views]
+    listed = tuple(dict.fromkeys((name, page, one) for name, page, view in labelled for one in view.verified))
+    names = {one.badge.name for _, _, one in listed}
     return ExperimentsPage(
         columns=tuple(CLAIM_NAMES.values()),
         rows=tuple(_row(card, view) for card, view in views if card.experiments),
@@ -97,6 +106,8 @@ def experiments_page(cards: Sequence[Card], imported: Sequence[Imported] = ()) -
         factors=FACTORS,
         pages={(card.slug, card.run_id): card.page for card in cards},
         doubtful=tuple(sorted({one for _, view in views for one in view.doubtful})),
+        verified=listed[:MOST_LISTED],
+        badges=tuple((name, ABOUT[name]) for name in reversed(ORDER) if name in names),
     )
 
 

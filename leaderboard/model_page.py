@@ -181,7 +181,9 @@ def model_page(
         confidence=words.whole_percent(summary["bootstrap"]["confidence"]),
         strata=" × ".join(summary["bootstrap"]["strata"]),
         offers=offers,
-        experiments=experiments_view(scorecard_rows(entry), thin_experiments(entry.experiments), entry.doubtful),
+        experiments=experiments_view(
+            scorecard_rows(entry), thin_experiments(entry.experiments, entry.records), entry.doubtful
+        ),
         detectors=detectors_views(entry.experiments),
         always_on=_always_on(summary["always_on"]),
         provenance=_provenance(run, entry.coverage),

@@ -17,6 +17,7 @@ from rh_bench.errors import InputError
 from rh_bench.results import SITE_MARK
 from rh_bench.workshop import Workshop, workshop
 
+from .badges import ATTESTED
 from .cards import Card
 from .charts import WHISKER_WIDTH
 from .collect import Imported, LeftOut
@@ -98,7 +99,9 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters["visible"] = visible
-    made.globals.update(legend=LEGEND, rates=RATES, levels=LEVELS, whisker_width=WHISKER_WIDTH, nav=NAV)
+    made.globals.update(
+        attested=ATTESTED, legend=LEGEND, rates=RATES, levels=LEVELS, whisker_width=WHISKER_WIDTH, nav=NAV
+    )
     return made
 
 

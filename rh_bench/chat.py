@@ -3,18 +3,20 @@
 A chat template is a program that came with the model. It may print today's date, want its text in typed parts, fail, or
 leave out what it does not expect; a prompt must not depend on the first, and is refused by name after the last two.
 
-Neither torch nor transformers is imported: all goes through the tokenizer's own ``apply_chat_template``.
+Neither torch nor transformers is imported: all goes through the tokenizer's own ``apply_chat_template``, and that
+through `rh_bench.rendering`, which keeps it within limits.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rh_bench.errors import InputError
 from rh_bench.files import shown
+from rh_bench.rendering import Renderer, RenderingLimitError
 
 TEMPLATES = ("auto", "plain", "chat")
 PLAIN, CHAT = TEMPLATES[1:]
@@ -41,6 +43,8 @@ _VARIABLES: Mapping[str, Variable] = {"date_string": f"{DATE['%d']} {DATE['%b']}
 
 _CHANCE = re.compile(r"\|\s*random\b|['\"]random['\"]|\blipsum\s*\(")
 """What of Jinja's own prints something else each time."""
+_LONGEST = 1 << 20
+"""Characters of a template; the longest of well-known models have some 20,000."""
 _ADDRESS = re.compile(r" object at 0x[0-9a-f]+")
 """How Python prints what has no text of its own: otherwise in each process."""
 
@@ -71,6 +75,10 @@ class ChatTemplate:
     tokenizer: Any
     source: str
     """The template's own text."""
+    _renderer: Renderer = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_renderer", Renderer(self.tokenizer, self.name))
 
     @property
     def name(self) -> str:
@@ -89,7 +97,8 @@ class ChatTemplate:
             answer: up to where the model's answer begins; else up to the end of the last turn.
 
         Raises:
-            InputError: the template fails on them, or does not print each text as it is, once and in its order.
+            InputError: the template fails on them, does not print each text as it is, once and in its order, or takes
+                more than rendering may.
         """
         problems = []
         for form in (list(messages), [_in_parts(message) for message in messages]):
@@ -103,9 +112,15 @@ class ChatTemplate:
     def attempt(
         self, messages: Sequence[Message], variables: Mapping[str, Variable] | None = None, *, answer: bool = True
     ) -> str | None:
-        """What the template makes of messages that it need not know; None where it fails or does not print them."""
+        """What the template makes of messages that it need not know; None where it fails or does not print them.
+
+        Raises:
+            RenderingLimitError: it takes more than rendering may.
+        """
         try:
             return self.render(messages, variables, answer=answer)
+        except RenderingLimitError:
+            raise
         except InputError:
             return None
 
@@ -114,20 +129,13 @@ class ChatTemplate:
     ) -> tuple[str, str | None]:
         """What it prints, and how it failed."""
         source = _CLOCK + self.source if "strftime_now" in self.source else self.source
-        try:
-            rendered = self.tokenizer.apply_chat_template(
-                list(messages),
-                chat_template=source,
-                tokenize=False,
-                add_generation_prompt=answer,
-                **{**_VARIABLES, **variables},
-            )
-        except Exception as error:  # a template is a program that came with the model: it can fail in any way
+        rendered, problem = self._renderer.render(messages, source, {**_VARIABLES, **variables}, answer=answer)
+        if problem is not None:
             turns = "one message of the user" if len(messages) == 1 else f"{len(messages)} turns of user and assistant"
-            return "", f"its chat template fails on {turns} ({type(error).__name__}: {shown(str(error)[:200])})"
-        if _ADDRESS.search(str(rendered)):
+            return "", f"its chat template fails on {turns} ({shown(problem)})"
+        if _ADDRESS.search(rendered):
             return "", "its chat template prints where an object lies in memory, which differs from time to time"
-        return str(rendered), None
+        return rendered, None
 
 
 def chat_template(tokenizer: Any) -> ChatTemplate:
@@ -145,6 +153,10 @@ def chat_template(tokenizer: Any) -> ChatTemplate:
             where=name,
             mend="use --template plain",
         ) from None
+    if len(source) > _LONGEST:
+        raise InputError(
+            f"its chat template is longer than {_LONGEST} characters", where=name, mend="use --template plain"
+        )
     if _CHANCE.search(source):
         raise InputError("its chat template prints something at random", where=name, mend="use --template plain")
     return ChatTemplate(tokenizer, source)

@@ -26,6 +26,7 @@ from rich.table import Table
 import rh_bench
 from rh_bench.cli_ablate import ABLATE_COMMANDS
 from rh_bench.cli_answers import ANSWER_COMMANDS
+from rh_bench.cli_attest import ATTEST_COMMANDS
 from rh_bench.cli_experiments import EXPERIMENT_COMMANDS
 from rh_bench.cli_hub import HUB_COMMANDS
 from rh_bench.cli_parts import FOLDER, Session, Verb, debug_option, err, json_option, out, print_json, window_option
@@ -672,5 +673,5 @@ def _runs_folder(text: str) -> Path:
     return fetch_results(parse_repo(text))[0]
 
 
-for command in (*HUB_COMMANDS, *EXPERIMENT_COMMANDS, *ABLATE_COMMANDS, *ANSWER_COMMANDS):
+for command in (*HUB_COMMANDS, *ATTEST_COMMANDS, *EXPERIMENT_COMMANDS, *ABLATE_COMMANDS, *ANSWER_COMMANDS):
     app.add_command(command)

@@ -13,18 +13,60 @@ from rh_bench.cli_parts import FOLDER, Verb, download_option, err, json_option, 
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.power import DEFAULT_SAMPLES
 
+LIMIT_OPTIONS = (
+    click.option(
+        "--most-seconds",
+        type=click.IntRange(1, 10_000_000),
+        help="Seconds that each level may take. Without it 15 minutes, 1 hour and 4 hours, less of processor time.",
+    ),
+    click.option(
+        "--most-memory",
+        type=click.FloatRange(0.001, 1_000_000),
+        help="GiB that each level may take. Without it 4, 8 and 16. Weights may take theirs besides.",
+    ),
+    click.option(
+        "--most-weights",
+        type=click.FloatRange(0, 1_000_000),
+        help="GiB of the weights' files of a model that is measured again. Without it 256.",
+    ),
+)
+"""What verifying may take."""
+
+
+def limit_options(command: Any) -> Any:
+    """Adds LIMIT_OPTIONS to a command."""
+    for option in reversed(LIMIT_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _limits(seconds: int | None, memory: float | None, weights: float | None) -> Any:
+    from rh_bench.limits import GIB, make_limits
+
+    return make_limits(seconds, *(None if size is None else int(size * GIB) for size in (memory, weights)))
+
+
 _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
+
+
+attest_option = click.option(
+    "--attest", multiple=True, metavar="NAMESPACE", help="Look into attestations; jobs of this namespace are believed."
+)
 
 
 @click.command(
     cls=Verb,
     examples="""rh-bench verify runs/org__model/0123456789abcdef
                 rh-bench verify runs/org__model/0123456789abcdef --haystack sets/quick --rerun --report report.md
+                rh-bench verify experiments/org__model/causal-0123456789abcdef --run RUN --rerun 12
                 rh-bench verify org/results#3 --rerun 8""",
 )
 @click.argument("run")
 @click.option("--haystack", help="The set it was measured on: a folder, or REPO[@REVISION]. The run's own without it.")
 @click.option("--model", help="The model, where the run's own id is no Hub id: a folder or gguf:FILE.")
+@click.option(
+    "--run", "runs", multiple=True, help="A run that an experiment is about, where it does not lie beside it."
+)
 @click.option(
     "--rerun",
     type=click.IntRange(1, 10_000),
@@ -34,65 +76,88 @@ _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
 )
 @click.option("--salt", help="Mixed into the choice of samples; drawn, and told, without it, so that nobody knows it.")
 @click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
+@attest_option
+@click.option("--results", help="For --attest of a folder: the results repository that holds the order.")
 @download_option
 @click.option("--report", type=FOLDER, help="Write the report as Markdown to this file.")
+@limit_options
 @json_option
 def verify(
     run: str,
     haystack: str | None,
     model: str | None,
+    runs: tuple[str, ...],
     rerun: int | None,
     salt: str | None,
     device: str,
+    attest: tuple[str, ...],
+    results: str | None,
     most_download: int,
     report: Path | None,
+    most_seconds: int | None,
+    most_memory: float | None,
+    most_weights: float | None,
     as_json: bool,
 ) -> None:
-    """Verify RUN, a folder or a pull request REPO#NUMBER, without trusting it.
+    """Verify RUN, the folder of a run or an experiment or a pull request REPO#NUMBER, without trusting it.
 
     Three levels. valid: what `rh-bench validate` checks. recomputed: heads.parquet and summary.json are what the events
     give, the samples are those of the set, and every prompt is reproduced with the model's tokenizer. rerun: samples
-    that the run could not choose are measured again here and agree. A level without evidence is not tried.
+    that the run could not choose are measured again here and agree. A level without evidence is not tried; one that
+    takes more time or memory than it may is failed.
+
+    Of an experiment: its results are what its tables give, its heads and random draws are those of its runs, its
+    prompts are reproduced, and N of its answers (or whatever it measured) are measured again.
+
+    With --attest also, of a run that a job of the Hub made: that the job is the one that was ordered, and made these
+    bytes.
     """
     from rh_bench.apart import verify_apart
     from rh_bench.review import parse_pull, verify_pull
     from rh_bench.verify import Evidence
 
-    evidence = Evidence(haystack, model, rerun or 0, salt, device, most_download=most_download)
+    evidence = Evidence(haystack, model, rerun or 0, salt, device, runs, most_download)
+    limits = _limits(most_seconds, most_memory, most_weights)
     pull = None if Path(run).exists() else parse_pull(run)
+    if attest and not pull and results is None:
+        raise InputError("needs to know where orders lie", where="--attest", mend="give --results org/name")
     with err().status(f"verifying {escape(run)}" + (f", {rerun} samples measured again" if rerun else "")):
-        found: Any = verify_pull(*pull, evidence) if pull else verify_apart(Path(run), evidence).verification
+        found: Any = (
+            verify_pull(*pull, evidence, limits=limits, attest=attest)
+            if pull
+            else verify_apart(Path(run), evidence, limits).verification
+        )
+        attested = found.attested if pull else _attested(Path(run), results, attest, found) if attest else None
     if report is not None:
         from rh_bench.files import atomic_write
 
         atomic_write(report, found.to_markdown().encode())
     verification = found.verification if pull else found
     if as_json:
-        print_json(found.to_json())
+        print_json(found.to_json() | ({"attested": attested.to_json()} if attested else {}))
     else:
         for problem in found.problems if pull else ():
             out(soft_wrap=True).print(escape(problem))
         _print_levels(verification)
-        _print_coverage(verification)
-    if found.failed:
+        _print_attested(attested)
+    if found.failed or (attested is not None and attested.reached is False):
         raise CheckFailed(f"{run}: not verified")
 
 
-def _print_coverage(verification: Any) -> None:
-    """What a valid run covers of its set, if it is in a folder: by its own word, where no level has held it against
-    the set."""
-    from rh_bench.coverage import coverage
-    from rh_bench.schema import load_json
+def _attested(folder: Path, results: str | None, attest: tuple[str, ...], found: Any) -> Any:
+    from rh_bench.attest import look_into
+    from rh_bench.hub import parse_repo
 
-    levels = verification.levels if verification else ()
-    path = verification.folder / "run.json" if levels and levels[0].reached else None
-    if path is not None and path.is_file():
-        covered = coverage(load_json(path))
-        held = any(level.name == "recomputed" and level.reached for level in levels)
-        if covered.note and not held:
-            out(soft_wrap=True).print(escape(covered.note))
-        elif not held:
-            out(soft_wrap=True).print(f"measured on {escape(covered.words)}, as the run says")
+    return look_into(folder, parse_repo(results or ""), attest, valid=bool(found.levels and found.levels[0].reached))
+
+
+def _print_attested(attested: Any, indent: str = "") -> None:
+    if attested is None:
+        return
+    console = out(soft_wrap=True)
+    console.print(f"{indent}attested: {_MARKS[attested.reached]}")
+    for reason in attested.level.reasons:
+        console.print(f"{indent}  {escape(reason)}")
 
 
 def _print_levels(verification: Any, indent: str = "") -> None:
@@ -152,16 +217,18 @@ def publish(
 @click.command(
     cls=Verb,
     examples="""rh-bench submit runs/org__model/0123456789abcdef --repo org/results --dry-run
-                rh-bench submit runs/org__model/0123456789abcdef --repo org/results""",
+                rh-bench submit runs/org__model/0123456789abcdef --repo org/results
+                rh-bench submit experiments/org__model/causal-0123456789abcdef --repo org/results""",
 )
 @click.argument("run", type=FOLDER)
 @click.option("--repo", required=True, help="The results repository, org/name.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
 @json_option
 def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
-    """Submit RUN by a pull request, or bring your own open one for it up to date.
+    """Submit RUN, the folder of a run or of an experiment on a run that REPO holds, by a pull request; or bring your
+    own open one for it up to date.
 
-    The run is validated first, and what is to be sent is shown. Needs a token that may open pull requests: `hf auth
+    It is validated first, and what is to be sent is shown. Needs a token that may open pull requests: `hf auth
     login`, or HF_TOKEN.
     """
     from rh_bench.submit import submit_run
@@ -184,7 +251,7 @@ def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
     elif report.files:
         console.print(f"nothing was sent: without --dry-run it is a pull request of {escape(report.repo)}")
     else:
-        console.print("nothing to send: the repository holds this run already")
+        console.print("nothing to send: the repository holds all of it already")
 
 
 @click.command(
@@ -201,14 +268,22 @@ def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
     type=click.Choice(["valid", "recomputed", "rerun"]),
     help="Level to be taken in at. rerun with --rerun, recomputed otherwise.",
 )
-@click.option("--rerun", type=click.IntRange(1, 10_000), help="Measure this many samples of each run again, here.")
+@click.option(
+    "--rerun",
+    type=click.IntRange(1, 10_000),
+    is_flag=False,
+    flag_value=DEFAULT_SAMPLES,
+    help=f"Measure this many samples of each run again, here; {DEFAULT_SAMPLES} without a number.",
+)
 @click.option("--salt", help="Mixed into the choice of samples, where none were drawn yet. Drawn here without it.")
 @click.option("--again", is_flag=True, help="With --merge: judge once more what was set aside, by the same samples.")
 @click.option("--haystack", help="The set, where it cannot be had by the run's own name for it.")
 @click.option("--model", help="The model, where it cannot be had by the run's own name for it.")
 @click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
+@attest_option
 @download_option
 @click.option("--no-comment", is_flag=True, help="Say nothing on the pull requests.")
+@limit_options
 @json_option
 def review(
     repo: str,
@@ -221,8 +296,12 @@ def review(
     haystack: str | None,
     model: str | None,
     device: str,
+    attest: tuple[str, ...],
     most_download: int,
     no_comment: bool,
+    most_seconds: int | None,
+    most_memory: float | None,
+    most_weights: float | None,
     as_json: bool,
 ) -> None:
     """Verify the open pull requests of the results repository REPO and comment on them.
@@ -247,6 +326,8 @@ def review(
         quiet=no_comment,
         again=again,
         most_download=most_download,
+        attest=attest,
+        limits=_limits(most_seconds, most_memory, most_weights),
     )
     if ways.require == "rerun" and not rerun:
         raise InputError("nothing can reach level rerun without a rerun", mend="give --rerun N")
@@ -274,13 +355,14 @@ def review(
 
 def _print_found(found: Any, ways: Any) -> None:
     console = out(soft_wrap=True)
-    run = f", run {found.run}" if found.run else ""
+    run = f", {found.word} {found.run}" if found.run else ""
     console.print(f"[bold]#{found.pull.num}[/] {escape(found.pull.title)} by {escape(found.pull.author)}{escape(run)}")
     for problem in found.problems:
         console.print(f"  [red]problem:[/] {escape(problem)}")
     if found.fault is not None:
         console.print("  [red]could not be reviewed:[/] a fault of rh-bench")
     _print_levels(found.verification, indent="  ")
+    _print_attested(found.attested, indent="  ")
     if found.draw is not None:
         console.print(f"  samples to measure again: {found.draw.samples}, by the salt {escape(repr(found.draw.salt))}")
     if found.verification is not None and not ways.merge:
@@ -290,9 +372,11 @@ def _print_found(found: Any, ways: Any) -> None:
     if found.unsaid is not None:
         console.print(f"  [red]not commented:[/] {escape(found.unsaid)}")
     if found.held:
-        console.print("  the repository holds this run already")
+        console.print(f"  the repository holds this {found.word} already")
     elif found.outcome in ("refused", "set aside"):
         console.print(f"  [red]{found.outcome}[/]")
+    elif ways.merge and found.waits:
+        console.print("  waits: what it says of its job could not be shown yet; review it again")
     elif ways.merge and not found.merged:
         console.print(f"  [red]changes are needed:[/] level {ways.require} is required, and no level may fail")
     if found.merged:

@@ -25,6 +25,18 @@ class InputError(RhBenchError):
         super().__init__(" ".join(text.split()))
 
 
+class LimitError(InputError):
+    """The input takes more than it may, so that nobody knows whether it is right."""
+
+    def __init__(self, problem: str, exceeded: str, *, where: object = None, mend: str | None = None) -> None:
+        """
+        Args:
+            exceeded: the limit, as `rh_bench.limits` names it.
+        """
+        self.exceeded = exceeded
+        super().__init__(problem, where=where, mend=mend)
+
+
 class CheckFailed(RhBenchError):
     """A check ran to its end and the thing checked is not valid (exit status 1)."""
 

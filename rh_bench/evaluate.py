@@ -19,9 +19,10 @@ from rh_bench.files import shown
 from rh_bench.grids import make_samples, spread
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Entry, Journal, now, open_journal
+from rh_bench.protocol import constants
 from rh_bench.records import IntArray, Json, Needle, Prompt, Sample, SampleResult
-from rh_bench.rouge import SUCCESS_THRESHOLD, rouge1_recall, succeeds
-from rh_bench.runs import compute_run_id, run_folder, write_run
+from rh_bench.rouge import rouge1_recall, succeeds
+from rh_bench.runs import RUN_FILES, compute_run_id, run_folder, write_run
 from rh_bench.schema import load_json
 from rh_bench.sets import HaystackSet, read_set
 from rh_bench.thinking import AFTER, AUTO, THOUGHT_TOKENS, check_choice
@@ -32,10 +33,7 @@ if TYPE_CHECKING:
     from rh_bench.engines.base import Engine
     from rh_bench.models import LoadedModel, Prompts
 
-PROTOCOL_VERSION = 1
-HEAD_THRESHOLD = 0.1
 MAX_NEW_TOKENS = 50
-BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,8 @@ class Request:
     """Tokens of a thought, at most, where the answer after it is measured; THOUGHT_TOKENS without it."""
     window: int | None = None
     """Largest number of positions, instead of what the model's configuration says."""
+    attestation: Json | None = None
+    """What a job of the Hub says of itself in run.json (`rh_bench.attested_run`)."""
 
     @property
     def new_tokens(self) -> int:
@@ -137,6 +137,7 @@ def evaluate(
         finished = _already_there(folder)  # another process may have been at work on it until just now
         if finished is not None:
             return Outcome(folder, finished, resumed=0, measured=0)
+        _clear_folder(folder)
         try:
             results, resumed = measurement.measure(journal, on_step)
         except BeginsWithThoughtError:  # no run can come of it
@@ -148,6 +149,8 @@ def evaluate(
         for line in found:
             note(line)
         document["timings"] = journal.timings(sum(result.seconds for result in results))
+        if request.attestation is not None:
+            document["attestation"] = request.attestation
         document = write_run(folder, document, loaded.layers, results)
         (folder / JOURNAL).unlink(missing_ok=True)
     return Outcome(folder, document, resumed, len(results) - resumed)
@@ -239,15 +242,11 @@ class _Measurement:
         """run.json as far as it is known before measuring."""
         loaded, engine = self._loaded, self._engine
         protocol: Json = {
-            "version": PROTOCOL_VERSION,
+            **constants(),
             **self.asking.protocol(),
             "max_new_tokens": self._request.max_new_tokens,
-            "success_threshold": SUCCESS_THRESHOLD,
-            "head_threshold": HEAD_THRESHOLD,
-            "rule": "paper",
             "dtype": loaded.dtype,
             "grid": grid,
-            "bootstrap": dict(BOOTSTRAP),
         }
         model = loaded.describe()
         manifest = self._set.manifest
@@ -396,11 +395,20 @@ def choose_samples(haystacks: HaystackSet, request: Request) -> tuple[tuple[Samp
     chosen = spread(samples, request.limit)
     if set(chosen) == set(haystacks.samples):  # one choice in other words is not another run
         return haystacks.samples, dict(WHOLE_GRID)
-    return chosen, {
+    return chosen, grid_in_words(haystacks, request)
+
+
+def grid_in_words(haystacks: HaystackSet, request: Request) -> Json:
+    """The `grid` object of a choice in the words of the request, as versions before schema 1.4 wrote it also where no
+    sample is taken away."""
+    made = request.lengths is not None or request.depths is not None
+    grid = haystacks.manifest["grid"]
+    lengths, depths = request.lengths or tuple(grid["lengths"]), request.depths or tuple(grid["depths"])
+    return {
         "kind": "made" if made else "set",
         "lengths": list(lengths) if made else None,
         "depths": [float(depth) for depth in depths] if made else None,
-        "needles": sorted(needle.needle_id for needle in needles) if request.needles else None,
+        "needles": sorted(set(request.needles)) if request.needles else None,
         "limit": request.limit,
     }
 
@@ -476,6 +484,16 @@ def _already_there(folder: Path) -> Json | None:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
+
+
+def _clear_folder(folder: Path) -> None:
+    """Remove what a process left that died between writing the files of a run and writing run.json. Only who holds the
+    journal's lock may: they could be those of a process that lives."""
+    try:
+        for name in RUN_FILES:
+            (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
 

@@ -112,6 +112,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     return said and any(words in str(error).lower() for words in _NO_MEMORY)
 
 
+def is_host_memory(error: BaseException) -> bool:
+    """Whether it was this machine's memory that was refused, as a limit of the process does: to what raised `error`, or
+    to what that was raised for."""
+    of_device, seen = getattr(sys.modules.get("torch"), "OutOfMemoryError", ()), error
+    while True:
+        refused = isinstance(seen, OSError) and seen.errno == errno.ENOMEM
+        if refused or (is_out_of_memory(seen) and not isinstance(seen, of_device)):
+            return True
+        cause = seen.__cause__ or seen.__context__
+        if cause is None:
+            return False
+        seen = cause
+
+
 def out_of_memory(error: BaseException) -> InputError:
     """The line for it."""
     model = "torch" in sys.modules

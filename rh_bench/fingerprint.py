@@ -50,9 +50,9 @@ def fingerprint(document: Json, results: Iterable[SampleResult]) -> Fingerprint:
     seconds = [result.seconds for result in results]
     files = sorted(file["sha256"] for file in document["model"]["files"] if file["path"].endswith(WEIGHTS))
     return Fingerprint(
-        weights=_digest(files),
+        weights=digest(files),
         samples=tuple(sorted(hashes)[:SKETCH]),
-        seconds=_digest(seconds) if len(set(seconds)) > 1 else None,
+        seconds=digest(seconds) if len(set(seconds)) > 1 else None,
     )
 
 
@@ -87,8 +87,9 @@ def same_samples(one: Fingerprint, other: Fingerprint) -> str | None:
 
 def _sample_hash(result: SampleResult) -> str:
     events = result.events[np.lexsort(result.events.T[::-1])]
-    return _digest([list(result.generated_ids), events.tolist()])[:16]
+    return digest([list(result.generated_ids), events.tolist()])[:16]
 
 
-def _digest(value: object) -> str:
+def digest(value: object) -> str:
+    """SHA-256 over JSON."""
     return hashlib.sha256(json.dumps(value, separators=(",", ":")).encode()).hexdigest()

@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from rh_bench.config_bounds import bounds_problems
 from rh_bench.errors import InputError
+from rh_bench.faults import TRACE, in_words
 
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 _FACTORS = re.compile(r"rope_(freqs|factors_\w+)\.weight$")
@@ -46,6 +48,30 @@ def check_gguf_weights(path: Path, model: Any) -> None:
     has = sum({tensor.data_ptr(): tensor.numel() for tensor in model.state_dict().values()}.values())
     if used != has:
         raise _no_match(path, f"it holds {used:,} numbers, and {type(model).__name__} with its metadata {has:,}")
+
+
+def refuse_gguf_beyond_bounds(path: Path) -> None:
+    """Refuse a file whose metadata says more than any model has, or more layers than it has tensors, before a library
+    builds what it says.
+
+    Raises:
+        InputError: it cannot be read; or names the field and the bound.
+    """
+    from gguf import GGUFReader
+
+    where = f"gguf:{path.name}"
+    try:
+        reader = GGUFReader(path)
+        found = {str(name): field.contents() for name, field in reader.fields.items() if len(field.types) == 1}
+    except Exception as error:  # a file from outside fails its parser in any way
+        raise InputError(f"its metadata cannot be loaded ({in_words(error)})", where=where, mend=TRACE) from error
+    numbers = {name.replace(".", "_"): value for name, value in found.items() if isinstance(value, int | float)}
+    problem = next(bounds_problems(numbers), None)
+    layers = max((value for name, value in numbers.items() if name.endswith("_block_count")), default=0)
+    if problem is None and layers > len(reader.tensors):
+        problem = f"it has {layers} layers and {len(reader.tensors)} tensors"
+    if problem is not None:
+        raise InputError(f"its metadata: {problem}", where=where, mend="this is no model that can be measured")
 
 
 def _is_reported(architecture: str) -> bool:

@@ -17,15 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rh_bench.errors import InputError
+from rh_bench.errors import InputError, LimitError
 from rh_bench.hub_client import Access, Most, again
+from rh_bench.limits import DOWNLOADED
 from rh_bench.workshop import PATIENCE, sweep, workshop
 
 Kind = Literal["model", "dataset", "space"]
 
 SET_FILES = ("manifest.json", "README.md", "*.parquet")
 
-RESULT_FILES = ("runs/*", "verification/*", "experiments/*", "judgements/*")
+RESULT_FILES = ("runs/*", "verification/*", "experiments/*", "judgements/*", "attestations/*")
 
 MODEL_FILES = (
     "*.json",
@@ -371,12 +372,12 @@ def _announced(
     names = list(filter_repo_objects(sizes, allow_patterns=list(wanted), ignore_patterns=list(unwanted)))
     total, where = sum(sizes[name] for name in names), f"{kind} {ref}"
     if len(names) > MOST_FILES:
-        raise InputError(
-            f"takes more than the {MOST_FILES:,} files that may be downloaded: {len(names):,}", where=where
-        )
+        words = f"takes more than the {MOST_FILES:,} files that may be downloaded: {len(names):,}"
+        raise LimitError(words, DOWNLOADED, where=where)
     if total > allowed:
-        raise InputError(
+        raise LimitError(
             f"takes more than the {size_text(allowed)} that may be downloaded: {size_text(total)}",
+            DOWNLOADED,
             where=where,
             mend="allow more with --most-download",
         )

@@ -18,6 +18,7 @@ Shape = Callable[[object, str], None]
 """Raises :class:`Misshapen` for a value at a place that it does not accept."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_LOG = re.compile(r"/api/jobs/[^/]+/[^/]+/logs$")
 _LONGEST = 60
 _MEND = "check HF_ENDPOINT if it is set, and that no proxy answers instead"
 
@@ -48,8 +49,12 @@ def check_answer(method: str, path: str, content: bytes, where: str) -> None:
 
 
 def is_api(path: str) -> bool:
-    """Whether a path is one of the API, whose answers are documents, and no file's."""
-    return "/resolve/" not in path and ("/api/" in path or path.endswith("/info/lfs/objects/batch"))
+    """Whether a path is one of the API, whose answers are documents, and no file's nor a log's."""
+    return (
+        "/resolve/" not in path
+        and not _LOG.search(path)
+        and ("/api/" in path or path.endswith("/info/lfs/objects/batch"))
+    )
 
 
 @dataclass(frozen=True)
@@ -155,6 +160,19 @@ def _entry(value: object, at: str) -> None:
         raise Misshapen(f"{at} is a file without a size")
 
 
+def _named_texts(value: object, at: str) -> None:
+    """An object whose values are texts."""
+    _fields({})(value, at)
+    assert isinstance(value, dict)
+    for name, text in value.items():
+        _text(text, f"{at}/{name}")
+
+
+def _names(value: object, at: str) -> None:
+    """Names alone, or with values."""
+    (_list(_text) if isinstance(value, list) else _fields({}))(value, at)
+
+
 def _page(value: object, at: str) -> None:
     """A page of a list of discussions. One that is empty and says that more follow would be asked for without end."""
     _fields({"count": _count(0), "start": _count(0), "discussions": _list(_discussion)})(value, at)
@@ -187,6 +205,27 @@ _COMMITS = _list(
 _REFS = _fields({"branches": _list(_ref), "tags": _list(_ref)}, {"converts": _list(_ref), "pullRequests": _list(_ref)})
 _PREUPLOAD = _fields({"files": _list(_fields({"path": _text, "uploadMode": _text, "shouldIgnore": _bool}))})
 _BATCH = _fields({"objects": _list(_fields({}, {"actions": _fields({}), "error": _fields({})}))})
+_TEXTS = _list(_text)
+_JOB = _fields(
+    {
+        "id": _words,
+        "owner": _fields({"id": _words, "name": _words, "type": _text}),
+        "status": _fields({"stage": _words}, {"exposeUrls": _TEXTS, "sshUrl": _text}),
+    },
+    {
+        **dict.fromkeys(("createdAt", "startedAt", "finishedAt", "dockerImage", "spaceId", "flavor"), _text),
+        "command": _TEXTS,
+        "arguments": _TEXTS,
+        "environment": _named_texts,
+        "secrets": _names,
+        "labels": _named_texts,
+        "volumes": _list(_fields({})),
+        "initiator": _fields({"type": _text, "id": _text}),
+        "network": _fields({"group": _text}),
+        "retry": _count(0),
+        "expose": _fields({}, {"ports": _list(_count(0)), "portsPublic": _list(_count(0))}),
+    },
+)
 _COMMITTED = _fields({"commitOid": _commit, "commitUrl": _text}, {"pullRequestUrl": _text})
 
 _SHAPES: tuple[tuple[str, re.Pattern[str], Shape], ...] = tuple(
@@ -208,5 +247,8 @@ _SHAPES: tuple[tuple[str, re.Pattern[str], Shape], ...] = tuple(
         ("POST", "/api/repos/create", _fields({"url": _text})),
         ("POST", "/api/validate-yaml", _fields({})),
         ("GET", "/api/whoami-v2", _fields({"name": _words})),
+        ("GET", "/api/jobs/[^/]+", _list(_JOB)),
+        ("POST", "/api/jobs/[^/]+", _JOB),
+        ("GET", "/api/jobs/[^/]+/[^/]+", _JOB),
     )
 )

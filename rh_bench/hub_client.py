@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from rh_bench.errors import InputError
+from rh_bench.errors import InputError, LimitError
+from rh_bench.limits import DOWNLOADED
 
 T = TypeVar("T")
 AGAIN = (408, 409, 412, 429, 500, 502, 503, 504)
@@ -103,7 +104,8 @@ class Talk:
         if self.most is None:
             return
         if received > self.most.bytes:
-            raise InputError(f"takes more than the {self.most.bytes} bytes that {self.most.what}", where=where)
+            words = f"takes more than the {self.most.bytes} bytes that {self.most.what}"
+            raise LimitError(words, DOWNLOADED, where=where)
         if self.most.seconds is not None:
             self.watch(where, self.most.seconds)
 

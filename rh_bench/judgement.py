@@ -12,7 +12,6 @@ bytes in another pull request get a second draw, and each new try costs twice th
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -34,10 +33,6 @@ MOST_DOUBLINGS = 20
 LONGEST_SALT = 200
 _LONGEST_REASON, _MOST_REASONS = 2000, 64
 _MOST_BYTES = 1 << 20
-_FAILED_BY_A_LIMIT = re.compile(r"[a-z ]{0,60}takes (?:more than|too (?:long|much))[^:]*")
-"""The only reason of a level that failed because of a limit. Where a run's own words stand in a reason there is a
-colon, so that no run can have a failure taken for this."""
-_LIMIT = re.compile(r"takes (?:more than|too (?:long|much))|the process that tried it was ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,23 +230,13 @@ def decided(judgement: Judgement, verdict: Verdict) -> Judgement:
 
 def failures(found: Verification) -> tuple[str, ...]:
     """Why it is refused: what failed, but for limits."""
-    failed = [level for level in found.levels if level.reached is False and not _failed_by_a_limit(level)]
+    failed = [level for level in found.levels if level.reached is False and level.exceeded is None]
     return tuple(f"{level.name}: {reason}" for level in failed for reason in level.reasons or ("not reached",))
 
 
 def limits_exceeded(found: Verification) -> tuple[str, ...]:
     """What a verification took more of than it may have, in words; nothing if it kept within all limits."""
-    said: list[str] = []
-    for level in found.levels:
-        if _failed_by_a_limit(level):
-            said += level.reasons
-        elif level.reached is None:
-            said += [reason for reason in level.reasons if _LIMIT.search(reason)]
-    return tuple(said)
-
-
-def _failed_by_a_limit(level: Level) -> bool:
-    return level.reached is False and len(level.reasons) == 1 and bool(_FAILED_BY_A_LIMIT.fullmatch(level.reasons[0]))
+    return tuple(reason for level in found.levels if level.exceeded for reason in level.reasons)
 
 
 def _moment(now: datetime | None) -> str:

@@ -26,6 +26,8 @@ ALPHA = 0.005
 _SHARE_TOKENS, _SHARE_ALL, _SHARE_SIDES, _SHARE_HEADS = 0.2, 0.2, 0.2, 0.4
 DISPERSION = 3.0
 """Variance of a count of differences, in units of its mean: decisions of one head, or one sample, turn together."""
+FAR_DISPERSION = 1.5
+"""The same for decisions that rounding hardly ever turns: it is being close that makes others turn together."""
 _MOST_NAMED = 8
 
 Part = Callable[[Agreement], npt.NDArray[Any]]
@@ -82,7 +84,10 @@ def _token_problems(found: Sequence[Agreement]) -> Iterator[str]:
     """Samples whose claimed answers the model does not give."""
     alpha = ALPHA * _SHARE_TOKENS / (2 * (len(found) + 1))
     for one in found:
-        if tail(one.turned, one.turned_expected) < alpha or tail(one.turned_far, one.turned_far_expected) < alpha:
+        if (
+            tail(one.turned, one.turned_expected) < alpha
+            or tail(one.turned_far, one.turned_far_expected, FAR_DISPERSION) < alpha
+        ):
             yield (
                 f"sample {one.sample_id}: the model says something else at {one.turned} of {one.tokens} tokens, by up"
                 f" to {one.widest:.3g} in logits"
@@ -95,7 +100,7 @@ def _token_problems(found: Sequence[Agreement]) -> Iterator[str]:
 def _head_problems(found: Sequence[Agreement], heads: IntArray) -> Iterator[str]:
     """Heads with more events added or left out than rounding explains, the most changed first."""
     claimed, scored = _means(found)
-    counts = {what: (_over(found, count), _over(found, expected)) for what, count, expected in _COUNTS}
+    counts = {what: (_over(found, count), _over(found, expected), spread) for what, count, expected, spread in _COUNTS}
     changes = (claimed > HEAD_THRESHOLD) != (scored > HEAD_THRESHOLD)
     every = ALPHA * _SHARE_HEADS / (len(_COUNTS) * max(len(heads), 1))
     side = ALPHA * _SHARE_SIDES / (len(_COUNTS) * max(int(changes.sum()), 1))
@@ -104,8 +109,8 @@ def _head_problems(found: Sequence[Agreement], heads: IntArray) -> Iterator[str]
         alpha = max(every, side) if changes[place] else every
         told = [
             f"{count[place]:.0f} events {what} ({expected[place]:.2g} expected)"
-            for what, (count, expected) in counts.items()
-            if tail(count[place], expected[place]) < alpha
+            for what, (count, expected, dispersion) in counts.items()
+            if tail(count[place], expected[place], dispersion) < alpha
         ]
         named += bool(told)
         if told and named <= _MOST_NAMED:
@@ -119,24 +124,24 @@ def _head_problems(found: Sequence[Agreement], heads: IntArray) -> Iterator[str]
         yield f"and {named - _MOST_NAMED} more heads"
 
 
-_COUNTS: tuple[tuple[str, Part, Part], ...] = (
-    ("claimed that are not there", lambda one: one.added, lambda one: one.added_expected),
-    ("left out", lambda one: one.deleted, lambda one: one.deleted_expected),
-    ("otherwise by far", lambda one: one.far, lambda one: one.far_expected),
+_COUNTS: tuple[tuple[str, Part, Part, float], ...] = (
+    ("claimed that are not there", lambda one: one.added, lambda one: one.added_expected, DISPERSION),
+    ("left out", lambda one: one.deleted, lambda one: one.deleted_expected, DISPERSION),
+    ("otherwise by far", lambda one: one.far, lambda one: one.far_expected, FAR_DISPERSION),
 )
-"""What is counted of each head, and how many of it rounding explains."""
+"""What is counted of each head, how many of it rounding explains, and how these spread."""
 
 
 def _sum_problems(found: Sequence[Agreement]) -> Iterator[str]:
     """Small lies about many heads."""
-    for what, count, expected in _sums(found):
-        if tail(count, expected) < ALPHA * _SHARE_ALL / len(_COUNTS):
+    for what, count, expected, dispersion in _sums(found):
+        if tail(count, expected, dispersion) < ALPHA * _SHARE_ALL / len(_COUNTS):
             yield f"all heads: {count} events {what}, where rounding explains {expected:.2g}"
 
 
-def _sums(found: Sequence[Agreement]) -> Iterator[tuple[str, int, float]]:
-    for what, count, expected in _COUNTS:
-        yield what, int(_over(found, count).sum()), float(_over(found, expected).sum())
+def _sums(found: Sequence[Agreement]) -> Iterator[tuple[str, int, float, float]]:
+    for what, count, expected, dispersion in _COUNTS:
+        yield what, int(_over(found, count).sum()), float(_over(found, expected).sum()), dispersion
 
 
 def _over(found: Sequence[Agreement], part: Part) -> Floats:
@@ -164,7 +169,7 @@ def _words(found: Sequence[Agreement], noise: Noise) -> Iterator[str]:
     widest = np.abs(claimed - scored).max(initial=0.0)
     counted = sum(one.counted for one in found)
     yield f"scores over the {counted} counted samples of these: no head differs by more than {widest:.3f}"
-    for what, count, expected in _sums(found):
+    for what, count, expected, _ in _sums(found):
         yield f"events {what}: {count}, where rounding explains up to {expected:.2g}"
     pair = "the same kind of device and versions" if noise.pair == "same" else "another device or versions"
     yield f"judged by the noise of {noise.dtype} on {pair}"

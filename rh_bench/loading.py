@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rh_bench import weights_header
 from rh_bench.adapter_config import ADAPTER_CONFIG
+from rh_bench.config_bounds import refuse_beyond_bounds, refuse_more_layers_than_weights
 from rh_bench.errors import InputError
 from rh_bench.faults import TRACE, in_words, is_out_of_memory, out_of_memory
 from rh_bench.files import shown
-from rh_bench.gguf_weights import check_gguf_weights
+from rh_bench.gguf_weights import check_gguf_weights, refuse_gguf_beyond_bounds
 from rh_bench.loading_report import LoadingReport, judge
 from rh_bench.model_source import ModelSource, refuse_other_files
 from rh_bench.multimodal import (
@@ -30,7 +31,6 @@ from rh_bench.multimodal import (
 from rh_bench.schema import load_json
 from rh_bench.workshop import scratch
 
-_MOST_HEADER = 100 << 20
 _ENCODERS = ("bert-generation",)
 """Models that read in both directions unless they are decoders, and that are not trained to fill gaps."""
 
@@ -51,7 +51,8 @@ def read_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
     """A model's configuration, as transformers loads it.
 
     Raises:
-        InputError: it cannot be read, or the model is an encoder-decoder or reads in both directions.
+        InputError: it cannot be read, says more than any model has, or the model is an encoder-decoder or reads in
+            both directions.
     """
     from transformers import AutoConfig
 
@@ -59,6 +60,9 @@ def read_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
     options: dict[str, Any] = {"gguf_file": source.gguf_file} if source.gguf_file else {}
     if source.gguf_file is None:
         refuse_other_files(source)
+        refuse_beyond_bounds(source.folder, [name for name, _, _ in source.files], source.id)
+    else:
+        refuse_gguf_beyond_bounds(source.folder / source.gguf_file)
     try:
         with quiet_libraries():
             config = AutoConfig.from_pretrained(source.folder, trust_remote_code=trust_remote_code, **options)
@@ -146,6 +150,22 @@ def _refuse_unknown(config: Any, trust_remote_code: bool) -> None:
             where=str(config.model_type),
             mend="give a model of another type, or --trust-remote-code if it brings code of its own",
         )
+
+
+def refuse_unheld(source: ModelSource, config: Any, trust_remote_code: bool = False) -> None:
+    """Refuse, before anything is built, a type of model that there is no class for, and more layers than its weights
+    can hold.
+
+    Args:
+        config: of what :func:`read_config` gave.
+
+    Raises:
+        InputError: names it.
+    """
+    _refuse_unknown(config, trust_remote_code)
+    source = source.weights
+    if source.gguf_file is None:
+        refuse_more_layers_than_weights(source.folder, [name for name, _, _ in source.files], source.id)
 
 
 def find_architecture(config: Any) -> Architecture:
@@ -260,27 +280,8 @@ def weight_shapes(source: ModelSource) -> dict[str, tuple[int, ...]]:
     Raises:
         InputError: a file is no safetensors file.
     """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, _, _ in source.files:
-        if name.endswith(".safetensors"):
-            for key, tensor in _header(source.folder / name, source.id).items():
-                if key != "__metadata__":
-                    shapes[key] = tuple(tensor["shape"])
-    return shapes
-
-
-def _header(path: Path, where: str) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            if size > _MOST_HEADER:
-                raise ValueError("its header is too large")
-            document = json.loads(file.read(size))
-        if not isinstance(document, dict):
-            raise ValueError("its header is no object")
-        return document
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path.name} cannot be read ({in_words(error)})", where=where) from error
+    names = [name for name, _, _ in source.files if name.endswith(".safetensors")]
+    return weights_header.weight_shapes(source.folder, names, source.id)
 
 
 def _cannot(what: str, error: Exception, where: str, more: str | None = None) -> InputError:

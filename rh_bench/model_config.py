@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rh_bench.config_bounds import MOST_CONFIG, bounds_problems
 from rh_bench.errors import InputError
 from rh_bench.hub import RepoRef, fetch_config, parse_repo
 from rh_bench.records import Json
@@ -12,7 +13,6 @@ from rh_bench.schema import load_json
 
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
-_MOST_BYTES = 16 << 20
 
 
 def config_problems(model: Json, named: str | None) -> list[str]:
@@ -28,7 +28,10 @@ def config_problems(model: Json, named: str | None) -> list[str]:
     path = _config_path(model, named)
     if path is None:
         return []
-    config = load_json(path, max_bytes=_MOST_BYTES, constant=lambda text: None)
+    config = load_json(path, max_bytes=MOST_CONFIG, constant=lambda text: None)
+    beyond = next(bounds_problems(config), None) if isinstance(config, dict) else None
+    if beyond is not None:
+        return [f"the model's configuration: {beyond}"]
     layers, heads = _number(config, _LAYERS), _number(config, _HEADS)
     claimed = max((layer["query_heads"] for layer in model["layers"]), default=0)
     problems = []

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rh_bench import weights_header
+from rh_bench.config_bounds import refuse_beyond_bounds
 from rh_bench.environment import usable_cores
 from rh_bench.errors import InputError, RhBenchWarning
 from rh_bench.faults import TRACE, in_words, model_code
@@ -25,14 +27,18 @@ from rh_bench.loading import (
     load_weights,
     quiet_libraries,
     read_config,
+    refuse_unheld,
+    weight_shapes,
 )
 from rh_bench.memory import MemoryPlan, available_memory, model_shape, plan_memory
 from rh_bench.model_card import base_models
 from rh_bench.model_source import ModelSource, resolve_model
+from rh_bench.multimodal import class_names, is_multimodal
 from rh_bench.records import IntArray, Json, Layer
 from rh_bench.schema import load_json
 from rh_bench.vocabulary import embedding_rows, largest_token, refuse_beyond_embedding
-from rh_bench.window import Window, find_window, refuse_beyond_table
+from rh_bench.weights_header import count_weights
+from rh_bench.window import Window, find_window, refuse_beyond_table, stated_positions
 
 __all__ = [
     "DTYPES",
@@ -80,22 +86,94 @@ class LoadedModel:
 
     def describe(self) -> Json:
         """The `model` object of run.json."""
-        bases = None if self.source.kind == "gguf" else base_models(self.source.folder)
-        if self.source.adapter is not None:
-            bases = [self.source.adapter.base.id]
         return {
-            **self.source.describe(),
+            **describe_named(self.source, self._limit, self.tokenizer),
             "architecture": type(self.model).__name__,
             "model_type": str(self.model.config.model_type),
             "parameters": sum(p.numel() for p in self.model.parameters()),
-            "window": self.window,
-            "window_from": self._limit.origin,
             "text_part_of": self.whole,
-            "chat_template": self.tokenizer.chat_template is not None,
             "layers": [asdict(layer) for layer in self.layers],
-            "base_model": bases,
             "notes": list(self.notes),
         }
+
+
+def describe_named(source: ModelSource, limit: Window, tokenizer: Any) -> Json:
+    """The part of `model` in run.json that its files give without its weights."""
+    bases = None if source.kind == "gguf" else base_models(source.folder)
+    if source.adapter is not None:
+        bases = [source.adapter.base.id]
+    return {
+        **source.describe(),
+        "window": limit.size,
+        "window_from": limit.origin,
+        "chat_template": tokenizer.chat_template is not None,
+        "base_model": bases,
+    }
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a configuration gives of the model that is measured, without its weights: what can be, where only loading
+    decides."""
+
+    architectures: frozenset[str]
+    model_types: frozenset[str]
+    has_parts: bool
+    """Its text decoder can be measured alone."""
+    parameters: frozenset[int]
+    """One or two numbers; none where only loading decides."""
+    most_parameters: int | None
+    stated_window: int | None
+    """As the configuration says it, whatever its rotary embedding makes of it."""
+
+
+def outline(source: ModelSource, config: Any) -> Outline:
+    """The outline of a model.
+
+    Args:
+        config: of what :func:`read_config` gave.
+
+    Raises:
+        InputError: there is no class for it, or it cannot be what its weights are.
+    """
+    refuse_unheld(source, config)
+    architecture = find_architecture(config)
+    configs = {id(one): one for one in (config, architecture.config)}.values()
+    if is_multimodal(config):
+        text = config.get_text_config(decoder=True)
+        configs = {id(one): one for one in (*configs, text)}.values()
+    names = {name for one in configs for name in class_names(one)}
+    exact, most = _counts(source, architecture)
+    return Outline(
+        frozenset(names),
+        frozenset(str(one.model_type) for one in configs),
+        is_multimodal(config),
+        exact,
+        most,
+        stated_positions(config),
+    )
+
+
+def _counts(source: ModelSource, architecture: Any) -> tuple[frozenset[int], int | None]:
+    """The numbers of parameters that a model can have, and the largest; nothing where it cannot be built here."""
+    held = None if source.weights.gguf_file else count_weights(weight_shapes(source.weights))
+    try:
+        empty = empty_model(architecture, where=source.id)
+    except InputError:  # for want of a library, say
+        return frozenset(), held
+    number = sum(parameter.numel() for parameter in empty.parameters())
+    first: Any = getattr(empty.get_input_embeddings(), "weight", None)
+    last: Any = getattr(empty.get_output_embeddings(), "weight", None)
+    # Files can hold an output matrix of its own where the configuration shares one.
+    untied = number if last is None or last is not first else number + int(last.numel())
+    if is_multimodal(architecture.config):
+        return frozenset(), untied
+    if source.adapter is not None:  # it can bring rows for tokens that were added
+        own = weights_header.weight_shapes(
+            source.folder, [name for name, _, _ in source.files if name.endswith(".safetensors")], source.id
+        )
+        return frozenset(), untied + count_weights(own)
+    return frozenset((number, untied)), untied
 
 
 def load_tokenizer(text: str, *, trust_remote_code: bool = False) -> tuple[Any, str]:
@@ -113,6 +191,9 @@ def tokenizer_of(source: ModelSource, trust_remote_code: bool = False) -> Any:
     from transformers import AutoTokenizer
 
     files = source.tokenizer
+    for part in {source.tokenizer.folder: files, source.weights.folder: source.weights}.values():
+        if part.gguf_file is None:  # transformers reads the configuration for the tokenizer's sake, too
+            refuse_beyond_bounds(part.folder, [name for name, _, _ in part.files], part.id)
     options: dict[str, Any] = {"gguf_file": files.gguf_file} if files.gguf_file else _plain_tokenizer(source, files)
     try:
         with quiet_libraries():
@@ -187,6 +268,7 @@ def load_model(
     tokenizer = tokenizer_of(source, remote)
     limit = find_window(config, window)
     largest = None if prompts is None else largest_token(prompts(tokenizer, limit.size, source.id))
+    refuse_unheld(source, config, remote)
     architecture, memory = find_architecture(config), None
     if positions is not None or largest is not None:
         empty = empty_model(architecture, remote, source.id)

@@ -44,6 +44,12 @@ def auto_class(config: Any) -> Any:
     return transformers.AutoModelForCausalLM
 
 
+def class_names(config: Any) -> tuple[str, ...]:
+    """The classes that load a configuration's model, by name; none where there is none."""
+    found = auto_class(config)._model_mapping.get(type(config), ())
+    return tuple(one.__name__ for one in (found if isinstance(found, tuple | list) else (found,)))
+
+
 def is_multimodal(config: Any) -> bool:
     """Whether a model of this configuration takes more than text."""
     import transformers

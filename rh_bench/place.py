@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rh_bench.results import RUNS, VERIFICATION
+from rh_bench.experiments.kinds import KINDS as EXPERIMENT_KINDS
+from rh_bench.records import Json
+from rh_bench.results import EXPERIMENTS, RUNS, VERIFICATION
 from rh_bench.runs import RUN_FILES
+from rh_bench.slugs import SLUG
 
 SUBMITTED = ("run.json", *RUN_FILES)
 """The files of a submitted run, and no others."""
 MOST_BYTES = 512 << 20
 """Of all files of a submission; a run of 600 samples and 1,024 heads has a few million."""
-_SLUG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,52 @@ class Kind:
     files: tuple[str, ...]
     document: str
     """The file that names the hash of every other one, so that its own is that of the whole submission."""
+    telling: str | None
+    """The table that no two models and no two measurements give alike, byte for byte."""
+    units: str | None
+    """Which of `counts` in the document says how many units could be measured again; None where nothing is measured,
+    so that no level above *recomputed* is to be reached."""
+
+    def reachable(self, level: str) -> str:
+        """The level that is to be reached where `level` is required."""
+        return "recomputed" if self.units is None and level == "rerun" else level
+
+    def named(self, document: Json) -> object:
+        """What its own folder is called, by its document, which is not to be believed."""
+        if self.root == RUNS:
+            return document.get("run_id")
+        return f"{document.get('kind')}-{document.get('experiment_id')}"
 
 
-KINDS = (Kind(RUNS, "run", re.compile(r"[0-9a-f]{16}"), SUBMITTED, "run.json"),)
+_TELLING = {
+    "causal": "answers",
+    "detectors": "scores",
+    "chain_of_thought": "responses",
+    "extractive_qa": "responses",
+}
+"""Tables of experiments that a model gave, by kind; the others follow from runs."""
+_UNITS = {**_TELLING, "detectors": "samples"}
+
+
+def _experiments() -> tuple[Kind, ...]:
+    return tuple(
+        Kind(
+            EXPERIMENTS,
+            "experiment",
+            re.compile(rf"{name}-[0-9a-f]{{16}}"),
+            ("experiment.json", *(f"{table}.parquet" for table in kind.tables)),
+            "experiment.json",
+            f"{_TELLING[name]}.parquet" if name in _TELLING else None,
+            _UNITS.get(name),
+        )
+        for name, kind in EXPERIMENT_KINDS.items()
+    )
+
+
+KINDS = (
+    Kind(RUNS, "run", re.compile(r"[0-9a-f]{16}"), SUBMITTED, "run.json", "samples.parquet", "samples"),
+    *_experiments(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +108,6 @@ def find_place(path: str) -> Place | None:
     if len(parts) != 4:
         return None
     root, slug, name, file = parts
-    kind = next((kind for kind in KINDS if kind.root == root and file in kind.files), None)
-    if kind is None or not re.fullmatch(_SLUG, slug) or not kind.name.fullmatch(name):
-        return None
-    return Place(kind, slug, name)
+    fitting = (kind for kind in KINDS if kind.root == root and file in kind.files and kind.name.fullmatch(name))
+    kind = next(fitting, None)
+    return Place(kind, slug, name) if kind is not None and re.fullmatch(SLUG, slug) else None

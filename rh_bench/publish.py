@@ -17,7 +17,7 @@ from rh_bench.hub import Kind, parse_repo, repo_commit
 from rh_bench.hub_client import Access
 from rh_bench.hub_write import Changes, api_of, find_changes, name_commit, push
 from rh_bench.records import Json
-from rh_bench.results import DATA, EXPERIMENTS, JUDGEMENTS, RUNS, SITE_MARK, VERIFICATION
+from rh_bench.results import ATTESTATIONS, DATA, EXPERIMENTS, JUDGEMENTS, RUNS, SITE_MARK, VERIFICATION
 from rh_bench.sets import MANIFEST, read_set
 
 LARGEST_GROUP = 300_000_000
@@ -182,17 +182,17 @@ def _results(folder: Path) -> _Content:
     return _Content(files, f"Results: {count} runs", None, _keeps_runs)
 
 
-_KEPT = (RUNS, EXPERIMENTS, VERIFICATION, JUDGEMENTS)
+_KEPT = (RUNS, EXPERIMENTS, VERIFICATION, JUDGEMENTS, ATTESTATIONS)
 
 
 def _keeps_runs(changes: Changes) -> None:
-    """What was taken in or judged meanwhile is not thrown out, nor a judgement put back to what it was before, by
-    somebody who did not know of it."""
+    """What was taken in or judged meanwhile is not thrown out, nor a judgement or an order put back to what it was
+    before, by somebody who did not know of it."""
     mend = "bring the folder up to date first: rh-bench collect REPO --out FOLDER"
     lost = [path for path in changes.removed if path.partition("/")[0] in _KEPT]
     if lost:
         raise InputError(f"the repository holds {lost[0]}, which is not here", mend=mend)
-    older = [path for path in changes.replaced if path.startswith(f"{JUDGEMENTS}/")]
+    older = [path for path in changes.replaced if path.startswith((f"{JUDGEMENTS}/", f"{ATTESTATIONS}/"))]
     if older:
         raise InputError(f"the repository holds another {older[0]} than there is here", mend=mend)
 

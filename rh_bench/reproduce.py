@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rh_bench.asking import builder_as
+from rh_bench.claims import grid_claims, model_claims, set_claims
 from rh_bench.coverage import Coverage, coverage, coverage_problems
-from rh_bench.errors import InputError
-from rh_bench.evaluate import Request, choose_samples, find_set
+from rh_bench.errors import InputError, LimitError
+from rh_bench.evaluate import Request, choose_samples, find_set, grid_in_words
 from rh_bench.fingerprint import WEIGHTS
 from rh_bench.model_source import base_revision, hub_name
 from rh_bench.prompts import PromptBuilder
 from rh_bench.records import Layer, Sample, SampleResult
 from rh_bench.runs import Run
 from rh_bench.sets import HaystackSet
+from rh_bench.stopping import turn_token
+from rh_bench.window import find_window
 
 if TYPE_CHECKING:
     from rh_bench.models import LoadedModel, ModelSource
@@ -26,23 +29,28 @@ if TYPE_CHECKING:
 
 def prompt_problems(run: Run, haystack: str | None, model: str | None) -> list[str]:
     """What of a run's samples cannot be reproduced from its set and its model's tokenizer: nothing if all can."""
-    from rh_bench.models import read_config, resolve_model, tokenizer_of
+    from rh_bench.models import describe_named, outline, read_config, resolve_model, tokenizer_of
 
     haystacks, wrong = set_of(run, haystack)
     named = run.document["model"]
     source = resolve_model(model or hub_name(named), base_revision=base_revision(named))
-    wrong += model_problems(run, source, read_config(source))
+    config = read_config(source)
+    wrong += model_problems(run, source, config)
     if wrong:
         return wrong
     tokenizer = tokenizer_of(source)
-    wrong = _sample_problems(run, haystacks)
+    found = describe_named(source, find_window(config), tokenizer)
+    wrong = model_claims(named, found, outline(source, config)) + _sample_problems(run, haystacks)
     if wrong:
         return wrong
     try:
         builder = builder_as(tokenizer, haystacks, [result.sample for result in run.results], run.document)
+    except LimitError:
+        raise
     except InputError as error:
         return [error.problem]
-    return [
+    wrong = _stop_problems(run, builder)
+    return wrong + [
         f"sample {result.sample.sample_id}: {problem}"
         for result in run.results
         for problem in _prompt_problems(builder, result)
@@ -50,11 +58,12 @@ def prompt_problems(run: Run, haystack: str | None, model: str | None) -> list[s
 
 
 def set_of(run: Run, haystack: str | None) -> tuple[HaystackSet, list[str]]:
+    """The set of a run, and what the run says otherwise of it."""
     named = run.document["haystack"]
-    haystacks = find_set(haystack or f"{named['location']}@{named['revision']}")[0]
+    haystacks, location, commit = find_set(haystack or f"{named['location']}@{named['revision']}")
     if haystacks.manifest_sha256 != named["manifest_sha256"]:
         return haystacks, ["this is another set than the run's: the SHA-256 of its manifest.json differs"]
-    return haystacks, []
+    return haystacks, set_claims(named, haystacks, location, commit)
 
 
 def covered(run: Run, haystack: str | None) -> Coverage:
@@ -87,8 +96,8 @@ def model_problems(run: Run, source: ModelSource, config: Any) -> list[str]:
 
 
 def layer_problems(layers: tuple[Layer, ...], loaded: LoadedModel) -> list[str]:
-    """Index, kind, heads and window of each layer are those of the model. How a layer is run is not compared: runs of
-    older versions do not say it."""
+    """Index, kind, heads and window of each layer are those of the model. `rh_bench.claims.loaded_claims` compares all
+    that a run says of them, and of the model."""
 
     def shape(some: tuple[Layer, ...]) -> list[tuple[int, str, int, int, int | None]]:
         return [(layer.index, layer.kind, layer.query_heads, layer.kv_heads, layer.window) for layer in some]
@@ -108,10 +117,13 @@ def _sample_problems(run: Run, haystacks: HaystackSet) -> list[str]:
         needles=_tuple(grid["needles"]),
         limit=grid["limit"],
     )
-    size = haystacks.manifest["counts"]["samples"]
-    problems = [f"run.json{pointer}: {words}" for pointer, words in coverage_problems(run.document, size)]
-    expected = {sample.sample_id: sample for sample in choose_samples(haystacks, request)[0]}
+    samples, made = choose_samples(haystacks, request)
+    expected = {sample.sample_id: sample for sample in samples}
     found: dict[str, Sample] = {result.sample.sample_id: result.sample for result in run.results}
+    size = haystacks.manifest["counts"]["samples"]
+    problems = [f"run.json#{pointer}: {words}" for pointer, words in coverage_problems(run.document, size)]
+    if grid != grid_in_words(haystacks, request):
+        problems += grid_claims(run.document["protocol"], made)
     problems += [f"sample {name} is missing" for name in expected if name not in found]
     problems += [f"sample {name} is not in the set" for name in found if name not in expected]
     return problems + [
@@ -119,6 +131,23 @@ def _sample_problems(run: Run, haystacks: HaystackSet) -> list[str]:
         for name in found
         if name in expected and found[name] != expected[name]
     ]
+
+
+def _stop_problems(run: Run, builder: PromptBuilder) -> list[str]:
+    """What ends an answer, as far as it can be told without the model's own end-of-sequence tokens: newlines end those
+    to plain prompts, and a turn's token is the one that the chat template ends a turn with."""
+    protocol = run.document["protocol"]
+    stops, problems = set(protocol["stop"]), []
+    expected = {"eos", *(["newline"] if builder.stops_at_newline else [])}
+    if stops - {"turn"} != expected:
+        problems.append(f"run.json#/protocol/stop is {sorted(stops)}, it must be {sorted(expected)}")
+    claimed = protocol.get("turn_token")
+    if claimed is not None:
+        variables = dict(builder.thinking.variables) if builder.thinking else None
+        turn = None if builder.chat is None else turn_token(builder.chat, frozenset(), variables)
+        if turn is None or turn[1] != claimed:
+            problems.append(f"run.json#/protocol/turn_token is {claimed!r}, the template ends a turn otherwise")
+    return problems
 
 
 def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:

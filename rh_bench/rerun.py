@@ -10,16 +10,17 @@ import numpy as np
 
 from rh_bench.agreement import agreement
 from rh_bench.asking import ask_as, prompt_ids
+from rh_bench.claims import asking_claims, loaded_claims
 from rh_bench.engines.follow import Claimed, Followed, Follower
 from rh_bench.environment import describe_environment
-from rh_bench.errors import InputError
+from rh_bench.errors import InputError, LimitError
 from rh_bench.files import sha256_file
 from rh_bench.judging import judge
 from rh_bench.model_source import base_revision, hub_name
 from rh_bench.noise import measured_noise
 from rh_bench.power import power_words
 from rh_bench.records import Layer, SampleResult, head_grid
-from rh_bench.reproduce import layer_problems, model_problems, set_of
+from rh_bench.reproduce import model_problems, set_of
 from rh_bench.runs import Run
 from rh_bench.stopping import StopRule
 from rh_bench.thinking import thought_limit
@@ -95,14 +96,16 @@ def measure_again(
         base_revision=base_revision(named),
         prompts=lambda tokenizer, *_: prompt_ids(tokenizer, haystacks, samples, protocol["template"]),
     )
-    wrong = [*model_problems(run, loaded.source, loaded.model.config), *layer_problems(run.layers, loaded)]
+    wrong = [*model_problems(run, loaded.source, loaded.model.config), *loaded_claims(document, loaded)]
     if not wrong:
         try:
             asking = ask_as(loaded, haystacks, samples, document)
+        except LimitError:
+            raise
         except InputError as error:
             wrong = [error.problem]
         else:
-            wrong = [*_stop_problems(run, asking.stop), *_answer_problems(run, chosen, asking.stop)]
+            wrong = [*asking_claims(document, asking), *_answer_problems(run, chosen, asking.stop)]
     if wrong:
         return Again((), run.layers, loaded.device, loaded.device_name, tuple(wrong))
     follower = Follower(loaded.model, loaded.layers, asking.stop, loaded.memory.chunk if loaded.memory else None)
@@ -135,12 +138,6 @@ def _answer_problems(run: Run, chosen: Sequence[SampleResult], stop: StopRule) -
         if claim.answer != tuple(result.generated_ids):
             problems.append(f"{name}: it has an answer to a thought that did not end")
     return problems
-
-
-def _stop_problems(run: Run, stop: StopRule) -> list[str]:
-    """Answers end where the run says that they do."""
-    said, found = run.document["protocol"].get("turn_token"), stop.turn[1] if stop.turn else None
-    return [] if said == found else [f"run.json says that a turn ends at {said!r}, it ends at {found!r}"]
 
 
 def choose(run: Run, count: int, salt: str) -> list[SampleResult]:

@@ -4,11 +4,13 @@
 runs/<slug>/<run_id>/                  the run, as of `rh_bench.runs`
 experiments/<slug>/<kind>-<id>/        experiments on these runs, as of `rh_bench.experiments.artifact`
 verification/<slug>/<run_id>.json      written by the maintainer when the run is taken in
-judgements/runs/<slug>/<run_id>/       what was drawn for each submission, and what came of it (`rh_bench.judgement`)
+verification/<slug>/<kind>-<id>.json   the same of an experiment, see `rh_bench.experiments.record`
+judgements/<place>/                    what was drawn for each submission, and what came of it (`rh_bench.judgement`)
+attestations/<nonce>.json              what jobs of the Hub were ordered to measure (`rh_bench.attest_order`)
 data/<config>/*.parquet                tables over all runs, made from the two above
 ```
 
-Verifications and judgements lie outside the run's folder, where no submission may write.
+Verifications, judgements and orders lie outside the run's folder, where no submission may write.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from rh_bench.verify import Verification
 
 RUNS, EXPERIMENTS, VERIFICATION, DATA = "runs", "experiments", "verification", "data"
 JUDGEMENTS = "judgements"
+ATTESTATIONS = "attestations"
 SITE_MARK = '<meta name="generator" content="rh_bench leaderboard">'
 """In the head of every page that is rendered from results: by it a folder is known as such a site."""
 _LONGEST_REASON = 2000
@@ -140,6 +143,7 @@ def verification_document(
     author: str | None = None,
     mark: Fingerprint | None = None,
     now: datetime | None = None,
+    attestation: Json | None = None,
 ) -> Json:
     """What a verification found, as a document to keep beside the runs.
 
@@ -149,18 +153,45 @@ def verification_document(
         author: who opened the pull request.
         mark: by what a copy of the run will be recognised.
         now: an aware time; the present without it.
+        attestation: what was seen of the job that made the run, if it is attested.
     """
-    moment = (now or datetime.now(UTC)).astimezone(UTC)
-    levels = found.to_json()["levels"]
     return {
         "schema": "rh_bench/verification",
-        "schema_version": "1.1",
+        "schema_version": "1.2",
         "run": {
             "slug": found.folder.parent.name,
             "run_id": found.folder.name,
             "run_sha256": sha256_file(found.folder / "run.json"),
         },
-        "levels": [level | {"reasons": [text[:_LONGEST_REASON] for text in level["reasons"][:64]]} for level in levels],
+        **verification_body(
+            found, rerun=rerun, salt=salt, pull_request=pull_request, author=author, mark=mark, now=now
+        ),
+        "attestation": attestation,
+    }
+
+
+def verification_body(
+    found: Verification,
+    *,
+    rerun: int,
+    salt: str,
+    pull_request: int | None,
+    author: str | None,
+    mark: Fingerprint | None,
+    now: datetime | None,
+) -> Json:
+    """What a record says beside what it is about. Arguments as of :func:`verification_document`."""
+    moment = (now or datetime.now(UTC)).astimezone(UTC)
+    levels = [
+        {
+            "level": level.name,
+            "reached": level.reached,
+            "reasons": [text[:_LONGEST_REASON] for text in level.reasons[:64]],
+        }
+        for level in found.levels
+    ]
+    return {
+        "levels": levels,
         "rerun": {"samples": rerun, "salt": salt} if rerun else None,
         "rh_bench": rh_bench.__version__,
         "date": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -13,10 +13,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from rh_bench.apart import verify_apart
+from rh_bench.attest import look_into
 from rh_bench.errors import InputError
+from rh_bench.experiments.record import experiment_record, read_experiment_mark
 from rh_bench.faults import explain
 from rh_bench.fingerprint import Fingerprint
 from rh_bench.hub import MOST_DOWNLOAD, RepoRef, fetch_verifications, parse_repo
@@ -48,11 +51,12 @@ from rh_bench.judgement import (
     open_judgement,
 )
 from rh_bench.ledger import Ledger
+from rh_bench.limits import Limits
 from rh_bench.place import Place
-from rh_bench.results import VERIFICATION, read_mark, verification_document
+from rh_bench.results import EXPERIMENTS, RUNS, VERIFICATION, read_mark, verification_document
 from rh_bench.review_report import Found, comment_on, last_word, marker
 from rh_bench.schema import dump_json
-from rh_bench.submission import copy_problems, look_at, submission_problems
+from rh_bench.submission import copy_problems, look_at, runs_of, submission_problems
 from rh_bench.verify import Evidence
 from rh_bench.workshop import scratch
 
@@ -82,6 +86,10 @@ class Ways:
     """Bytes that the model or the set of a submission may take to download."""
     recorded: bool = True
     """Heed the judgements of the repository. Without it the draw is the caller's own."""
+    attest: tuple[str, ...] = ()
+    """Namespaces whose jobs are believed: attestations of runs are looked into where there are any."""
+    limits: Limits | None = None
+    """What verifying one may take; the usual without it."""
 
 
 def parse_pull(text: str) -> tuple[RepoRef, int] | None:
@@ -115,12 +123,15 @@ def review(repo: str, ways: Ways, *, only: int | None = None, access: Access | N
 
 
 def _known_marks(ref: RepoRef, access: Access) -> dict[str, Fingerprint]:
-    """By what copies of the runs in the main branch are recognised, as far as their records say it."""
+    """By what copies of what is in the main branch are recognised, by its folder, as far as records say it."""
     if not any(path.startswith(f"{VERIFICATION}/") for path in list_files(ref, "main", access)):
         return {}
     records = fetch_verifications(ref, endpoint=access.endpoint, token=access.token)
-    marks = {"/".join(run): read_mark(path) for run, path in records.items()}
-    return {run: mark for run, mark in marks.items() if mark is not None}
+    marks = {}
+    for (slug, name), path in records.items():
+        root, read = (RUNS, read_mark) if "-" not in name else (EXPERIMENTS, read_experiment_mark)
+        marks[f"{root}/{slug}/{name}"] = read(path)
+    return {folder: mark for folder, mark in marks.items() if mark is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +140,7 @@ class _Reviewer:
     ways: Ways
     access: Access
     marks: dict[str, Fingerprint]
-    """Of the runs that are there, to recognise copies; those that are taken in are added."""
+    """Of what is there, by its folder, to recognise copies; what is taken in is added."""
     ledger: Ledger
     name: str | None
 
@@ -138,8 +149,8 @@ class _Reviewer:
         with scratch("review") as made:
             found = _guarded(lambda: self._examine(pull, made), pull)
         found = replace(found, page=address(self.ref, pull.num, self.access))
-        if found.merged and found.run is not None and found.mark is not None:
-            self.marks[found.run] = found.mark
+        if found.merged and found.submission is not None and found.mark is not None:
+            self.marks[found.submission.place.folder] = found.mark
         try:
             if not self.ways.quiet and self.name is not None:
                 found = replace(found, said=self._say(found, self.name))
@@ -156,11 +167,16 @@ class _Reviewer:
         found = Found(pull, changed.head)
         if place is None or problems:
             return replace(found, problems=tuple(problems))
-        found = replace(found, run=place.label)
+        found = replace(found, run=place.label, word=place.kind.word)
         if all(path in main and main[path].hash == file.hash for path, file in changed.added.items()):
             return replace(found, held=True)
         download(self.ref, changed.head, [changed.added[path] for path in place.paths], workshop, self.access)
         submission, problems = look_at(workshop / place.folder, place, pull, changed.head)
+        if place.kind.root == EXPERIMENTS:
+            runs, lacking = runs_of(workshop / place.folder, place, main)
+            problems += lacking
+            if not problems:
+                download(self.ref, head_commit(self.ref, "main", self.access), runs, workshop, self.access)
         found = replace(found, submission=submission, problems=tuple(problems))
         return found if problems else self._judge(found, submission, workshop)
 
@@ -185,7 +201,8 @@ class _Reviewer:
         return aside and self.ways.merge and self.ways.again
 
     def _new_draw(self, submission: Submission, known: list[Judgement]) -> Draw | None:
-        return make_draw(submission, known, self.ways.rerun, self.ways.salt) if self.ways.rerun else None
+        wanted = self.ways.rerun and submission.place.kind.units is not None
+        return make_draw(submission, known, self.ways.rerun, self.ways.salt) if wanted else None
 
     def _draw(self, submission: Submission, record: Judgement) -> Judgement:
         """The record of these bytes, with a draw if any samples are to be measured again. When judging, a new draw is
@@ -214,7 +231,7 @@ class _Reviewer:
             most_download=ways.most_download,
         )
         try:
-            examined = verify_apart(workshop / place.folder, evidence)
+            examined = verify_apart(workshop / place.folder, evidence, ways.limits)
         except InputError as error:
             return replace(found, problems=(f"could not be verified here: {error}",))
         except Exception as error:
@@ -222,8 +239,18 @@ class _Reviewer:
             if plain is not None:
                 return replace(found, problems=(f"could not be verified here: {plain}",))
             return replace(found, fault=error)
-        copies = copy_problems(examined.fingerprint, examined.verification, self.marks)
-        return replace(found, verification=examined.verification, mark=examined.fingerprint, problems=tuple(copies))
+        copies = copy_problems(place, examined.fingerprint, examined.verification, self.marks)
+        found = replace(found, verification=examined.verification, mark=examined.fingerprint, problems=tuple(copies))
+        return self._attested(found, place, workshop)
+
+    def _attested(self, found: Found, place: Place, workshop: Path) -> Found:
+        """With what was found of the job that made the run; what a run says wrongly of it speaks against the run."""
+        if not self.ways.attest or place.kind.root != RUNS or found.verification is None:
+            return found
+        valid = found.verification.levels[0].reached if found.verification.levels else None
+        seen = look_into(workshop / place.folder, self.ref, self.ways.attest, self.access, valid=valid)
+        against = tuple(f"attested: {reason}" for reason in seen.level.reasons) if seen.reached is False else ()
+        return replace(found, attested=seen, problems=(*found.problems, *against))
 
     def _decide(self, found: Found, record: Judgement, workshop: Path) -> Found:
         """Record what came of it. What could not be tried is no verdict: the next review has the same draw."""
@@ -232,9 +259,9 @@ class _Reviewer:
             return found
         if found.fault is not None:
             return self._record(found, record, "set aside", ("it broke the reviewer, by a fault of rh-bench",))
-        if found.verification is None:
+        if found.verification is None or found.waits:
             return found
-        if found.reaches(self.ways.require):
+        if found.reaches(place.kind.reachable(self.ways.require)):
             return self._take_in(found, record, place, workshop)
         against, limits = (*found.problems, *failures(found.verification)), limits_exceeded(found.verification)
         if against:
@@ -257,7 +284,11 @@ class _Reviewer:
         if head_commit(self.ref, found.pull.ref, self.access) != found.head:
             return replace(found, problems=(_MOVED,))
         draw, verdict = found.draw, make_verdict("taken in", (), found.verification, self.ways.require)
-        document = verification_document(
+        proof = found.attested.proof if found.attested else None
+        seen = proof.to_json() if proof else None
+        runs = partial(verification_document, attestation=seen)
+        recorded = runs if place.kind.root == RUNS else experiment_record
+        document = recorded(
             found.verification,
             rerun=draw.samples if draw else 0,
             salt=draw.salt if draw else "",
@@ -267,11 +298,12 @@ class _Reviewer:
         )
         files: dict[str, Path | bytes] = {path: workshop / path for path in place.paths}
         files[place.verification] = dump_json(document)
-        title = f"Run {place.label} of pull request {found.pull.num}"
+        title = f"{place.kind.word.capitalize()} {place.label} of pull request {found.pull.num}"
         by = f"Submitted by {found.pull.author} in pull request {found.pull.num}, commit {found.head}; verified."
         commit = self.ledger.write(decided(record, verdict), title, by, files)
         if commit is None:
-            return replace(found, problems=("somebody else took this run in meanwhile: review it again",))
+            words = f"somebody else took this {place.kind.word} in meanwhile: review it again"
+            return replace(found, problems=(words,))
         return replace(found, commit=commit, verdict=verdict)
 
     def _say(self, found: Found, name: str) -> bool:
@@ -298,8 +330,19 @@ def _guarded(examine: Callable[[], Found], pull: Pull) -> Found:
         return Found(pull, fault=error) if plain is None else Found(pull, problems=(str(plain),), error=plain)
 
 
-def verify_pull(ref: RepoRef, num: int, evidence: Evidence, access: Access | None = None) -> Found:
+def verify_pull(
+    ref: RepoRef,
+    num: int,
+    evidence: Evidence,
+    access: Access | None = None,
+    *,
+    limits: Limits | None = None,
+    attest: tuple[str, ...] = (),
+) -> Found:
     """Verify the run of one pull request, and say and change nothing.
+
+    Args:
+        attest: as of :class:`Ways`.
 
     Raises:
         InputError: there is no such open pull request, or it cannot be had.
@@ -313,6 +356,8 @@ def verify_pull(ref: RepoRef, num: int, evidence: Evidence, access: Access | Non
         quiet=True,
         most_download=evidence.most_download,
         recorded=False,
+        attest=attest,
+        limits=limits,
     )
     found = next(review(str(ref), ways, only=num, access=access))
     wrong = found.error or found.fault

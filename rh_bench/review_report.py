@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from rh_bench.attest_check import Attested
 from rh_bench.errors import InputError
 from rh_bench.faults import our_fault
 from rh_bench.fingerprint import Fingerprint
@@ -21,9 +22,13 @@ class Found:
     pull: Pull
     head: str = ""
     run: str | None = None
-    """`<slug>/<run_id>`, if it brings one run."""
+    """`<slug>/<run_id>`, if it brings one run; `<slug>/<kind>-<id>`, if it brings one experiment."""
+    word: str = "run"
+    """What it brings."""
     problems: tuple[str, ...] = ()
     verification: Verification | None = None
+    attested: Attested | None = None
+    """What was found of the job that made it, where that was looked into."""
     draw: Draw | None = None
     """By which samples were measured again, if any were."""
     submission: Submission | None = None
@@ -67,6 +72,11 @@ class Found:
         return len(reached) == len(LEVELS) and False not in reached and all(reached[: LEVELS.index(level) + 1])
 
     @property
+    def waits(self) -> bool:
+        """Whether it says that a job made it, and nobody knows yet: taken in now, it would never be attested."""
+        return self.attested is not None and self.attested.claimed and self.attested.reached is None
+
+    @property
     def failed(self) -> bool:
         if self.held:
             return False
@@ -81,9 +91,11 @@ class Found:
             "author": self.pull.author,
             "head": self.head,
             "run": self.run,
+            "brings": self.word if self.run is not None else None,
             "sha256": self.submission.sha256 if self.submission else None,
             "problems": list(self.problems),
             "levels": self.verification.to_json()["levels"] if self.verification else None,
+            "attested": self.attested.to_json() if self.attested else None,
             "salt": self.salt,
             "samples": draw.samples if draw else 0,
             "held": self.held,
@@ -101,13 +113,16 @@ class Found:
         """The report, in which nothing that the pull request says is markup."""
         parts = []
         if self.held:
-            parts.append(f"### The repository holds the run of pull request {self.pull.num} already\n")
+            parts.append(f"### The repository holds the {self.word} of pull request {self.pull.num} already\n")
         elif self.problems:
             parts.append(_list(f"### Pull request {self.pull.num} {self._what()}", self.problems))
         if self.fault is not None:
             parts.append(f"### Pull request {self.pull.num} could not be reviewed, by a fault of rh-bench\n")
         if self.verification is not None:
             parts.append(self.verification.to_markdown())
+        if self.attested is not None:
+            said = {True: "✅ yes", False: "❌ no", None: "– not shown"}[self.attested.reached]
+            parts.append(_list(f"**attested**: {said}", self.attested.level.reasons))
         return "\n".join(parts)
 
     def _what(self) -> str:
@@ -125,6 +140,8 @@ def marker(found: Found, ways: Any) -> str:
     aim = ways.require if ways.merge else "no"
     levels = found.verification.levels if found.verification else ()
     reached = "".join({True: "y", False: "n", None: "-"}[level.reached] for level in levels) or "none"
+    if found.attested is not None:
+        reached += {True: "a", False: "n", None: "-"}[found.attested.reached]
     outcome = (found.outcome or ("fault" if found.fault else "open")).replace(" ", "-")
     return f"<!-- rh_bench review {found.head} rerun={ways.rerun} merge={aim} levels={reached} outcome={outcome} -->"
 
@@ -137,7 +154,8 @@ def comment_on(found: Found, ways: Any) -> str:
     """
     note = f"\nCommit `{found.head}`" if found.head else ""
     if found.draw is not None and found.verification is not None:
-        note += f", {found.draw.samples} samples measured again with salt {markdown_code(found.draw.salt)}"
+        many = f"{found.draw.samples} {'samples' if found.word == 'run' else 'units'}"
+        note += f", {many} measured again with salt {markdown_code(found.draw.salt)}"
     note += ".\n" if note else ""
     return f"{marker(found, ways)}\n{found.to_markdown()}{_verdict(found, ways)}{note}"
 
@@ -156,6 +174,11 @@ def _verdict(found: Found, ways: Any) -> str:
     if found.outcome == "set aside":
         return (
             "\n**Set aside:** it takes more than this reviewer allows. The maintainers decide whether to try again.\n"
+        )
+    if found.waits:
+        return (
+            "\n**Waits:** it says that a job made it, which could not be shown yet. The next review goes on with the"
+            " same samples.\n"
         )
     if found.fault is not None or found.verification is None:
         return "\n**Changes are needed**, or another review.\n"

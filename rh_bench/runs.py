@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from rh_bench.files import atomic_write, sha256_file
 from rh_bench.records import Json, Layer, SampleResult, head_grid
 from rh_bench.schema import dump_json, load_json, validate_document
 from rh_bench.scoring import heads_columns, score
+from rh_bench.slugs import model_slug as model_slug
 from rh_bench.summary import summarise
 from rh_bench.tables import (
     EVENTS,
@@ -29,12 +29,6 @@ from rh_bench.tables import (
 )
 
 RUN_FILES = ("samples.parquet", "events.parquet", "heads.parquet", "summary.json")
-
-
-def model_slug(model_id: str) -> str:
-    """A folder name for a model: ``org/name`` becomes ``org__name``; anything unsafe becomes a hyphen."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", model_id.replace("/", "__")).strip(".-")
-    return slug or "model"
 
 
 def run_folder(root: Path, slug: str, run_id: str) -> Path:

@@ -27,9 +27,11 @@ KINDS = {
     "summary": (1, 0),
     "manifest": (1, 0),
     "import": (1, 1),
-    "verification": (1, 1),
+    "verification": (1, 2),
     "experiment": (1, 1),
+    "experiment_verification": (1, 0),
     "judgement": (1, 0),
+    "attestation": (1, 0),
 }
 """Document kinds and the newest schema version of each that this package reads."""
 MAX_JSON_BYTES = 64 << 20

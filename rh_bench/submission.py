@@ -11,7 +11,7 @@ from rh_bench.fingerprint import Fingerprint, same_samples, same_seconds
 from rh_bench.hub_pulls import Difference, Pull
 from rh_bench.hub_write import RemoteFile
 from rh_bench.judgement import Submission
-from rh_bench.place import KINDS, MOST_BYTES, Place, find_place
+from rh_bench.place import MOST_BYTES, Place, find_place
 from rh_bench.results import RUNS
 from rh_bench.schema import load_json
 from rh_bench.verify import Verification
@@ -19,6 +19,8 @@ from rh_bench.verify import Verification
 _MOST_REASONS = 10
 _MOST_DOCUMENT = 16 << 20
 _LONGEST_NAME = 300
+_MOST_RUNS = 2
+"""That an experiment is about."""
 
 
 def submission_problems(changed: Difference, main: Mapping[str, RemoteFile]) -> tuple[Place | None, list[str]]:
@@ -36,13 +38,15 @@ def submission_problems(changed: Difference, main: Mapping[str, RemoteFile]) -> 
     for path in changed.added:
         place = find_place(path)
         if place is None:
-            problems.append(f"adds {shown(path)[:200]}, which is no file of a run")
+            problems.append(f"adds {shown(path)[:200]}, which is no file of a run or an experiment")
         else:
             places.add(place)
     if len(places) > 1:
-        problems.append(f"brings {len(places)} runs: submit them one by one")
+        words = {place.kind.word for place in places}
+        what = f"{words.pop()}s" if len(words) == 1 else "submissions"
+        problems.append(f"brings {len(places)} {what}: submit them one by one")
     if not places:
-        problems.append(f"brings no {KINDS[0].word}")
+        problems.append("brings no run and no experiment")
     place = next(iter(places)) if len(places) == 1 else None
     if place is not None:
         problems += _file_problems(place, changed, main)
@@ -57,13 +61,19 @@ def _file_problems(place: Place, changed: Difference, main: Mapping[str, RemoteF
         yield f"has {size} bytes, at most {MOST_BYTES} are taken"
     other = [path for path, file in changed.added.items() if path in main and main[path].hash != file.hash]
     if other:  # it came after the pull request left the main branch
-        yield f"the repository holds this run already, with another {other[0].rpartition('/')[2]}"
-    # Every sample carries the seconds it took, so that two measurements never give the same bytes.
-    samples = changed.added.get(f"{place.folder}/samples.parquet")
-    for path, file in main.items():
-        copy = samples is not None and path.endswith("/samples.parquet") and file.hash == samples.hash
-        if copy and path != f"{place.folder}/samples.parquet":
-            yield f"its samples.parquet is byte for byte that of {path.rpartition('/')[0]}: a copy of another run"
+        yield f"the repository holds this {place.kind.word} already, with another {other[0].rpartition('/')[2]}"
+    # Of a run, every sample carries the seconds it took, so that two measurements never give the same bytes. Of an
+    # experiment, answers do not: the same model can give them again under other settings.
+    name = place.kind.telling
+    telling = changed.added.get(f"{place.folder}/{name}")
+    for path, file in main.items() if telling is not None else ():
+        folder, _, file_name = path.rpartition("/")
+        there = find_place(path)
+        if telling is None or there is None or file_name != name or file.hash != telling.hash:
+            continue
+        elsewhere = there.slug != place.slug if place.kind.root != RUNS else folder != place.folder
+        if there.kind.root == place.kind.root and elsewhere:
+            yield f"its {name} is byte for byte that of {folder}: a copy of another {place.kind.word}"
 
 
 def look_at(folder: Path, place: Place, pull: Pull, commit: str) -> tuple[Submission, list[str]]:
@@ -88,10 +98,10 @@ def look_at(folder: Path, place: Place, pull: Pull, commit: str) -> tuple[Submis
             for name in place.kind.files
             if name != place.kind.document and _in(document, "files", name) != sha256_file(folder / name)
         ]
-        if (_in(document, "model", "slug"), document.get("run_id")) != (place.slug, place.name):
+        if (_in(document, "model", "slug"), place.kind.named(document)) != (place.slug, place.name):
             problems.append(f"lies in {place.label}, which is not the folder that {place.kind.document} names")
     model, revision = _in(document, "model", "id"), _in(document, "model", "revision")
-    samples = _in(document, "counts", "samples")
+    samples = _in(document, "counts", place.kind.units) if place.kind.units else None
     submission = Submission(
         place,
         sha256_file(document_path),
@@ -106,27 +116,57 @@ def look_at(folder: Path, place: Place, pull: Pull, commit: str) -> tuple[Submis
     return submission, problems
 
 
+def runs_of(folder: Path, place: Place, main: Mapping[str, RemoteFile]) -> tuple[list[RemoteFile], list[str]]:
+    """The files of the runs that an experiment is about, in the main branch; and which are not there.
+
+    Args:
+        folder: in which the submission lies; what it says is not to be believed.
+    """
+    try:
+        document = load_json(folder / place.kind.document, max_bytes=_MOST_DOCUMENT)
+    except InputError:
+        return [], []  # it is not valid, which its verification says
+    named = _in(document, "runs")
+    found: list[RemoteFile] = []
+    problems = []
+    for reference in named[:_MOST_RUNS] if isinstance(named, list) else []:
+        slug, run_id = _in(reference, "slug"), _in(reference, "run_id")
+        run = find_place(f"{RUNS}/{slug}/{run_id}/run.json") if isinstance(slug, str) else None
+        if run is None or not all(path in main for path in run.paths):
+            problems.append(f"is about the run {shown(f'{slug}/{run_id}')[:200]}, which the repository does not hold")
+        else:
+            found += [main[path] for path in run.paths]
+    if named == [] and not any(path.startswith(f"{RUNS}/{place.slug}/") for path in main):
+        problems.append("is about a model of which the repository holds no run")
+    return found, problems
+
+
 def _in(document: object, *names: str) -> object:
     for name in names:
         document = document.get(name) if isinstance(document, dict) else None
     return document
 
 
-def copy_problems(mark: Fingerprint | None, found: Verification, marks: Mapping[str, Fingerprint]) -> Iterator[str]:
-    """What shows that a run is a copy of one that is there, however its files were written.
+def copy_problems(
+    place: Place, mark: Fingerprint | None, found: Verification, marks: Mapping[str, Fingerprint]
+) -> Iterator[str]:
+    """What shows that a run or an experiment is a copy of one that is there, however its files were written.
 
     Samples that were measured again and agree show that the model does what the run says: the same weights, then, in
     other files, and no copy.
 
     Args:
-        marks: of the runs that are there, by slug and id.
+        marks: of what is there, by its folder.
     """
     if mark is None or not found.levels:
         return
     measured_again = found.levels[-1].reached is True
-    for run, other in marks.items():
+    word = place.kind.word
+    for folder, other in marks.items():
+        if not folder.startswith(f"{place.kind.root}/"):
+            continue
         common = None if measured_again else same_samples(mark, other)
         if same_seconds(mark, other):
-            yield f"all of its samples took the very seconds of those of {RUNS}/{run}: a copy of another run"
+            yield f"all of its samples took the very seconds of those of {folder}: a copy of another {word}"
         elif common is not None:
-            yield f"its {common}, as those of {RUNS}/{run}: a copy of another model's run"
+            yield f"its {common}, as those of {folder}: a copy of another model's {word}"

@@ -1,22 +1,23 @@
-"""Submitting a run: checked here first, then one pull request, which a second submission updates."""
+"""Submitting a run or an experiment: checked here first, then one pull request, which a second submission updates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rh_bench.coverage import coverage
 from rh_bench.errors import CheckFailed, InputError
+from rh_bench.experiments.artifact import DOCUMENT, is_experiment, validate_experiment
 from rh_bench.files import regular_file
 from rh_bench.hub import RepoRef, parse_repo, plain_errors
 from rh_bench.hub_client import Access, again
 from rh_bench.hub_pulls import Pull, address, commit_files, head_commit, open_pulls, user_name
-from rh_bench.hub_write import file_hashes, list_files, write_errors
+from rh_bench.hub_write import RemoteFile, file_hashes, list_files, write_errors
 from rh_bench.interchange.folder import is_import
-from rh_bench.place import MOST_BYTES, SUBMITTED, find_place
+from rh_bench.place import MOST_BYTES, Place, find_place
 from rh_bench.records import Json
-from rh_bench.results import RUNS
+from rh_bench.results import EXPERIMENTS, RUNS
 from rh_bench.schema import load_json
 from rh_bench.validate import validate_path
 
@@ -27,7 +28,7 @@ class Submission:
 
     repo: str
     folder: str
-    """Path of the run in the repository."""
+    """Its path in the repository."""
     files: tuple[tuple[str, int], ...]
     """Names and bytes of what differs from what is there."""
     pull_request: int | None
@@ -50,9 +51,14 @@ class Submission:
         }
 
 
-def run_title(slug: str, run_id: str) -> str:
-    """Title of a run's pull request, by which it is found again."""
-    return f"Run {slug}/{run_id}"
+def title_of(folder: str) -> str:
+    """Title of a submission's pull request, by which it is found again.
+
+    Args:
+        folder: where it goes in the repository.
+    """
+    root, _, label = folder.partition("/")
+    return f"{'Run' if root == RUNS else 'Experiment'} {label}"
 
 
 def submit_run(
@@ -63,34 +69,37 @@ def submit_run(
     announce: Callable[[Submission], None] = lambda plan: None,
     access: Access | None = None,
 ) -> Submission:
-    """Open a pull request with a run, or bring one's own open one up to date. Doing it again changes nothing.
+    """Open a pull request with a run or an experiment, or bring one's own open one up to date. Doing it again changes
+    nothing.
 
     Args:
-        folder: `<slug>/<run_id>`, as `rh-bench evaluate` wrote it.
+        folder: `<slug>/<run_id>`, as `rh-bench evaluate` wrote it, or an experiment's `<slug>/<kind>-<id>`.
         dry_run: find out what would be sent, and send nothing.
         announce: is shown what is to be sent, before anything is.
 
     Raises:
-        CheckFailed: the run is not valid.
-        InputError: it is no run that can be submitted, the repository holds it already with other content, or the Hub
-            does not take it.
+        CheckFailed: it is not valid.
+        InputError: it is nothing that can be submitted, the repository holds it already with other content or does not
+            hold the runs that it is about, or the Hub does not take it.
     """
     access, ref = access or Access(), parse_repo(repo)
     if ref.revision is not None:
-        raise InputError("a run is submitted to the main branch", where=repo, mend="leave out @" + ref.revision)
-    place, sizes = _check(folder)
-    warnings = _warnings(load_json(folder / "run.json"))
-    ours = {f"{place}/{name}": regular_file(folder, name) for name in SUBMITTED}
+        raise InputError("submissions go to the main branch", where=repo, mend="leave out @" + ref.revision)
+    where, sizes = _check(folder)
+    place, word = where.folder, where.kind.word
+    warnings = _warnings(load_json(folder / where.kind.document))
+    ours = {f"{place}/{name}": regular_file(folder, name) for name in where.kind.files}
     there = list_files(ref, "main", access)
+    _refuse_without_runs(folder, where, there, ref)
     known = [path for path in ours if path in there]
     lacking = [path for path in ours if path not in there or there[path].hash not in file_hashes(ours[path])]
     if not lacking:
         return Submission(ref.repo_id, place, (), None, False, None, None, ())
     if known:
         raise InputError(
-            f"the repository holds this run already, with another {lacking[0].rpartition('/')[2]}",
+            f"the repository holds this {word} already, with another {lacking[0].rpartition('/')[2]}",
             where=f"{ref}/{place}",
-            mend="the same inputs give the same run: ask the maintainers which is right",
+            mend=f"the same inputs give the same {word}: ask the maintainers which is right",
         )
     sent = tuple((path, sizes[path.rpartition("/")[2]]) for path in lacking)
     plan = Submission(ref.repo_id, place, sent, None, False, None, None, warnings)
@@ -116,7 +125,7 @@ def _send(
     access: Access,
 ) -> Submission:
     """Looks first what is there, since a try before may have arrived although its answer was lost."""
-    title = run_title(*place.split("/")[1:])
+    title = title_of(place)
     pull = next((p for p in open_pulls(ref, access, name) if p.title == title), None)
     if pull is None:
         main = head_commit(ref, "main", access)
@@ -146,40 +155,60 @@ def _update(
     return Submission(ref.repo_id, place, sent, pull.num, True, commit, page, warnings)
 
 
-def _check(folder: Path) -> tuple[str, dict[str, int]]:
-    """The run's path in the repository, and bytes by file name."""
+def _check(folder: Path) -> tuple[Place, dict[str, int]]:
+    """Where a run or an experiment goes in the repository, and bytes by file name."""
     if not folder.is_dir():
-        raise InputError("no such folder", where=folder, mend="give a finished run's folder")
+        raise InputError("no such folder", where=folder, mend="give a finished run's folder, or an experiment's")
     if is_import(folder):
         raise InputError(
             "imported from another project's file: there are no events that anybody could verify",
             where=folder,
             mend="measure the model with `rh-bench evaluate`",
         )
-    problems = validate_path(folder)
+    experiment = is_experiment(folder)
+    problems = validate_experiment(folder) if experiment else validate_path(folder)
     if problems:
         first = problems[0]
         more = f" (and {len(problems) - 1} more; see rh-bench validate)" if len(problems) > 1 else ""
         raise CheckFailed(f"{folder}: not valid: {first.file}{first.pointer}: {first.message}{more}")
-    slug, run_id = folder.resolve().parts[-2:]
-    if find_place(f"{RUNS}/{slug}/{run_id}/run.json") is None:
-        raise InputError("is no <model>/<run id> folder", where=folder, mend="give it as evaluate wrote it")
-    sizes = {name: regular_file(folder, name).stat().st_size for name in SUBMITTED}
+    slug, name = folder.resolve().parts[-2:]
+    place = find_place(f"{EXPERIMENTS}/{slug}/{name}/{DOCUMENT}" if experiment else f"{RUNS}/{slug}/{name}/run.json")
+    if place is None:
+        what = "<model>/<kind>-<experiment id>" if experiment else "<model>/<run id>"
+        raise InputError(f"is no {what} folder", where=folder, mend="give it as it was written")
+    sizes = {file: regular_file(folder, file).stat().st_size for file in place.kind.files}
     if sum(sizes.values()) > MOST_BYTES:
         raise InputError(f"has {sum(sizes.values())} bytes, at most {MOST_BYTES} are taken", where=folder)
-    return f"{RUNS}/{slug}/{run_id}", sizes
+    return place, sizes
 
 
-def _warnings(run: Json) -> tuple[str, ...]:
-    """What will keep a maintainer from verifying more than that the run is valid."""
+def _refuse_without_runs(folder: Path, place: Place, there: Mapping[str, RemoteFile], ref: RepoRef) -> None:
+    """An experiment is worth nothing where the runs that it is about are not."""
+    for run in load_json(folder / place.kind.document).get("runs", ()) if place.kind.root == EXPERIMENTS else ():
+        name = f"{run['slug']}/{run['run_id']}"
+        if f"{RUNS}/{name}/run.json" not in there:
+            imported = run["origin"] == "imported"
+            raise InputError(
+                f"is about {'an imported list' if imported else 'the run'} {name}, which {ref} does not hold",
+                where=folder,
+                mend="what is imported cannot be submitted" if imported else "submit the run first",
+            )
+
+
+def _warnings(document: Json) -> tuple[str, ...]:
+    """What will keep a maintainer from verifying more than that it is valid."""
     found = []
-    if run["model"]["source"] != "hub":
+    model, data = document["model"], document.get("haystack") or document.get("data")
+    if data is None:
+        return ()  # nothing was measured beside the runs
+    if model["source"] != "hub":
         found.append("the model was a local file: nobody can reproduce its prompts or measure it again by name")
-    if run["haystack"]["revision"] is None:
+    if data["revision"] is None and not str(data.get("source")).startswith("synthetic-pairs:"):
         found.append("the set was a local folder: publish it and measure on REPO@REV to be verified further")
-    covered = coverage(run)
-    if not covered.whole:
-        found.append(f"it will not be ranked: measured on {covered.words}; measure the whole set to be ranked")
+    if "haystack" in document:  # a run: experiments are not ranked
+        covered = coverage(document)
+        if not covered.whole:
+            found.append(f"it will not be ranked: measured on {covered.words}; measure the whole set to be ranked")
     return tuple(found)
 
 

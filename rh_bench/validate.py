@@ -17,6 +17,7 @@ from rh_bench.chat import CHAT
 from rh_bench.coverage import coverage_problems
 from rh_bench.errors import InputError
 from rh_bench.files import regular_file, sha256_file, shown
+from rh_bench.protocol import constant_problems, engine_problems
 from rh_bench.records import SCORED_KINDS, Json, Layer
 from rh_bench.rows import MOST, capped, event_problems, head_problems, sample_problems
 from rh_bench.runs import RUN_FILES, compute_run_id, model_slug
@@ -72,8 +73,11 @@ def _problems(path: Path) -> Iterator[Problem]:
         layers = None if wrong_layers else tuple(Layer(**layer) for layer in run["model"]["layers"])
         yield from _in_file("run.json", _identity_problems(path, run))
         yield from _in_file("run.json", _work_problems(run))
+        yield from _in_file("run.json", constant_problems(run["protocol"]))
         yield from _in_file("run.json", _protocol_problems(run["protocol"]))
         yield from _in_file("run.json", coverage_problems(run))
+        yield from _in_file("run.json", engine_problems(run["engine"]))
+        yield from _in_file("run.json", _model_problems(run["model"]))
     whole = []
     for name in RUN_FILES:
         problem = _file_problem(path, name, run)
@@ -145,16 +149,17 @@ def layer_problems(layers: Sequence[Json]) -> Iterator[tuple[str, str]]:
 def _identity_problems(path: Path, run: Json) -> Iterator[tuple[str, str]]:
     """The run's id follows from what was measured, and the folders are called after the model and the id."""
     model, engine = run["model"], run["engine"]
-    if run["origin"] == "measured":
-        expected = compute_run_id(
-            model_revision=model["revision"],
-            manifest_sha256=run["haystack"]["manifest_sha256"],
-            protocol=run["protocol"],
-            engine_name=engine["name"],
-            engine_version=engine["version"],
-        )
-        if run["run_id"] != expected:
-            yield "/run_id", f"is {run['run_id']}; revision, set, protocol and engine give {expected}"
+    if run["origin"] != "measured":
+        yield "/origin", f"is {run['origin']}: what an engine did not measure is no run"
+    expected = compute_run_id(
+        model_revision=model["revision"],
+        manifest_sha256=run["haystack"]["manifest_sha256"],
+        protocol=run["protocol"],
+        engine_name=engine["name"],
+        engine_version=engine["version"],
+    )
+    if run["run_id"] != expected:
+        yield "/run_id", f"is {run['run_id']}; revision, set, protocol and engine give {expected}"
     folder = path.resolve()
     if folder.name != run["run_id"]:
         yield "/run_id", f"is {run['run_id']}, the folder is called {shown(folder.name[:120])}"
@@ -194,6 +199,23 @@ def _protocol_problems(protocol: Json) -> Iterator[tuple[str, str]]:
             yield f"/protocol/thinking/{name}", f"goes with the way {AFTER!r}, here it is {thinking['way']!r}"
     if protocol["template"] != CHAT:
         yield "/protocol/thinking", "only prompts of a chat template deal with thoughts"
+
+
+def _model_problems(model: Json) -> Iterator[tuple[str, str]]:
+    """Files that are named twice, or by what is no name; a GGUF file under another name than the model's; a window that
+    nobody states."""
+    base = (model.get("adapter") or {}).get("base")
+    for place, part in (("/model", model), ("/model/adapter/base", base)):
+        names = [file["path"] for file in part["files"]] if part else []
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                yield f"{place}/files/{number}/path", f"{shown(name[:120])} is named twice"
+            elif not name or "/" in name or "\\" in name or not name.isprintable() or name in (".", ".."):
+                yield f"{place}/files/{number}/path", f"{shown(name[:120])!r} is no name of a file"
+    if model["source"] == "gguf" and [f"gguf:{file['path']}" for file in model["files"]] != [model["id"]]:
+        yield "/model/id", f"is {shown(model['id'][:120])}, its one file is called otherwise"
+    if "window_from" in model and (model["window"] is None) != (model["window_from"] is None):
+        yield "/model/window_from", "goes with a window, and with nothing else"
 
 
 def _summary(path: Path, run: Json | None) -> Iterator[Problem]:

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rh_bench.coverage import coverage
-from rh_bench.errors import InputError
+from rh_bench.errors import InputError, LimitError
+from rh_bench.faults import is_host_memory
 from rh_bench.interchange.folder import check_import, is_import
+from rh_bench.limits import RENDERED
 from rh_bench.model_config import config_problems
 from rh_bench.records import Json
 from rh_bench.runs import Run, derive_outputs, read_run
@@ -33,6 +35,13 @@ class Level:
     name: str
     reached: bool | None
     reasons: tuple[str, ...] = ()
+    exceeded: str | None = None
+    """The limit that trying it exceeded, as `rh_bench.limits` names them: nobody knows then whether the level would be
+    reached, and if it is failed, it is not for what the run says. None for every other level."""
+
+    def to_json(self) -> Json:
+        more = {"exceeded": self.exceeded} if self.exceeded else {}
+        return {"level": self.name, "reached": self.reached, "reasons": list(self.reasons), **more}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +55,15 @@ class Verification:
     def failed(self) -> bool:
         return any(level.reached is False for level in self.levels)
 
+    @property
+    def exceeded(self) -> str | None:
+        """The limit that a level exceeded; None where none did."""
+        return next((level.exceeded for level in self.levels if level.exceeded), None)
+
     def to_json(self) -> Json:
         return {
             "folder": str(self.folder),
-            "levels": [
-                {"level": level.name, "reached": level.reached, "reasons": list(level.reasons)} for level in self.levels
-            ],
+            "levels": [level.to_json() for level in self.levels],
         }
 
     def to_markdown(self) -> str:
@@ -83,6 +95,8 @@ class Evidence:
     """Mixed into the choice of samples; drawn where it is None, and told with what was found. The bytes of a run can be
     varied until they choose pleasant samples; a salt that was drawn when the run had arrived cannot be known before."""
     device: str = "auto"
+    runs: tuple[str, ...] = ()
+    """Folders of runs that an experiment is about; those beside it without them."""
     most_download: int | None = None
     """Bytes that the model or the set may take to download from the Hub; None for any number."""
 
@@ -100,6 +114,13 @@ def verify_levels(folder: Path, evidence: Evidence) -> Iterator[Level]:
     """The levels one by one, as soon as each is known. Arguments and errors as of `verify_run`."""
     if not folder.is_dir():
         raise InputError("no such folder", where=folder, mend="give a finished run's folder")
+    from rh_bench.experiments.artifact import is_experiment
+
+    if is_experiment(folder):
+        from rh_bench.experiments.levels import experiment_levels
+
+        yield from experiment_levels(folder, evidence)
+        return
     imported = is_import(folder)
     level = _valid_import(folder) if imported else _valid(folder, evidence)
     yield level
@@ -122,9 +143,21 @@ def _tried(name: str, step: Callable[[Run, Evidence], Level], run: Run, evidence
     try:
         return step(run, evidence)
     except InputError as error:
-        if evidence.haystack is not None or evidence.model is not None:
-            raise
-        return Level(name, None, (f"could not be tried here: {error}",))
+        return untried(name, error, evidence)
+
+
+def untried(name: str, error: InputError, evidence: Evidence) -> Level:
+    """A level that could not be tried; one that failed where rendering with the model's template has no end.
+
+    Raises:
+        InputError: `error`, where it is about what was named as evidence, or about this machine.
+    """
+    exceeded = error.exceeded if isinstance(error, LimitError) else None
+    if exceeded == RENDERED:
+        return Level(name, False, (str(error),), exceeded)
+    if evidence.haystack is not None or evidence.model is not None or is_host_memory(error):
+        raise error
+    return Level(name, None, (f"could not be tried here: {error}",), exceeded)
 
 
 def _valid_import(folder: Path) -> Level:

@@ -48,12 +48,18 @@ def find_window(config: Any, option: int | None = None) -> Window:
     """
     if option is not None:
         return Window(option, OPTION)
-    text = config.get_text_config(decoder=True)
-    stated = next(filter(None, (_positive(_get(text, name)) for name in _NAMES)), None)
+    text, stated = config.get_text_config(decoder=True), stated_positions(config)
     scaled = max(_scaled_windows(text, stated), default=None)
     if scaled is not None and (stated is None or scaled > stated):
         return Window(scaled, ROPE_SCALING)
     return Window(stated, None if stated is None else CONFIGURATION)
+
+
+def stated_positions(config: Any) -> int | None:
+    """The positions that a configuration states, whatever its rotary embedding makes of them; None where it states
+    none."""
+    text = config.get_text_config(decoder=True)
+    return next(filter(None, (_positive(_get(text, name)) for name in _NAMES)), None)
 
 
 def stated_window(model: Json) -> int | None:

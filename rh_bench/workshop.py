@@ -2,7 +2,9 @@
 
 A process that is killed leaves its workshop behind. Its lock dies with it, by which the next process that makes the
 same thing knows that nobody works there, takes the workshop over and clears it. A workshop whose process lives is never
-touched. Workshops are known by their names, `.NAME.rh_bench` for what will be `NAME`, and nothing else is ever cleared.
+touched. Workshops are known by their names, `.NAME.rh_bench` for what will be `NAME`, and by the mark in each, a file
+that is put there under the lock and goes last: a folder without it is none of ours, or of a version that knows no
+locks, and is left alone.
 
 On a file system without locks nobody can tell the living from the dead: there each process has a workshop of its own,
 and what a killed one leaves stays.
@@ -27,7 +29,7 @@ from pathlib import Path
 from rh_bench.errors import InputError
 
 MARK = ".rh_bench"
-"""The end of the name of every workshop."""
+"""The end of the name of every workshop, and the name of the file by which one is known for ours."""
 PATIENCE = 60.0
 """Seconds to wait for another process that makes the same thing, where that is a matter of moments."""
 _LONGEST = 200
@@ -90,10 +92,12 @@ def workshop(becomes: Path, *, patience: float = 0) -> Iterator[Workshop]:
     try:
         if handle is not None:
             _clear(folder, becomes)
-        yield Workshop(folder, becomes, handle)
+        try:
+            yield Workshop(folder, becomes, handle)
+        finally:
+            _bring_back(folder, becomes)
+            _remove(folder)
     finally:
-        _bring_back(folder, becomes)
-        shutil.rmtree(folder, ignore_errors=True)
         if handle is not None:
             os.close(handle)
 
@@ -106,7 +110,7 @@ def sweep(becomes: Path) -> None:
         if handle is not None:
             try:
                 _clear(folder, becomes)
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder)
             finally:
                 os.close(handle)
 
@@ -146,17 +150,14 @@ def scratch(label: str) -> Iterator[Path]:
     prefix = f"{_SCRATCH}{label}-"
     for left in root.glob(f"{prefix}*"):
         _sweep_scratch(left)
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
-        try:
-            handle = _locked(folder, _open_folder)
-        except (FileNotFoundError, BlockingIOError):  # taken for a dead one's in the moment before it was locked
-            continue
-        break
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+    handle = _locked(folder, _open_folder)
     try:
+        if handle is not None:
+            (folder / MARK).touch()  # from here on it may be cleared by whoever gets the lock
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
         if handle is not None:
             os.close(handle)
 
@@ -171,12 +172,12 @@ def hidden(becomes: Path) -> Path:
 
 def _sweep_scratch(left: Path) -> None:
     with contextlib.suppress(OSError):
-        if left.is_symlink() or left.lstat().st_uid != os.geteuid():
+        if left.is_symlink() or left.lstat().st_uid != os.geteuid() or not _marked(left):
             return
         handle = _locked(left, _open_folder)
         if handle is not None:
             try:
-                shutil.rmtree(left, ignore_errors=True)
+                _remove(left)
             finally:
                 os.close(handle)
 
@@ -188,14 +189,40 @@ def _bring_back(folder: Path, becomes: Path) -> None:
             (folder / _OLD).replace(becomes)
 
 
+def _marked(folder: Path) -> bool:
+    mark = folder / MARK
+    return mark.is_file() and not mark.is_symlink()
+
+
 def _clear(folder: Path, becomes: Path) -> None:
-    """Make a workshop empty."""
+    """Make a workshop empty but for its mark.
+
+    Raises:
+        OSError: it is none of ours, or cannot be cleared.
+    """
+    if not _marked(folder):
+        if any(folder.iterdir()):
+            raise OSError(errno.EEXIST, f"{folder.name} is in the way: remove it")
+        (folder / MARK).touch()
     _bring_back(folder, becomes)
+    _empty(folder)
+
+
+def _empty(folder: Path) -> None:
     for child in folder.iterdir():
         if child.is_dir() and not child.is_symlink():
             shutil.rmtree(child)
-        else:
+        elif child.name != MARK:
             child.unlink()
+
+
+def _remove(folder: Path) -> None:
+    """A folder of ours, as far as it can be removed. The mark goes last, so that of one who is killed here no folder
+    is left that nobody knows."""
+    with contextlib.suppress(OSError):
+        _empty(folder)
+        (folder / MARK).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _hold(path: Path, opened: Callable[[Path], int], patience: float, becomes: Path) -> int | None:

@@ -15,6 +15,7 @@ from rh_bench.experiments.document import new_document, run_reference
 from rh_bench.experiments.heads import draw_random_heads, run_ranking
 from rh_bench.experiments.qa import CHAIN_OF_THOUGHT, EXTRACTIVE_QA, ITEMS, RESPONSES, grade
 from rh_bench.experiments.tasks import Question
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import Layer, head_grid
 from rh_bench.runs import read_run
 
@@ -65,7 +66,7 @@ def make_parts(
             for n, k, heads, seed, moved in conditions
         ],
         "rules_version": RULES_VERSION,
-        "bootstrap": {"replicates": 200, "seed": 0, "confidence": 0.95},
+        "bootstrap": dict(BOOTSTRAP),
     }
     data = {
         "source": "made up",

@@ -16,6 +16,7 @@ from rh_bench.experiments.causal_plan import make_conditions
 from rh_bench.experiments.document import new_document, run_reference
 from rh_bench.experiments.failures import own_grams
 from rh_bench.experiments.heads import rank_heads, run_ranking
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import head_grid
 from rh_bench.runs import read_run
 
@@ -53,7 +54,7 @@ def document(draws: int = 2, top: Sequence[int] = (0, 2, 3), **settings: Any) ->
         "reference": None,
         "error_rule": 1,
         "permutations": 500,
-        "bootstrap": {"replicates": 200, "seed": 0, "confidence": 0.95},
+        "bootstrap": dict(BOOTSTRAP),
     }
     layers = [{"index": x.index, "kind": x.kind, "query_heads": 4, "kv_heads": 2, "window": None} for x in LAYERS]
     return {"model": {"layers": layers}, "settings": {**given, **settings}}

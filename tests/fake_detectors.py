@@ -12,6 +12,7 @@ from fake_runs import make_document, make_layers, make_run
 from rh_bench.experiments.artifact import keep_experiment
 from rh_bench.experiments.detectors import KIND, SAMPLES, SCORES
 from rh_bench.experiments.document import new_document
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.statistics import NANO
 
 Array = np.ndarray[Any, Any]
@@ -53,7 +54,7 @@ def made(
         "success_threshold": 0.5, "dtype": "float32",
         "grid": {"kind": "set", "lengths": None, "depths": None, "needles": None, "limit": None},
         "top": [2, 4, 40], "permutations": permutations, "permutation_seed": 0,
-        "bootstrap": {"replicates": 100, "seed": 0, "confidence": 0.95},
+        "bootstrap": dict(BOOTSTRAP),
     }  # fmt: skip
     base = make_document(make_layers(*shape, 2), "acme/tiny")
     document = new_document(

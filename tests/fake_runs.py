@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import Layer, Sample, SampleResult, Spelling
 from rh_bench.rouge import rouge1_recall
 from rh_bench.runs import compute_run_id, model_slug, run_folder, write_run
@@ -96,7 +97,7 @@ def make_document(layers: tuple[Layer, ...], model_id: str, **changes: Any) -> d
         "rule": "paper",
         "dtype": "float32",
         "grid": {"kind": "set", "lengths": None, "depths": None, "needles": None, "limit": None},
-        "bootstrap": {"replicates": 200, "seed": 0, "confidence": 0.95},
+        "bootstrap": dict(BOOTSTRAP),
     }
     document: dict[str, Any] = {
         "schema": "rh_bench/run",

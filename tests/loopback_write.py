@@ -17,13 +17,16 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 from loopback_hub import LFS_SUFFIXES, Blob, HubError, Kind, LoopbackHub, Pull, Repo, Tree
+from loopback_jobs import JOBS, HubJob
 from loopback_pulls import PULLS, open_pull
 
 TOKEN = "hf_loopback_token"
 """Of the owner, who may write to every repository."""
 STRANGER = "hf_another_token"
 """Of somebody who may read and open pull requests."""
-NAMES = {TOKEN: "owner", STRANGER: "stranger"}
+ROBOT = "hf_robot_of_a_job"
+"""Of a job: may read, and open pull requests."""
+NAMES = {TOKEN: "owner", STRANGER: "stranger", ROBOT: "robot"}
 
 
 class WritableHub(LoopbackHub):
@@ -37,7 +40,8 @@ class WritableHub(LoopbackHub):
 
     def __init__(self) -> None:
         super().__init__()
-        self.routes += [*WRITING, *PULLS]
+        self.routes += [*WRITING, *PULLS, *JOBS]
+        self.jobs: dict[str, HubJob] = {}
         self.large: dict[str, bytes] = {}
         self.uploads: list[str] = []
         self.failures: list[tuple[str, int]] = []

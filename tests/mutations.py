@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,25 @@ from fake_runs import make_run
 
 from data_builders.build import Recipe, build_set
 from data_builders.sources import parse_source
+from rh_bench.attest_order import new_order, read_order
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import experiment_id, read_experiment, recompute, validate_experiment
 from rh_bench.experiments.kinds import KINDS
+from rh_bench.experiments.record import experiment_record, read_experiment_record
 from rh_bench.files import sha256_file
 from rh_bench.grids import Grid
 from rh_bench.interchange.audit import audit_file
 from rh_bench.interchange.folder import check_import, import_file
-from rh_bench.results import Layout, read_verification, verification_document
+from rh_bench.judgement import (
+    Submission,
+    decided,
+    make_draw,
+    make_verdict,
+    open_judgement,
+    read_judgement,
+)
+from rh_bench.place import find_place
+from rh_bench.results import RUNS, Layout, read_verification, verification_document
 from rh_bench.runs import RUN_FILES, compute_run_id
 from rh_bench.schema import dump_json
 from rh_bench.sets import HAYSTACKS_FILE, NEEDLES_FILE, SAMPLES_FILE, check_set, read_set
@@ -448,6 +459,8 @@ def make_subjects(work: Path) -> dict[str, Subject]:
             lambda name: name.endswith(".parquet"),
         ),
         "verification.json": _verification(work, run),
+        "attestation": _order(work),
+        "judgement": _judgement(work, run),
         "manifest.json": Subject(work / "set", ("manifest.json",), unsealed, read_a_set),
         "set tables": Subject(
             work / "set", (NEEDLES_FILE, HAYSTACKS_FILE, SAMPLES_FILE), seal_set, read_a_set, lambda name: True
@@ -460,10 +473,25 @@ def make_subjects(work: Path) -> dict[str, Subject]:
         subjects[kind] = Subject(
             made, files, seal_experiment, read_an_experiment, lambda name: name.endswith(".parquet")
         )
+        if kind == "dynamic":
+            subjects["experiment verification"] = _experiment_record(work, made)
     names = ("seed.json", "pairs.json", "profile.json", "atlas.json", "q.yaml", "full.yaml")
     for kind, name in ((name.partition(".")[0], name) for name in names):
         subjects[kind] = Subject(foreign, (name,), unsealed, reads_foreign(name, out))
     return subjects
+
+
+def _experiment_record(work: Path, made: Path) -> Subject:
+    """The record of an experiment, which must be of its bytes."""
+    name = f"{made.parent.name}/{made.name}.json"
+    path = work / "records" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(dump_json(experiment_record(verify_run(made), author="somebody", pull_request=3)))
+
+    def read(folder: Path) -> bool:
+        return read_experiment_record(work / "records", made) is not None
+
+    return Subject(work / "records", (name,), unsealed, read)
 
 
 def _verification(work: Path, run: Path) -> Subject:
@@ -474,6 +502,35 @@ def _verification(work: Path, run: Path) -> Subject:
     path.write_bytes(dump_json(verification_document(verify_run(run), author="somebody", pull_request=3)))
     layout = Layout(work / "runs", work / "verification")
     return Subject(work / "verification", (name,), unsealed, lambda folder: read_verification(layout, run) is not None)
+
+
+def _order(work: Path) -> Subject:
+    """An order of an attested run; one that is none of ours is refused by name."""
+    commits = {"model": ("org/tiny", "c" * 40), "haystack": ("org/set", "d" * 40)}
+    rest = {"requirements": None, "flavor": "cpu-basic", "timeout": 60}
+    order = new_order(repo="org/results", namespace="org", image=f"org/image@sha256:{'e' * 64}", **commits, **rest)  # type: ignore[arg-type]
+    path = work / order.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(dump_json(order.to_json()))
+    return Subject(work, (order.path,), unsealed, lambda folder: read_order(folder / order.path, order.path) == order)
+
+
+def _judgement(work: Path, run: Path) -> Subject:
+    """The record of a submission, with its draw and its verdict; one that is none of ours is refused by name."""
+    place = find_place(f"{RUNS}/{run.parent.name}/{run.name}/run.json")
+    assert place is not None
+    submission = Submission(place, sha256_file(run / "run.json"), "somebody", 3, "c" * 40, ("org/tiny", "d" * 40), 3)
+    found = verify_run(run)
+    record = replace(open_judgement(submission), draw=make_draw(submission, (), 2, "salt"))
+    record = decided(record, make_verdict("refused", ("rerun: no",), found, "rerun"))
+    path = work / record.path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(dump_json(record.to_json()))
+
+    def read(folder: Path) -> bool:
+        return read_judgement(folder / record.path, record.path).verdict is not None
+
+    return Subject(work, (record.path,), unsealed, read)
 
 
 WEIGHTS = {

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +19,7 @@ import pytest
 from fake_runs import make_run
 from test_hostile import footer_changed, lost_histogram, seal, varint
 
-from rh_bench.apart import Limits, run_apart, unfinished, verify_apart
+from rh_bench.apart import Ended, Limit, Limits, run_apart, unfinished, verify_apart
 from rh_bench.cli import main
 from rh_bench.errors import InputError
 from rh_bench.fingerprint import fingerprint
@@ -76,37 +80,130 @@ def claim_a_page_of_two_gibibytes(run: Path) -> None:
 
 def test_a_page_that_asks_for_too_much_memory_is_refused(run: Path) -> None:
     claim_a_page_of_two_gibibytes(run)
-    level = verify_apart(run, limits=Limits(memory=1 << 30)).verification.levels[0]
+    limits = Limits(valid=Limit(3 << 29, 300, 600))  # pyarrow sets 1 GiB aside for itself
+    level = verify_apart(run, limits=limits).verification.levels[0]
     assert level.reached is False
     (words,) = [reason for reason in level.reasons if reason.startswith("events.parquet")]
     assert "not a readable Parquet file (malloc of size" in words or "Out of memory" in words, words
 
 
+def child(body: str) -> list[str]:
+    """A command as `run_apart` runs it."""
+    return [sys.executable, "-c", body]
+
+
+def given(seconds: float) -> Callable[[Sequence[Any]], float]:
+    return lambda lines: seconds
+
+
 ENDLESS = """
-from rh_bench.apart import Limits, limited
-with limited(Limits(seconds=0)):
+import signal
+from rh_bench.limits import Limit, limited
+with limited(Limit(1 << 30, 0, 60)):
     while True:
         pass
 """
 
 
-def test_a_run_that_takes_too_long_is_not_valid() -> None:
-    found, end = run_apart([sys.executable, "-c", ENDLESS], "")
-    assert (found, end) == ([], "SIGXCPU")
-    levels = list(unfinished(0, "SIGXCPU"))
-    assert [(level.name, level.reached) for level in levels] == [
-        ("valid", False),
-        ("recomputed", None),
-        ("rerun", None),
+def test_a_run_that_takes_too_much_processor_time_is_not_valid() -> None:
+    ended = run_apart(child(ENDLESS), "", given(60))
+    assert (ended.lines, ended.signal, ended.late) == ((), "SIGXCPU", False)
+    levels = list(unfinished(0, ended, Limit(1, 7, 9)))
+    assert [(level.name, level.reached, level.exceeded) for level in levels] == [
+        ("valid", False, "processor time"),
+        ("recomputed", None, None),
+        ("rerun", None, None),
     ]
-    assert levels[0].reasons == ("the run takes too long to read",)
+    assert levels[0].reasons == ("reading it takes more than 7 s of processor time",)
+
+
+IDLE = {
+    "asleep": "import time\ntime.sleep(600)",
+    "deaf": "import signal\nfor s in (signal.SIGTERM, signal.SIGXCPU, signal.SIGINT, signal.SIGHUP):\n"
+    "    signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
+    "in its children": "import subprocess, sys\n"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+    "open(sys.argv[1], 'w').write('{\"child\": %d}\\n' % child.pid)\nchild.wait()",
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes have no groups there")
+@pytest.mark.parametrize("how", IDLE)
+def test_what_has_had_its_time_is_ended_with_all_its_children(how: str) -> None:
+    before = time.monotonic()
+    ended = run_apart(child(IDLE[how]), "", given(1))
+    assert ended.late and ended.signal == "SIGKILL" and time.monotonic() - before < 20
+    for line in ended.lines:
+        assert gone(line["child"])
+    (level, *_) = unfinished(1, ended, Limit(1, 7, 1))
+    assert (level.name, level.reached, level.exceeded) == ("recomputed", False, "clock")
+    assert level.reasons == ("recomputing it takes longer than 1 s",)
+
+
+def gone(process: int) -> bool:
+    """Whether a process has ended: it may take a moment, and can be left as a zombie for init to reap."""
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+            os.kill(process, 0)
+        except OSError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_time_counts_from_the_last_that_was_told() -> None:
+    body = "import sys, time\nwith open(sys.argv[1], 'w') as f:\n" + "".join(
+        f"    time.sleep(0.6); print({n}, file=f, flush=True)\n" for n in range(4)
+    )
+    assert run_apart(child(body), "", given(2)).lines == (0, 1, 2, 3)
+
+
+PARENT = """
+import subprocess, sys
+from rh_bench.apart import run_apart
+child = "import os, sys, time\\nfrom rh_bench.apart import _end_with_parent\\n_end_with_parent()\\n"
+child += "open(sys.argv[1] + '.pid', 'w'); print(os.getpid(), file=open({told!r}, 'w'), flush=True)\\ntime.sleep(600)"
+run_apart([sys.executable, "-c", child], "", lambda lines: 600)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process has no parent there")
+def test_who_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    with subprocess.Popen([sys.executable, "-c", PARENT.format(told=str(told))]) as parent:
+        while not (told.is_file() and told.read_text().endswith("\n")):
+            assert parent.poll() is None
+            time.sleep(0.05)
+        parent.kill()
+    assert gone(int(told.read_text()))
+
+
+def test_memory_that_a_library_takes_no_refusal_of() -> None:
+    ended = Ended((), "SIGABRT", said="memory allocation of 99 bytes failed\n")
+    (level, *_) = unfinished(1, ended, Limit(5, 7, 9))
+    assert (level.reached, level.exceeded) == (False, "memory")
+    assert level.reasons == ("recomputing it takes more than 5 bytes of memory",)
 
 
 def test_what_ends_at_a_higher_level_is_not_tried() -> None:
-    """Weights that do not fit in memory say nothing about the run."""
-    (last,) = unfinished(2, "SIGKILL")
-    assert (last.name, last.reached) == ("rerun", None) and "SIGKILL" in last.reasons[0]
-    assert list(unfinished(3, "SIGKILL")) == []
+    """Weights that do not fit in the memory of the machine say nothing about the run."""
+    ended = Ended((), "SIGKILL")
+    (last,) = unfinished(2, ended, Limits().rerun)
+    assert (last.name, last.reached, last.exceeded) == ("rerun", None, "process") and "SIGKILL" in last.reasons[0]
+    assert list(unfinished(3, ended, Limits().rerun)) == []
+
+
+def test_a_level_out_of_memory_is_failed_and_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(run), "--most-memory", "0.001", "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)["levels"]
+    assert [(level["reached"], level.get("exceeded")) for level in said] == [
+        (False, "memory"),
+        (None, None),
+        (None, None),
+    ]
+    assert said[0]["reasons"] == ["reading it takes more than 1073741 bytes of memory"]
 
 
 ENDED = """
@@ -125,8 +222,8 @@ def test_a_table_that_ends_pyarrow_ends_nothing_else(run: Path) -> None:
     footer_changed(run / "samples.parquet", lost_histogram)
     lines = ['{"level": "valid"}']
     command = [sys.executable, "-c", ENDED.format(lines=lines)]
-    found, end = run_apart(command, str(run / "samples.parquet"))
-    assert found == [{"level": "valid"}] and end == "SIGABRT", "what was known before is kept"
+    ended = run_apart(command, str(run / "samples.parquet"), given(60))
+    assert ended.lines == ({"level": "valid"},) and ended.signal == "SIGABRT", "what was known before is kept"
 
 
 def test_a_process_that_ends_is_one_line(
@@ -139,8 +236,21 @@ def test_a_process_that_ends_is_one_line(
     monkeypatch.setattr(sys, "path", [str(broken.parent), *sys.path])
     assert main(["verify", str(run)]) == 1
     said = capsys.readouterr()
-    assert "valid: no\n  the run ends the process that reads it (SIGABRT)\n" in said.out
+    assert "valid: no\n  it ends the process that reads it (SIGABRT)\n" in said.out
     assert len(said.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("told", ["", "valid"])
+def test_a_process_that_ends_without_a_word_is_a_bug(run: Path, monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    """With status 0 and fewer levels than there are: nothing may be taken for what it did not say."""
+    broken = run.parents[2] / "broken" / "pyarrow"
+    broken.mkdir(parents=True)
+    line = json.dumps({"level": told, "reached": True, "reasons": [], "exceeded": None}) + "\n" if told else ""
+    say = f"import os, sys\nopen(sys.argv[-1], 'w').write({line!r})\nos._exit(0)\n"
+    (broken / "__init__.py").write_text(say)
+    monkeypatch.setattr(sys, "path", [str(broken.parent), *sys.path])
+    with pytest.raises(RuntimeError, match=f"ended with {1 if told else 0} of 3 levels"):
+        verify_apart(run)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -172,4 +282,4 @@ def test_who_has_less_memory_than_is_promised_judges_nobody(run: Path) -> None:
 
 def test_a_traceback_is_a_bug_and_shown(run: Path) -> None:
     with pytest.raises(RuntimeError, match=r"status 1:(.|\n)*ZeroDivisionError"):
-        run_apart([sys.executable, "-c", "1/0"], "")
+        run_apart(child("1/0"), "", given(60))

@@ -97,7 +97,7 @@ def test_a_thought_that_the_template_opens_is_closed(place: Path, tmp_path: Path
         "limit": None,
         "closing_ids": None,
     }
-    assert outcome.document["schema_version"] == "1.3"
+    assert outcome.document["schema_version"] == "1.4"
     assert outcome.document["engine"]["notes"] == notes and "is closed in the prompt" in notes[0]
     for text in prompts_of(place, model):
         assert text.endswith("Answer:<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
@@ -334,8 +334,11 @@ def test_a_thought_column_that_is_missing_is_found(place: Path, thinker: Path, t
     [
         (lambda p: p["thinking"].update(appended="\n</think>\n\nThe answer is"), "not what its model's chat template"),
         (lambda p: p.pop("thinking"), "not what its model's chat template gives"),
-        (lambda p: (p.pop("turn_token"), p["stop"].remove("turn")), "run.json says that a turn ends at None"),
-        (lambda p: p.update(turn_token="<|im_start|>"), "run.json says that a turn ends at '<|im_start|>'"),
+        (
+            lambda p: (p.pop("turn_token"), p["stop"].remove("turn")),
+            "/protocol/turn_token is None, it must be <|im_end|>",
+        ),
+        (lambda p: p.update(turn_token="<|im_start|>"), "/protocol/turn_token is '<|im_start|>', the template"),
     ],
 )
 def test_a_forged_protocol_is_caught(

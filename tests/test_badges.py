@@ -15,7 +15,7 @@ from leaderboard.badges import badge
 from leaderboard.collect import collect
 from rh_bench.interchange.folder import import_file
 from rh_bench.results import verification_document, verification_path
-from rh_bench.schema import dump_json
+from rh_bench.schema import dump_json, validate_document
 from rh_bench.verify import verify_run
 
 
@@ -63,6 +63,40 @@ def test_the_site_shows_the_badge_and_who_verified(tmp_path: Path) -> None:
     page = next((tmp_path / "site" / "models").rglob("*.html")).read_text()
     assert "from pull request 7" in page and "some&lt;b&gt;body" in page
     assert "3 samples measured again" in page and "⟨U+202E⟩" in page
+
+
+JOB = {
+    "nonce": "0" * 32,
+    "namespace": "org",
+    "owner_id": "1",
+    "job": "687fb701029421ae5549d998",
+    "image": f"python@sha256:{'d' * 64}",
+    "command_sha256": "e" * 64,
+    "package_sha256": "f" * 64,
+    "flavor": "a10g-small",
+    "started": "2026-11-24T00:00:00Z",
+    "finished": None,
+}
+
+
+def test_attested_stands_beside_the_level(tmp_path: Path) -> None:
+    """It says who made the run, so that it changes no other badge, and stands where no level failed."""
+    folder = make_run(tmp_path / "results" / "runs")
+    document = record(folder, (True, True, None), attestation=JOB)
+    assert validate_document(document, "verification") == []
+    found = badge(document)
+    assert found.name == "recomputed" and "Job 687fb701029421ae5549d998 of org" in found.attested
+    assert badge(record(folder, (True, True, False), attestation=JOB)).attested == ""
+    assert badge(record(folder)).attested == badge(None).attested == ""
+    older = {name: value for name, value in document.items() if name != "attestation"} | {"schema_version": "1.1"}
+    assert validate_document(older, "verification") == [] and badge(older).attested == ""
+    keep(tmp_path / "results", folder, document)
+    build_site(tmp_path / "results", tmp_path / "site")
+    page = next((tmp_path / "site" / "models").rglob("*.html")).read_text()
+    assert page.count('class="badge attested"') == 2 and 'class="badge recomputed"' in page
+    assert "Made by a job of the Hub that a maintainer ordered" in page and "is no rerun" in page
+    assert "a10g-small" in page and "from 2026" not in page, "a time is only said where both are known"
+    assert 'badge attested">attested' in (tmp_path / "site" / "method.html").read_text()
 
 
 def test_a_badge_is_for_these_bytes_alone(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from rh_bench.cli import app, main
 
 VERBS = (
     "ablate",
+    "attest",
     "audit",
     "build",
     "collect",
@@ -36,6 +37,7 @@ VERBS = (
     "publish",
     "reason",
     "review",
+    "run-attested",
     "score",
     "scorecard",
     "show",

@@ -19,7 +19,9 @@ from loopback_write import WritableHub, card_errors
 from data_builders.card import size_category
 from data_builders.collect import CONFIGS, collect_results
 from leaderboard import build_site
+from rh_bench.attest_order import new_order, with_job
 from rh_bench.errors import InputError
+from rh_bench.experiments.record import experiment_record, experiment_record_path
 from rh_bench.hub import RepoRef, fetch_results
 from rh_bench.judgement import Submission, decided, make_verdict, open_judgement
 from rh_bench.place import KINDS, Place
@@ -169,11 +171,36 @@ def test_a_results_repository_is_fetched_and_collected(hub: WritableHub, runs: P
     assert bytes_below(tmp_path / "again") == bytes_below(tmp_path / "results")
 
 
+def test_the_level_of_an_experiment_travels_and_stands_in_a_table(tmp_path: Path) -> None:
+    base, chat, _ = make_relatives(tmp_path / "source" / "runs", n_samples=10)
+    made = tmp_path / "source" / "experiments"
+    verified = make_dynamic(made, base, permutations=2000)
+    make_intrinsic(made, chat, base, permutations=20)
+    path = tmp_path / "source" / experiment_record_path(verified.parent.name, verified.name)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(dump_json(experiment_record(verify_run(verified))))
+    report = collect_results(tmp_path / "source", tmp_path / "results")
+    assert (tmp_path / "results" / path.relative_to(tmp_path / "source")).read_bytes() == path.read_bytes()
+    rows = pq.read_table(tmp_path / "results" / "data" / "experiments" / "experiments.parquet").to_pylist()
+    assert len(rows) == report.rows["experiments"] == 2
+    assert {row["kind"]: (row["claim"], row["verified"]) for row in rows} == {
+        "dynamic": ("dynamic", "recomputed"),
+        "intrinsic": ("intrinsic", None),
+    }
+    front = (tmp_path / "results" / "README.md").read_text()
+    assert "config_name: experiments" in front and "| `experiments` | 2 |" in front
+    assert collect_results(tmp_path / "source", tmp_path / "results").left_out == ()
+    (made / verified.parent.name / verified.name / "experiment.json").write_text("{}")
+    again = collect_results(tmp_path / "source", tmp_path / "other")
+    assert not (tmp_path / "other" / path.relative_to(tmp_path / "source")).exists(), "it is of other bytes"
+    assert again.rows["experiments"] == 1
+
+
 READING = """
 import sys
 from datasets import load_dataset
 repo, endpoint = sys.argv[1:]
-for config in ("heads", "models", "samples", "events"):
+for config in ("heads", "models", "samples", "events", "experiments"):
     plain = load_dataset(repo, config, split="train")
     streamed = load_dataset(repo, config, split="train", streaming=True)
     first = next(iter(streamed))
@@ -197,7 +224,8 @@ print("polars", files.count_rows())
 
 @pytest.mark.slow
 def test_load_dataset_plain_and_streaming(hub: WritableHub, runs: Path, tmp_path: Path) -> None:
-    report = collect_results(runs, tmp_path / "results")
+    make_dynamic(tmp_path / "experiments", next(runs.glob("*/*")), permutations=20)
+    report = collect_results(runs, tmp_path / "results", tmp_path / "experiments")
     publish_folder(tmp_path / "results", RESULTS, access=owner(hub))
     done = subprocess.run(
         [sys.executable, "-c", READING, RESULTS, hub.url],
@@ -288,3 +316,30 @@ def test_a_leaderboard_leaves_judgements_alone(runs: Path, tmp_path: Path) -> No
     report = build_site(source, tmp_path / "two")
     assert (len(report.cards), report.left_out) == (5, ())
     assert bytes_below(tmp_path / "one").keys() == bytes_below(tmp_path / "two").keys()
+
+
+def test_orders_are_taken_along_as_they_are(tmp_path: Path) -> None:
+    """One whose job is known is not put back to one without; what is no order is left out, by name."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    make_run(source / "runs")
+    order = new_order(
+        repo="org/results",
+        namespace="org",
+        model=("acme/tiny-1", "c" * 40),
+        haystack=("org/set", "d" * 40),
+        image=f"org/image@sha256:{'e' * 64}",
+        requirements=None,
+        flavor="cpu-basic",
+        timeout=60,
+    )
+    noted = dump_json(with_job(order, "687fb701029421ae5549d998", "1").to_json())
+    (source / "attestations").mkdir()
+    (source / order.path).write_bytes(noted)
+    (source / "attestations" / "x.json").write_text("{}")
+    (left,) = collect_results(source, out).left_out
+    assert left[0] == "attestations/x.json" and (out / order.path).read_bytes() == noted
+    (source / order.path).write_bytes(dump_json(order.to_json()))
+    collect_results(source, out)
+    assert (out / order.path).read_bytes() == noted
+    (model,) = pq.read_table(out / "data" / "models" / "models.parquet").to_pylist()
+    assert model["attested"] is None

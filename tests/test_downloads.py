@@ -147,10 +147,11 @@ def test_set_aside_by_the_command(
     commands_ask(hub, monkeypatch)
     asked = []
 
-    def verify(folder: Path, evidence: object) -> object:
+    def verify(folder: Path, evidence: object, limits: object) -> object:
         asked.append(evidence)
         reason = "could not be tried here: model org/model: takes more than the 1.0 KiB that may be downloaded: 4.9 KiB"
-        found = levels(True, None, None, reason=reason) if evidence.most_download == 1024 else levels(True, True, True)  # type: ignore[attr-defined]
+        little = evidence.most_download == 1024  # type: ignore[attr-defined]
+        found = levels(True, None, None, reason=reason, exceeded="download") if little else levels(True, True, True)
         return found(folder, evidence)  # type: ignore[arg-type]
 
     monkeypatch.setattr("rh_bench.review.verify_apart", verify)

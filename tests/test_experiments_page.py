@@ -33,8 +33,11 @@ from leaderboard.experiment_views import (
 )
 from leaderboard.experiments_page import documents, experiments_page
 from leaderboard.render import Frame, Site
+from rh_bench.experiments.record import experiment_record, experiment_record_path
 from rh_bench.interchange.folder import import_file
+from rh_bench.schema import dump_json
 from rh_bench.scorecard import CLAIMS
+from rh_bench.verify import verify_run
 
 
 def estimate(value: float | None, low: float | None = None, high: float | None = None, n: int = 40) -> dict[str, Any]:
@@ -234,6 +237,30 @@ def test_the_page_has_what_there_is(page: str, cards: list[Card]) -> None:
     assert len(view.pairs) == 2, "a pair lies on two cards and stands here once"
     assert [pair.relation for pair in view.pairs] == ["derived", "unrelated"]
     assert [row.model for row in view.rows] == ["acme/base", "acme/chat", "other/stranger"]
+
+
+def test_badges_say_how_far_each_experiment_is_verified(tmp_path: Path) -> None:
+    """A record counts for the very bytes that it names, and shows at the verdict, at the chart and in the list."""
+    base, chat, _ = make_relatives(tmp_path / "runs", n_samples=40)
+    experiments = tmp_path / "experiments"
+    recomputed = make_dynamic(experiments, base, permutations=2000)
+    stale = make_dynamic(experiments, chat, permutations=2000)
+    for folder in (recomputed, stale):
+        found = verify_run(folder)
+        path = tmp_path / experiment_record_path(folder.parent.name, folder.name)
+        path.parent.mkdir(parents=True)
+        path.write_bytes(dump_json(experiment_record(found, author="somebody <b>", pull_request=3)))
+    document = json.loads((stale / "experiment.json").read_text())
+    (stale / "experiment.json").write_text(json.dumps(document))
+    build_site(tmp_path, tmp_path / "site")
+    page = (tmp_path / "site" / "experiments.html").read_text()
+    chip = '<a class="badge recomputed"'
+    assert page.count(chip) == 4, "verdict, chart, list and its meaning: of one experiment, since one is of other bytes"
+    assert "from pull request 3, of somebody &lt;b&gt;" in page
+    (own,) = (tmp_path / "site" / "models" / "acme__base").glob("*.html")
+    assert own.read_text().count(chip) == 3 and "nothing is measured for dynamic beside its runs" in own.read_text()
+    (other,) = (tmp_path / "site" / "models" / "acme__chat").glob("*.html")
+    assert chip not in other.read_text() and "there is no record of a verification" in other.read_text()
 
 
 def test_every_kind_is_drawn(cards: list[Card]) -> None:

@@ -235,7 +235,16 @@ def test_settings_that_make_computing_endless_are_refused(tmp_path: Path) -> Non
     assert "/settings/permutations at most" in said(seal(folder))
     folder = SMALL["chain_of_thought"](tmp_path / "asked")
     edit(folder, lambda d: d["settings"].update(questions=200_000))
-    assert "/settings/bootstrap/replicates is 200: at most 83 can be verified" in said(seal(folder))
+    assert "/settings/bootstrap/replicates is 1000: at most 83 can be verified" in said(seal(folder))
+
+
+def test_intervals_are_made_as_the_protocol_says(experiment: Path) -> None:
+    """Whoever could choose would choose intervals without width."""
+    edit(experiment, lambda d: d["settings"].get("bootstrap", {}).update(replicates=1, confidence=1e-9))
+    if "bootstrap" in json.loads((experiment / "experiment.json").read_text())["settings"]:
+        words = said(seal(experiment))
+        assert "/settings/bootstrap/replicates is 1, the protocol says 1000" in words
+        assert "/settings/bootstrap/confidence is 1e-09, the protocol says 0.95" in words
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ ENGINE_SIDE = (
     "rh_bench.capture",
     "rh_bench.compiled",
     "rh_bench.detectors",
+    "rh_bench.leads",
     "rh_bench.experiments.detect_run",
     "rh_bench.experiments.generate",
     "rh_bench.experiments.qa_run",
@@ -31,17 +32,19 @@ ENGINE_SIDE = (
     "rh_bench.interventions",
     "rh_bench.mass",
     "rh_bench.memory",
+    "rh_bench.rerun",
 )
-HUB = ("rh_bench.hub", "rh_bench.hub_door", "rh_bench.hub_write", "rh_bench.hub_pulls")
+HUB = ("rh_bench.hub", "rh_bench.hub_door", "rh_bench.hub_write", "rh_bench.hub_pulls", "rh_bench.hub_jobs")
 ENTRIES = (
     "rh_bench.cli",
     "rh_bench.cli_hub",
     "rh_bench.cli_experiments",
     "rh_bench.cli_ablate",
     "rh_bench.cli_answers",
+    "rh_bench.cli_attest",
     "rh_bench.demo",
 )
-TERMINAL = (*ENTRIES[:5], "rh_bench.cli_parts", "rh_bench.show", "rh_bench.progress")
+TERMINAL = (*ENTRIES[:6], "rh_bench.cli_parts", "rh_bench.show", "rh_bench.progress")
 AFTER_THE_ENGINES = tuple(
     f"rh_bench.{name}"
     for name in (
@@ -79,7 +82,12 @@ RULES = (
     Rule("huggingface_hub lives in the hub modules", ("huggingface_hub",), HUB),
     Rule("datasets is for the builders of sets", ("datasets",), ("data_builders",)),
     Rule("rich and click live in the command line", ("rich", "click"), TERMINAL),
-    Rule("the core does not know what is built on it", PACKAGES[1:], ENTRIES, of=("rh_bench",)),
+    Rule(
+        "the core does not know what is built on it",
+        PACKAGES[1:],
+        (*ENTRIES, "rh_bench.experiments.questions"),  # a verifier has an experiment's questions again
+        of=("rh_bench",),
+    ),
     Rule("the builders do not know the leaderboard", ("leaderboard",), (), of=("data_builders",)),
     Rule("the leaderboard reads runs, it makes none", ("data_builders", *ENGINE_SIDE), (), of=("leaderboard",)),
     Rule(

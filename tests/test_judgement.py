@@ -21,6 +21,7 @@ from rh_bench.judgement import (
     open_judgement,
     read_judgement,
 )
+from rh_bench.limits import CLOCK, DOWNLOADED, ENDED, MEMORY, RENDERED
 from rh_bench.place import KINDS, Place, find_place
 from rh_bench.schema import dump_json, validate_document
 from rh_bench.verify import Level, Verification
@@ -116,15 +117,13 @@ VALID, RECOMPUTED = Level("valid", True), Level("recomputed", True)
             0,
         ),
         (verified(VALID, RECOMPUTED, Level("rerun", False, ("3 of 8 answers equal", "sample x: differs"))), 2, 0),
-        (verified(Level("valid", False, ("the run takes more than 4294967296 bytes of memory to read",))), 0, 1),
-        (verified(Level("valid", False, ("the run takes too long to read",))), 0, 1),
-        (verified(VALID, Level("recomputed", None, ("it takes more than 600 seconds",))), 0, 1),
-        (
-            verified(VALID, Level("recomputed", None, ("could not be tried here: model x/y: takes more than 1 GiB",))),
-            0,
-            1,
-        ),
-        (verified(VALID, Level("rerun", None, ("the process that tried it was ended (SIGKILL)",))), 0, 1),
+        (verified(Level("valid", False, ("reading it takes more than 4 bytes of memory",), MEMORY)), 0, 1),
+        (verified(VALID, Level("recomputed", False, ("recomputing it takes longer than 600 s",), CLOCK)), 0, 1),
+        (verified(VALID, Level("recomputed", False, ("its chat template takes more than 9 s",), RENDERED)), 0, 1),
+        (verified(VALID, Level("recomputed", None, ("could not be tried here: takes more than",), DOWNLOADED)), 0, 1),
+        (verified(VALID, Level("rerun", None, ("the process that tried it was ended (SIGSEGV)",), ENDED)), 0, 1),
+        # What failed for what it says is refused, whatever a limit did to a level above.
+        (verified(VALID, Level("recomputed", False, ("no",)), Level("rerun", None, ("takes more",), CLOCK)), 1, 1),
         # A run that says so of itself is refused all the same.
         (
             verified(VALID, Level("recomputed", False, ("sample takes more than x: its prompt is not reproduced",))),

@@ -277,9 +277,9 @@ def test_one_changed_while_it_was_verified_is_left_alone(
 ) -> None:
     verify = reviewing.verify_apart
 
-    def meddled(folder: Path, evidence: Evidence) -> Any:
+    def meddled(folder: Path, evidence: Evidence, limits: Any) -> Any:
         forge(submitted, results, lambda tree: tree.update({"note.txt": Blob(b"", lfs=False)}))
-        return verify(folder, evidence)
+        return verify(folder, evidence, limits)
 
     monkeypatch.setattr(reviewing, "verify_apart", meddled)
     before = main_tree(results)
@@ -360,6 +360,6 @@ def test_too_much_is_not_even_fetched() -> None:
     place, problems = submission_problems(Difference("c", added, (), ()), {})
     assert place is not None and place.folder == PLACE and "bytes, at most" in problems[0]
     _, problems = submission_problems(Difference("c", {}, (), ()), {})
-    assert problems == ["brings no run"]
+    assert problems == ["brings no run and no experiment"]
     many = {f"x{i}": RemoteFile(f"x{i}", "h", 1) for i in range(500)}
     assert len(submission_problems(Difference("c", many, (), ()), {})[1]) == 11

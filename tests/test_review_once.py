@@ -84,7 +84,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[Path, Evidence]
     """What a process of its own would find, and with what it was asked."""
     asked: list[Evidence] = []
 
-    def verify(folder: Path, evidence: Evidence) -> Examined:
+    def verify(folder: Path, evidence: Evidence, limits: object) -> Examined:
         asked.append(evidence)
         return answer(folder, evidence)
 
@@ -92,12 +92,15 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[Path, Evidence]
     return asked
 
 
-def levels(*reached: bool | None, reason: str = "said so") -> Callable[[Path, Evidence], Examined]:
+def levels(
+    *reached: bool | None, reason: str = "said so", exceeded: str | None = None
+) -> Callable[[Path, Evidence], Examined]:
+    """Args: exceeded: by the levels that were not reached."""
+
     def answer(folder: Path, evidence: Evidence) -> Examined:
-        names = ("valid", "recomputed", "rerun")
-        return Examined(
-            Verification(folder, tuple(Level(n, r, (reason,)) for n, r in zip(names, reached, strict=True))), None
-        )
+        found = zip(("valid", "recomputed", "rerun"), reached, strict=True)
+        said = tuple(Level(name, one, (reason,), None if one else exceeded) for name, one in found)
+        return Examined(Verification(folder, said), None)
 
     return answer
 
@@ -216,7 +219,7 @@ def test_what_could_not_be_tried_is_no_verdict(
 
 def test_what_takes_too_much_is_set_aside(results: WritableHub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        asked = answering(patch, levels(True, None, None, reason="it takes more than 600 seconds"))
+        asked = answering(patch, levels(True, None, None, exceeded="clock"))
         (found,) = reviewed(results, require="recomputed")
         assert found.outcome == "set aside"
         (found,) = reviewed(results, require="recomputed")

@@ -59,7 +59,7 @@ GOOD = levels(True, True, True)
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (levels(True, None, None, reason="it takes more than 600 seconds"), "Set aside"),
+        (levels(True, False, None, exceeded="clock"), "Set aside"),
         (levels(True, False, None), "These bytes are not judged again"),
     ],
 )

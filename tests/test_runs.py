@@ -91,7 +91,7 @@ def test_too_little_memory_calls_no_sound_table_damaged(tmp_path: Path, monkeypa
     sound table holds is refused as before: a forged page does."""
     path = make_run(tmp_path) / "events.parquet"
 
-    def reads(self: object) -> pa.Table:
+    def reads(self: object, **options: object) -> pa.Table:
         raise error
 
     monkeypatch.setattr("pyarrow.parquet.ParquetFile.read", reads)

@@ -277,9 +277,7 @@ hub._without_links(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize(
-    "moment", ["hub.os.link = hang", "from rh_bench import workshop; workshop.shutil.rmtree = hang"]
-)
+@pytest.mark.parametrize("moment", ["hub.os.link = hang", "from rh_bench import workshop; workshop._remove = hang"])
 def test_a_fetched_set_that_was_half_laid_out(tmp_path: Path, moment: str) -> None:
     from rh_bench.hub import _without_links
 
@@ -314,6 +312,48 @@ def test_scratch_folders_of_the_dead_go_and_those_of_the_living_stay(
             assert len(list(tmp_path.glob("rh_bench-test-*/x"))) == 1, "that of the living one"
     assert (tmp_path / "rh_bench-other-1").is_dir()
     monkeypatch.setattr(tempfile, "tempdir", None)
+
+
+@pytest.mark.parametrize("mark", ["none", "link", "folder"])
+def test_scratch_folders_without_our_mark_are_somebody_elses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    """A version that knows no locks, or any other program, may be at work there, whatever the folder is called."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    other = tmp_path / "rh_bench-test-abc"
+    (other / "work").mkdir(parents=True)
+    (other / "work" / "x").write_bytes(b"x")
+    if mark == "link":
+        (other / module.MARK).symlink_to(other / "work" / "x")
+    elif mark == "folder":
+        (other / module.MARK).mkdir()
+    with scratch("test") as mine:
+        assert mine.is_dir()
+    assert contents(other)["work/x"] == b"x" and names(tmp_path) == {other.name}
+
+
+def test_who_is_killed_while_a_scratch_folder_goes_leaves_one_that_the_next_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    script = SCRATCH.replace("    hang()", '    (folder / "y").mkdir()\n    workshop.shutil.rmtree = hang')
+    killed("from rh_bench import workshop\n" + script)
+    (left,) = tmp_path.iterdir()
+    assert module.MARK in names(left)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch("test"):
+        assert not left.exists()
+    assert not names(tmp_path)
+
+
+def test_a_folder_of_a_workshops_name_without_our_mark_is_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / ".site.rh_bench"
+    (other / "old").mkdir(parents=True)
+    (other / "old" / "x").write_bytes(b"x")
+    with pytest.raises(OSError, match=r"\.site\.rh_bench is in the way: remove it"), workshop(tmp_path / "site"):
+        pass
+    sweep(tmp_path / "site")
+    assert contents(other) == {"old/x": b"x"} and names(tmp_path) == {other.name}
 
 
 @pytest.mark.parametrize("name", [".site.rh_bench-mine", ".site.abcdefgh", ".other.rh_bench", "site.rh_bench"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from rh_bench import protocol
 from rh_bench.engines.base import Engine, StopRule, Thought
 from rh_bench.errors import InputError
 from rh_bench.records import Layer
 
-ENGINES = ("fast", "reference")
+ENGINES = tuple(protocol.ENGINES)
 
 
 def make_engine(

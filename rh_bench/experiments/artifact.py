@@ -22,6 +22,7 @@ from rh_bench.experiments.kind import Kind, Tables
 from rh_bench.experiments.kinds import KINDS, NAMES
 from rh_bench.files import atomic_write, regular_file, sha256_file, shown
 from rh_bench.journal import NAME as JOURNAL
+from rh_bench.protocol import bootstrap_problems
 from rh_bench.records import Json
 from rh_bench.results import run_folders
 from rh_bench.rows import MOST
@@ -33,6 +34,7 @@ from rh_bench.validate import Problem, folder_name_of, layer_problems
 __all__ = [
     "DOCUMENT",
     "Experiment",
+    "derived_problems",
     "experiment_folder",
     "experiment_folders",
     "experiment_id",
@@ -178,16 +180,24 @@ def recompute(folder: Path) -> list[str]:
     return [DOCUMENT]
 
 
-def validate_experiment(folder: Path) -> list[Problem]:
+def validate_experiment(folder: Path, *, derived: bool = True) -> list[Problem]:
     """Every problem of an experiment folder; none if it is sound.
 
     What is checked: the files that belong there and no others; the document against its schema (a newer version is
     refused by name); the id, which the folder must carry; hashes, columns and counts of the tables; what the kind says
     of every row; and that results and claims are what the tables give.
+
+    Args:
+        derived: without it the last is left out, see :func:`derived_problems`.
     """
     if not (folder / DOCUMENT).is_file():
         return [Problem(DOCUMENT, "", "missing: the experiment is unfinished")]
-    return list(dict.fromkeys(_problems(folder)))
+    return list(dict.fromkeys(_problems(folder, derived)))
+
+
+def derived_problems(experiment: Experiment) -> list[Problem]:
+    """What of results and claims is not what the tables of a sound experiment give."""
+    return list(_derived_problems(KINDS[experiment.document["kind"]], experiment.document, experiment.tables))
 
 
 def validate_against_runs(folder: Path, runs: Sequence[Path | None]) -> list[Problem]:
@@ -219,7 +229,7 @@ def _as_error(folder: Path, problem: Problem) -> InputError:
     return InputError(problem.message, where=place)
 
 
-def _problems(folder: Path) -> Iterator[Problem]:
+def _problems(folder: Path, derived: bool) -> Iterator[Problem]:
     yield from _strangers(folder)
     document, found = _document(folder)
     yield from found
@@ -233,10 +243,13 @@ def _problems(folder: Path) -> Iterator[Problem]:
     for name, table in tables.items():
         if document["counts"].get(name) != len(table):
             yield Problem(DOCUMENT, f"/counts/{name}", f"is {document['counts'].get(name)}, the table has {len(table)}")
+    if "bootstrap" in document["settings"]:
+        for pointer, message in bootstrap_problems(document["settings"]["bootstrap"], "/settings/bootstrap"):
+            yield Problem(DOCUMENT, pointer, message)
     kind = KINDS[document["kind"]]
     doubts = list(kind.check(document, tables))
     yield from doubts
-    if not doubts:
+    if derived and not doubts:
         yield from _derived_problems(kind, document, tables)
 
 

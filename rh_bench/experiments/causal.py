@@ -43,7 +43,6 @@ LEVEL = 0.05
 MARGIN = 0.1
 """A cost in success below this, over that of random heads, is none to speak of."""
 PERMUTATIONS = 10_000
-BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
 MOST_ANSWERS = 100_000
 _MOST_WORK = 1 << 31
 """Answers × (replicates + permutations): what is drawn when the results are computed again."""

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from rh_bench.errors import InputError
 from rh_bench.experiments.causal import CONTROLS
@@ -13,6 +17,9 @@ from rh_bench.records import Json, Needle
 from rh_bench.rouge import words
 from rh_bench.runs import Run
 from rh_bench.sets import HaystackSet
+
+REFERENCE_TOKENS = 2048
+"""Tokens that means are taken over, for heads that are replaced by their mean."""
 
 
 def make_conditions(
@@ -98,3 +105,15 @@ def unseen_needles(haystacks: HaystackSet, run: Run, wanted: Sequence[str] | Non
             mend=f"build a set with others: rh-bench build --needle-count {len(ids) + 8} --out …",
         )
     return unseen
+
+
+def reference_sequences(tokenizer: Any, texts: Mapping[str, str]) -> dict[str, list[int]]:
+    """Beginnings of haystacks, which hold no needle, as ids by the haystack's name: what means are taken over."""
+    each = REFERENCE_TOKENS // len(texts)
+    return {name: tokenizer(texts[name])["input_ids"][:each] for name in sorted(texts)}
+
+
+def describe_reference(sequences: Mapping[str, Sequence[int]]) -> Json:
+    """What means are taken over, as the settings record it."""
+    flat = np.concatenate([np.asarray(ids, dtype="<u4") for ids in sequences.values()])
+    return {"tokens": len(flat), "haystacks": list(sequences), "sha256": hashlib.sha256(flat.tobytes()).hexdigest()}

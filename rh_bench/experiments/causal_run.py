@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from rh_bench.asking import ask_as
@@ -29,8 +28,13 @@ from rh_bench.evaluate import (
 )
 from rh_bench.evaluate import Request as GridRequest
 from rh_bench.experiments.artifact import finished_document, write_experiment
-from rh_bench.experiments.causal import ANSWERS, BOOTSTRAP, KIND, MOST_ANSWERS, PERMUTATIONS, SAMPLES, judge
-from rh_bench.experiments.causal_plan import make_conditions, unseen_needles
+from rh_bench.experiments.causal import ANSWERS, KIND, MOST_ANSWERS, PERMUTATIONS, SAMPLES, judge
+from rh_bench.experiments.causal_plan import (
+    describe_reference,
+    make_conditions,
+    reference_sequences,
+    unseen_needles,
+)
 from rh_bench.experiments.document import experiment_folder, new_document, run_reference
 from rh_bench.experiments.failures import RULE_VERSION, Haystack, own_grams
 from rh_bench.experiments.heads import RETRIEVAL_THRESHOLD, Ranking, run_ranking
@@ -38,6 +42,7 @@ from rh_bench.files import shown
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Lines, now, open_lines
 from rh_bench.model_source import base_revision
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import Json, Needle, Prompt, Sample, head_grid
 from rh_bench.runs import Run, read_run
 from rh_bench.sets import HaystackSet
@@ -55,8 +60,6 @@ TOP = (0, 2, 5, 10, 15, 20, 30, 50, 100)
 DRAWS = 5
 LIMIT = 24
 """Samples without --limit: enough for minutes on two cores."""
-REFERENCE_TOKENS = 2048
-"""Tokens that means are taken over, for heads that are replaced by their mean."""
 
 
 @dataclass(frozen=True)
@@ -265,11 +268,8 @@ class _Measurement:
             return None
         from rh_bench.ablation import mean_inputs
 
-        each = REFERENCE_TOKENS // len(self._texts)
-        sequences = [self._loaded.tokenizer(self._texts[name])["input_ids"][:each] for name in sorted(self._texts)]
-        means = mean_inputs(self._loaded.model, sequences)
-        digest = hashlib.sha256(np.concatenate([np.asarray(ids, dtype="<u4") for ids in sequences]).tobytes())
-        return means, {"tokens": means.tokens, "haystacks": sorted(self._texts), "sha256": digest.hexdigest()}
+        sequences = reference_sequences(self._loaded.tokenizer, self._texts)
+        return mean_inputs(self._loaded.model, list(sequences.values())), describe_reference(sequences)
 
     def settings(self, ranking: Ranking, left_out: Sequence[Json], grid: Json) -> Json:
         """Everything that decides the observations."""

@@ -17,7 +17,6 @@ from rh_bench.engines.fast import FastEngine
 from rh_bench.environment import describe_environment
 from rh_bench.errors import InputError
 from rh_bench.evaluate import (
-    BOOTSTRAP,
     OnNote,
     OnStage,
     OnStep,
@@ -26,22 +25,20 @@ from rh_bench.evaluate import (
     prepare,
 )
 from rh_bench.experiments.artifact import finished_document, write_experiment
-from rh_bench.experiments.detectors import KIND, SAMPLES, SCORES
+from rh_bench.experiments.detectors import KIND, PERMUTATIONS, SAMPLES, SCORES, TOP
 from rh_bench.experiments.document import experiment_folder, new_document
 from rh_bench.experiments.kind import Tables
 from rh_bench.files import shown
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Lines, now, open_lines
 from rh_bench.models import LoadedModel
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import IntArray, Json, Prompt, Sample, head_grid
 from rh_bench.rouge import SUCCESS_THRESHOLD, rouge1_recall, succeeds
 from rh_bench.sets import HaystackSet
 from rh_bench.statistics import NANO
 from rh_bench.thinking import AFTER
 from rh_bench.thoughts import begun_notes
-
-TOP = (5, 10, 20, 50)
-PERMUTATIONS = 1000
 
 
 @dataclass(frozen=True)

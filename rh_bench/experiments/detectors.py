@@ -69,6 +69,9 @@ SCORES = pa.schema(
 )
 """`values`: one number a head, in the order of `results.heads`, in units of 1e-9."""
 
+TOP = (5, 10, 20, 50)
+"""How many of the strongest heads are compared."""
+PERMUTATIONS = 1000
 MOST_HEADS = 20_000
 MOST_NUMBERS = 100_000_000
 """Numbers of all replicates of all scores, and of all permutations, that a document may ask for; all held at once."""

@@ -25,6 +25,7 @@ from rh_bench.experiments.dependence import (
 from rh_bench.experiments.document import new_document, run_reference
 from rh_bench.experiments.kind import Kind, Tables, Verdict, claim, column
 from rh_bench.paired import benjamini_hochberg
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import IntArray, Json, Layer, head_grid
 from rh_bench.runs import Run, read_run
 from rh_bench.scoring import in_order
@@ -56,7 +57,6 @@ MIN_ACTIVE = 5
 """Contexts in which a head must be active, and as many in which it must not be, for a test to say anything."""
 MOST_DESCRIBED = 64
 """Heads that are described one by one: the strongest."""
-BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
 
 STATEMENT = (
     "Some retrieval heads are active in nearly every context, others in some contexts only, depending on the context."

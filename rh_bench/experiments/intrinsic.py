@@ -25,6 +25,7 @@ from rh_bench.interchange.folder import DOCUMENT as IMPORT_DOCUMENT
 from rh_bench.interchange.folder import is_import, read_import
 from rh_bench.interchange.records import COMPARED, MEASURES
 from rh_bench.interchange.records import Measure as Numbers
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import IntArray, Json, Layer, head_grid
 from rh_bench.runs import read_run
 from rh_bench.schema import load_json
@@ -37,7 +38,6 @@ Relation = Literal["derived", "unrelated", "unknown"]
 
 TOPS = (10, 20, 50)
 PERMUTATIONS = 2_000
-BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
 SIMILAR = 0.5
 """Pearson correlation from which heads count as the same: above it with its whole interval, the claim holds."""
 UNLIKE = 0.2

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
 from rh_bench.records import Json
 from rh_bench.statistics import Estimate, rounded
 from rh_bench.validate import Problem
+
+if TYPE_CHECKING:
+    from rh_bench.experiments.artifact import Experiment
+    from rh_bench.verify import Evidence
 
 Tables = Mapping[str, pa.Table]
 """Tables by name, without `.parquet`."""
@@ -46,6 +50,64 @@ class Kind:
     """Uncompressed bytes of a table, at most."""
     against_runs: Against | None = None
     """None where the runs say nothing about the tables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remeasured:
+    """What came out where a unit of measurement was measured again."""
+
+    role: str
+    """What is judged together: a kind of condition, a score of a detector."""
+    unit: str
+    same: bool
+    """Whether what the model said is the same, to the letter."""
+    outcome: bool
+    """Whether what is counted (success, a right answer) is the same."""
+    words: str = ""
+    """What differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsRemeasured:
+    """Scores of every head measured again: in how many of `n` samples the score of a head differs, by the head."""
+
+    role: str
+    n: int
+    differing: Sequence[int]
+    heads: Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """How a kind's units of measurement are measured again. What runs a model is imported when it is called."""
+
+    unit: str
+    """What they are, in words, in the plural."""
+    units: Callable[[Experiment], Mapping[str, Sequence[str]]]
+    """Ids of all units by role; units are drawn from the roles in turn, so that none is left out by chance."""
+    measure: Callable[[Experiment, Sequence[Path], Sequence[str], Evidence], Again]
+    """Measure the units of these ids again: experiment, folders of its runs, ids, and where set and model are."""
+
+
+Again = Sequence[Remeasured] | Sequence[HeadsRemeasured] | Sequence[str]
+"""What came out; texts are problems that kept anything from being measured: another model, another set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verifying:
+    """How somebody else makes again what an experiment of a kind says: in one place for every kind, in
+    `rh_bench.experiments.verifying`."""
+
+    planned: Callable[[Experiment, Sequence[Path]], Iterable[str]]
+    """What of its plan is not what its runs (all at hand, of the very bytes that it names, in its order) and the
+    constants of the kind give: heads removed, random heads and their seeds, settings of the statistics."""
+    reproduced: Callable[[Experiment, Sequence[Path], Evidence], Iterable[str]] | None = None
+    """What of its samples or questions and prompts is not what its data and its model's tokenizer give. None where
+    there are no prompts."""
+    measuring: Measuring | None = None
+    """None where nothing is measured beside the runs."""
+    notes: Callable[[Json], Iterable[str]] = lambda document: ()
+    """What is right and a reader should know all the same: choices that its maker was free to make."""
 
 
 def column(name: str, kind: pa.DataType, *, nullable: bool = False) -> pa.Field:

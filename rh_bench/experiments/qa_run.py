@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,26 +20,24 @@ from rh_bench.experiments.answers import RULES_VERSION
 from rh_bench.experiments.artifact import finished_document, write_experiment
 from rh_bench.experiments.document import experiment_folder, new_document, run_reference
 from rh_bench.experiments.generate import Generator, rows_that_fit
-from rh_bench.experiments.heads import Head, Ranking, draw_random_heads, run_ranking
+from rh_bench.experiments.heads import Ranking, run_ranking
 from rh_bench.experiments.kind import Tables
 from rh_bench.experiments.qa import (
     CHAIN_OF_THOUGHT,
     EXTRACTIVE_QA,
     ITEMS,
-    MATCHED,
-    NONE,
-    RANDOM,
     RESPONSES,
-    TOP,
     grade,
 )
-from rh_bench.experiments.task_prompts import COT, DIRECT, AnswerPrompts, load_prompts
+from rh_bench.experiments.qa_plan import Condition, choose_conditions, choose_modes, item_row
+from rh_bench.experiments.task_prompts import AnswerPrompts, load_prompts
 from rh_bench.experiments.tasks import Question, TaskData, choose_questions
 from rh_bench.journal import NAME as JOURNAL
 from rh_bench.journal import Lines, now, open_lines
 from rh_bench.model_source import base_revision
 from rh_bench.models import LoadedModel, load_model
 from rh_bench.prompts import prompt_sha256
+from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import IntArray, Json, head_grid
 from rh_bench.runs import Run, read_run
 from rh_bench.thinking import AUTO, Thinking, settle_thinking
@@ -47,7 +45,6 @@ from rh_bench.thoughts import begun_notes
 from rh_bench.window import stated_window
 
 ENGINE = {"name": "generate", "version": 1}
-BOOTSTRAP = {"replicates": 1000, "seed": 0, "confidence": 0.95}
 
 
 @dataclass(frozen=True)
@@ -126,7 +123,9 @@ def ask(
     run = read_run(request.run)
     ranking = run_ranking(request.run)
     questions = choose_questions(data.questions, request.limit)
-    conditions = choose_conditions(run, ranking, request)
+    conditions = choose_conditions(
+        head_grid(run.layers), ranking, request.top, request.draws, request.seed, request.run
+    )
     say("Loading the model")
     loaded = load_model(
         request.model,
@@ -162,45 +161,6 @@ def ask(
         document = write_experiment(folder, document, asking.tables(answers))
         (folder / JOURNAL).unlink(missing_ok=True)
     return Outcome(folder, document, resumed, len(answers) - resumed)
-
-
-# --- conditions ---
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Heads that are removed, and how they were chosen."""
-
-    name: str
-    kind: str
-    heads: tuple[Head, ...]
-    seed: int | None = None
-    moved: int = 0
-
-    def describe(self) -> Json:
-        """One of the `conditions` of the settings."""
-        heads = [list(head) for head in self.heads]
-        return {"name": self.name, "kind": self.kind, "heads": heads, "seed": self.seed, "moved": self.moved}
-
-
-def choose_conditions(run: Run, ranking: Ranking, request: Request) -> tuple[Condition, ...]:
-    """Nothing removed, the strongest heads, and random draws of as many.
-
-    Raises:
-        InputError: there are not as many heads, or no retrieval heads and no number was given.
-    """
-    k = len(ranking.retrieval) if request.top is None else request.top
-    if k < 1 or request.draws < 1:
-        if request.top is None and request.draws >= 1:
-            raise InputError("no head of this run is a retrieval head", where=request.run, mend="give --top K")
-        raise InputError("must be at least 1", where="--top" if k < 1 else "--draws")
-    top, grid = ranking.top(k), head_grid(run.layers)
-    conditions = [Condition(NONE, NONE, ()), Condition(TOP, TOP, top)]
-    for kind, matched in ((RANDOM, False), (MATCHED, True)):
-        for seed in range(request.seed, request.seed + request.draws):
-            draw = draw_random_heads(grid, ranking.retrieval, top, seed, matched=matched)
-            conditions.append(Condition(f"{kind}-{seed}", kind, draw.heads, seed, draw.moved))
-    return tuple(conditions)
 
 
 def _refuse_other_model(run: Run, loaded: LoadedModel) -> None:
@@ -261,7 +221,7 @@ class _Asking:
         self._request, self._data, self._loaded, self._ranking = request, data, loaded, ranking
         self._questions, self._conditions = questions, conditions
         self._prompts = load_prompts(data.task)
-        self._modes = _modes(self._prompts.modes, request.modes)
+        self._modes = choose_modes(self._prompts.modes, request.modes)
         shots = len(self._prompts.shots) if request.shots is None else request.shots
         chat = choose_template(loaded.tokenizer, request.template)
         self._generator = Generator(loaded, self._prompts.stop, request.phase, chat)
@@ -367,16 +327,7 @@ class _Asking:
 
     def tables(self, answers: dict[str, _Answer]) -> Tables:
         """The tables of the experiment, in the order of its settings."""
-        items = [
-            {
-                "item_id": question.item_id,
-                "question_sha256": question.sha256,
-                "group": question.group,
-                "choices": len(question.choices),
-                "answers": list(question.answers),
-            }
-            for question in self._questions
-        ]
+        items = [item_row(question) for question in self._questions]
         responses = [self._row(job, answers[job.key]) for job in self._jobs()]
         return {
             "items": pa.Table.from_pylist(items, schema=ITEMS),
@@ -448,17 +399,5 @@ def _assemble(
     prompts = load_prompts(task)
     shots = len(prompts.shots) if request.shots is None else request.shots
     builder = AnswerPrompts(tokenizer, prompts, request.template, shots, thinking)
-    modes = _modes(prompts.modes, request.modes)
+    modes = choose_modes(prompts.modes, request.modes)
     return builder, {(mode, one.item_id): builder.build(mode, one) for mode in modes for one in questions}
-
-
-def _modes(known: Mapping[str, object], wanted: tuple[str, ...] | None) -> tuple[str, ...]:
-    """Modes to ask in, direct answers first.
-
-    Raises:
-        InputError: the task's prompts have no such mode.
-    """
-    for mode in wanted or ():
-        if mode not in known:
-            raise InputError(f"unknown mode {mode!r}", where="--modes", mend=f"use {', '.join(known)}")
-    return tuple(mode for mode in (DIRECT, COT) if mode in (wanted or known))

@@ -1,0 +1,69 @@
+"""How far an experiment has been verified: the badges of runs, with what they mean for experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from rh_bench.records import Json
+
+from . import words
+from .badges import Badge, badge
+
+ABOUT = {
+    "valid": "well formed, and agrees with itself; checked when this site was built",
+    "recomputed": "its results are what its tables give, and its heads, draws, questions and prompts were made again",
+    "rerun": "answers or scores that its maker could not choose were measured again, and agree",
+    "failed": "a level of its verification failed",
+}
+_KINDS = {
+    "causal": "Causal",
+    "dynamic": "Dynamic",
+    "intrinsic": "Intrinsic",
+    "extractive_qa": "Extractive questions",
+    "chain_of_thought": "Chain of thought",
+    "detectors": "Detectors",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """An experiment and its badge."""
+
+    kind: str
+    experiment_id: str
+    slug: str
+    badge: Badge
+
+
+def experiment_badge(record: Json | None) -> Badge:
+    """The badge of a valid experiment.
+
+    Args:
+        record: of a maintainer, of this experiment's very bytes, if there is one.
+    """
+    found = badge(record)
+    return replace(found, about=ABOUT[found.name])
+
+
+def badge_names(experiments: Iterable[Json], records: Mapping[str, Json]) -> dict[str, str]:
+    """Name of the badge of each experiment, by its id."""
+    return {one["experiment_id"]: experiment_badge(records.get(folder_name(one))).name for one in experiments}
+
+
+def folder_name(experiment: Json) -> str:
+    """What the folder of an experiment is called."""
+    return f"{experiment['kind']}-{experiment['experiment_id']}"
+
+
+def verified(experiments: Iterable[Json]) -> tuple[Verified, ...]:
+    """Experiments as a card keeps them (`experiment_card.thin_experiments`), each with its badge."""
+    return tuple(
+        Verified(
+            kind=_KINDS.get(one["kind"]) or words.visible(one["kind"]),
+            experiment_id=one["experiment_id"],
+            slug=words.visible(one["slug"]),
+            badge=experiment_badge(one.get("record")),
+        )
+        for one in experiments
+    )

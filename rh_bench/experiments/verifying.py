@@ -1,0 +1,21 @@
+"""How somebody else makes again what an experiment says: one entry for every kind of `rh_bench.experiments.kinds`.
+
+Apart from `kinds.py`, because readers of experiments need no prompts and no engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rh_bench.experiments import causal_again, detect_again, qa_again, runs_again
+from rh_bench.experiments.kind import Verifying
+
+VERIFYING: Mapping[str, Verifying] = {
+    "causal": causal_again.VERIFYING,
+    "dynamic": runs_again.DYNAMIC,
+    "intrinsic": runs_again.INTRINSIC,
+    "extractive_qa": qa_again.VERIFYING,
+    "chain_of_thought": qa_again.VERIFYING,
+    "detectors": detect_again.VERIFYING,
+}
+"""By the kind's name."""
