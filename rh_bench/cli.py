@@ -47,8 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status."""
     session = Session()
     words = list(arguments) if arguments is not None else None
+    told = threading.Event()
     try:
-        with _ends_when_told(), _libraries(session):
+        with _ends_when_told(told), _libraries(session):
             app.main(args=words, prog_name="rh-bench", standalone_mode=False, obj=session)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
@@ -56,17 +57,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(" ".join(error.format_message().split()).removesuffix(".") + hint, InputError.exit_status)
     except click.exceptions.Exit as error:
         return int(error.exit_code)
-    except (KeyboardInterrupt, click.Abort) as error:
-        told = isinstance(error.__cause__ or error, Terminated)  # click makes an Abort of it
-        word, status = ("told to end", TERMINATED) if told else ("interrupted", INTERRUPTED)
-        return _fail(f"{word}; the same command goes on where this one stopped", status)
+    except (KeyboardInterrupt, click.Abort):  # click makes an Abort of it
+        return _stopped(told)
     except BrokenPipeError:
         # The reader has gone (`| head`). Python would complain again when it closes standard output.
         sys.stdout = None
         return 0
     except Exception as error:
-        return _explain(error, session)
+        # A library that was being imported when the signal came may make an error of its own of it.
+        return _stopped(told) if told.is_set() else _explain(error, session)
     return 0
+
+
+def _stopped(told: threading.Event) -> int:
+    word, status = ("told to end", TERMINATED) if told.is_set() else ("interrupted", INTERRUPTED)
+    return _fail(f"{word}; the same command goes on where this one stopped", status)
 
 
 def _explain(error: Exception, session: Session) -> int:
@@ -80,13 +85,14 @@ def _explain(error: Exception, session: Session) -> int:
 
 
 @contextlib.contextmanager
-def _ends_when_told() -> Iterator[None]:
-    """Inside the block SIGTERM raises `Terminated`, where this is the thread that signals come to."""
+def _ends_when_told(told: threading.Event) -> Iterator[None]:
+    """Inside the block SIGTERM sets `told` and raises `Terminated`, where this is the thread that signals come to."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
 
     def end(number: int, frame: FrameType | None) -> None:
+        told.set()
         raise Terminated
 
     signal.signal(signal.SIGTERM, end)

@@ -254,6 +254,24 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(say: Any, monkeypatch: pytest.Mon
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_what_a_library_makes_of_sigterm_is_no_fault_of_ours(
+    say: Any, monkeypatch: pytest.MonkeyPatch, run_folder: Path
+) -> None:
+    """pandas, interrupted while it is imported, raises an AttributeError at the next try."""
+
+    def told(folder: Path) -> list[str]:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except BaseException:
+            raise AttributeError("partially initialized module") from None
+        return []
+
+    monkeypatch.setattr("rh_bench.runs.rescore", told)
+    status, _, complaint = say("score", run_folder)
+    assert status == 143 and "told to end" in one_line(complaint)
+
+
 def test_what_cannot_even_be_started_is_one_line() -> None:
     """As with so little memory that a library cannot be loaded."""
     words = "import runpy, sys; sys.modules['rh_bench.cli'] = None; runpy.run_module('rh_bench', run_name='__main__')"
