@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Machines are shared, and four times slower at times: no test is one of time.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # Before any test imports the libraries that read these once: no test leaves this machine.
 os.environ["HF_HUB_OFFLINE"] = "1"
