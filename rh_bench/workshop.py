@@ -91,7 +91,12 @@ def workshop(becomes: Path, *, patience: float = 0) -> Iterator[Workshop]:
         folder = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
     try:
         if handle is not None:
-            _clear(folder, becomes)
+            try:
+                _clear(folder, becomes)
+            except OSError:  # no room for the mark: nothing is left of a folder that was just made
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+                raise
         try:
             yield Workshop(folder, becomes, handle)
         finally:

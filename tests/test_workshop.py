@@ -416,3 +416,13 @@ def test_without_locks_each_has_its_own_and_nothing_is_cleared(tmp_path: Path, m
     atomic_write(tmp_path / "y", b"y")
     assert names(tmp_path) == {"left", ".left.rh_bench", "y"}
     assert contents(tmp_path / ".left.rh_bench") == {"x": b"x"}
+
+
+def test_without_room_for_the_mark_no_folder_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, *arguments: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "touch", full)
+    with pytest.raises(OSError, match="No space left"), workshop(tmp_path / "set"):
+        raise AssertionError("it cannot be entered")
+    assert list(tmp_path.iterdir()) == []
