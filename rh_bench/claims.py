@@ -142,11 +142,11 @@ def _comparable(model: Json, found: Json) -> Json:
     if "adapter" in kept:
         if found["adapter"]["base"]["source"] != "hub":
             kept.pop("base_model")
-        adapter, base = dict(kept["adapter"]), dict(kept["adapter"]["base"])
-        del base["files"]
-        if base["source"] != "hub":
-            del base["id"]
-        kept["adapter"] = {**adapter, "base": base}
+        # Files are compared by themselves, and the name of a local base is as claimed: both are what the run says here.
+        said = (model.get("adapter") or {}).get("base") or {}
+        base = dict(kept["adapter"]["base"])
+        base |= {name: said[name] for name in ("files", *(() if base["source"] == "hub" else ("id",))) if name in said}
+        kept["adapter"] = {**kept["adapter"], "base": base}
     return kept
 
 

@@ -375,7 +375,7 @@ class TestMeasured:
         found = verify_run(
             run, Evidence(haystack=str(place / "set"), model=str(place / "adapter"), rerun=2, device="cpu")
         )
-        assert [level.reached for level in found.levels] == [True, True, True], found
+        assert [level.reached for level in found.levels] == [True, True, True], found.levels[1].reasons
         other = Path(shutil.copytree(place / "adapter", place / "other"))
         edit(other, base_model_name_or_path=str(tiny_checkpoint(place / "another", seed=5)))
         found = verify_run(run, Evidence(haystack=str(place / "set"), model=str(other), rerun=2, device="cpu"))
