@@ -169,7 +169,12 @@ def play(
 
     def one(task: Task) -> Case:
         started = time.monotonic()
-        case = replace(players[task[1]](bench, *task), seconds=round(time.monotonic() - started, 1))
+        try:
+            case = players[task[1]](bench, *task)
+        except RuntimeError as error:  # undisturbed, it fails, or gives now this and now that
+            command = task[0].partition(" ")[0]
+            case = Case(_name(task), command, task[1], "undisturbed", False, "", WRONG, str(error))
+        case = replace(case, seconds=round(time.monotonic() - started, 1))
         say(case)
         return case
 

@@ -43,7 +43,7 @@ themselves. Moments are drawn from the seed and the case's name; `--cases FILE` 
 **Compared** are all bytes of all files below what the command writes, hidden ones and empty folders too, and all files,
 tags and pull requests of the Hub with their states; comments are not. Left out is only what differs between two
 undisturbed measurements: in run.json `timings` and the hash of samples.parquet (held against the file first), in
-samples.parquet the column `seconds`, in the records of a review `date`. The client's own cache is huggingface_hub's and not
+samples.parquet the column `seconds`, in the records of a review `date`, in a site's cache the times of the files that it was made from. The client's own cache is huggingface_hub's and not
 compared; what rh-bench keeps beside it is.
 
 A process that the system ends for want of memory (SIGSEGV or SIGABRT from a library, before any code of ours could say a

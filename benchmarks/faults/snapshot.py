@@ -2,8 +2,8 @@
 
 All bytes of all files count, hidden ones too, and every folder. Left out is only what must differ between two
 measurements of the same thing, and only where it stands: in run.json `timings` and the hash of samples.parquet (which
-is held against the file first); in samples.parquet the column `seconds`; in the records of a
-review `date`.
+is held against the file first); in samples.parquet the column `seconds`; in the records of a review `date`; in a site's
+cache the times of the files that it was made from, which are those of a download.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from leaderboard.cache import CACHE
 from rh_bench.files import sha256_file
 from rh_bench.schema import dump_json
 from rh_bench.tables import table_bytes
@@ -36,6 +37,8 @@ def snapshot(root: Path, parts: tuple[str, ...] = ("out", "home/rh_bench")) -> d
                 found[name] = digest(run_document(path))
             elif path.name == "samples.parquet" and part == "out" and "data" not in path.parts:
                 found[name] = digest(without_seconds(path.read_bytes()))
+            elif path.name == CACHE:
+                found[name] = digest(without_file_times(path.read_bytes()))
             else:
                 found[name] = digest(path.read_bytes())
     return found
@@ -66,6 +69,13 @@ def without_seconds(data: bytes) -> bytes:
     except Exception:
         return data
     return table_bytes(table.drop_columns(["seconds"])) if "seconds" in table.column_names else data
+
+
+def without_file_times(data: bytes) -> bytes:
+    """What a build of the site leaves for the next one, without what it says of the times of the files that it read."""
+    head, *lines = data.splitlines()
+    kept = [json.loads(line) for line in lines]
+    return json.dumps([json.loads(head)["code"], [[line[0], *line[2:]] for line in kept]]).encode()
 
 
 def undated(data: bytes) -> bytes:
