@@ -193,13 +193,18 @@ def show(rows: Sequence[Json], console: Console) -> None:
     console.print(table)
 
 
-def report_of(cases: Sequence[Case], seed: int, seconds: float) -> Json:
-    """The document that --out writes."""
+def report_of(cases: Sequence[Case], seed: int, seconds: float, kept: int = 0) -> Json:
+    """The document that --out writes.
+
+    Args:
+        kept: how many of the cases are of an earlier sitting.
+    """
     return {
         "benchmark": "faults",
         "seed": seed,
         "seconds": round(seconds),
         "cases": len(cases),
+        "kept": kept,
         "kills": sum(case.struck for case in cases if case.fault in (KILL, TERM)),
         "wrong": [case.to_json() for case in cases if case.outcome == WRONG],
         "counts": counts(cases),
@@ -259,7 +264,7 @@ def _campaign(arguments: argparse.Namespace) -> Json:
     found = kept | {case.name: case for case in played}
     cases = [found[_name(task)] for task in chosen if _name(task) in found]
     seconds = sum(case.seconds for case in cases) / arguments.jobs if kept else time.monotonic() - started
-    report = report_of(cases, arguments.seed, seconds)
+    report = report_of(cases, arguments.seed, seconds, len(cases) - len(played))
     show(report["counts"], console)
     if arguments.out:
         atomic_write(arguments.out, dump_json(report))

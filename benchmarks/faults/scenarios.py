@@ -59,8 +59,11 @@ class Scenario:
         return self.name.partition(" ")[0]
 
 
-def fill_shop(root: Path) -> Shop:
+def fill_shop(root: Path, only_hub: bool = False) -> Shop:
     """Make all that the commands read, by the commands themselves.
+
+    Args:
+        only_hub: leave out what `submit` and `review` do not need.
 
     Raises:
         RuntimeError: one of them failed.
@@ -88,6 +91,12 @@ def fill_shop(root: Path) -> Shop:
         reviewed = FaultyHub(hub.repos).repos
         _do(root, ["review", RESULTS, "--merge"], hub)
         filled = dict(hub.repos)
+    if not only_hub:
+        _fill_folders(root)
+    return Shop(root, repos, reviewed, filled)
+
+
+def _fill_folders(root: Path) -> None:
     _interrupt(root)
     from fake_runs import make_run
 
@@ -98,8 +107,6 @@ def fill_shop(root: Path) -> Shop:
     _do(root, ["leaderboard", root / "made", "--out", root / "old-site"])
     _do(root, ["collect", root / "made", "--out", root / "old-results"])
     _do(root, ["collect", root / "all", "--out", root / "results"])
-    _do(root, ["leaderboard", root / "all", "--out", root / "site"])
-    return Shop(root, repos, reviewed, filled)
 
 
 def _interrupt(root: Path) -> None:
