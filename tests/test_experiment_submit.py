@@ -112,7 +112,7 @@ def test_what_was_taken_in_is_shown_with_its_badge_and_gathered(
     assert [found.merged for found in reviewed(results)] == [True]
     fetched, _ = fetch_results(RepoRef(RESULTS), cache_dir=tmp_path / "cache", endpoint=results.url)
     build_site(fetched, tmp_path / "site")
-    assert '<span class="badge recomputed"' in (tmp_path / "site" / "experiments.html").read_text()
+    assert '<a class="badge recomputed"' in (tmp_path / "site" / "experiments.html").read_text()
     report = collect_results(fetched, tmp_path / "gathered")
     assert (report.runs, report.new_experiments, report.left_out) == (2, 1, ())
     assert (tmp_path / "gathered" / "verification" / folder.parent.name / f"{folder.name}.json").is_file()
