@@ -230,6 +230,10 @@ def _remove(folder: Path) -> None:
         folder.rmdir()
 
 
+_MOST_GONE = 50
+"""Times that a workshop may go away while it is opened."""
+
+
 def _hold(path: Path, opened: Callable[[Path], int], patience: float, becomes: Path) -> int | None:
     """A descriptor that holds the lock of a workshop; None where there are no locks.
 
@@ -240,12 +244,13 @@ def _hold(path: Path, opened: Callable[[Path], int], patience: float, becomes: P
         InputError: another process holds it longer than `patience` seconds.
         OSError: it cannot be made.
     """
-    until = time.monotonic() + patience
+    until, gone = time.monotonic() + patience, 0
     while True:
         try:
             return _locked(path, opened)
-        except FileNotFoundError:  # the one who had it was just done
-            if not path.parent.is_dir():
+        except FileNotFoundError:  # the one who had it was just done, or nothing can be made there (/proc)
+            gone += 1
+            if gone > _MOST_GONE or not path.parent.is_dir():
                 raise
         except BlockingIOError:
             if time.monotonic() >= until:
