@@ -36,11 +36,12 @@ REQUIREMENTS = "RH_BENCH_REQUIREMENTS"
 MARK = "rh_bench-attested"
 MOST_BYTES = 1 << 20
 """Of an order's document."""
-INSTALL = f"""printf %s "${REQUIREMENTS}" > /tmp/requirements.txt
-python3 -m venv /tmp/rh-bench
-/tmp/rh-bench/bin/python -m pip --isolated install --quiet --no-input --disable-pip-version-check --no-deps \
---only-binary :all: --require-hashes --requirement /tmp/requirements.txt
-exec /tmp/rh-bench/bin/rh-bench "$@"
+INSTALL = f"""made=$(mktemp -d)
+printf %s "${REQUIREMENTS}" > "$made/requirements.txt"
+python3 -m venv "$made/rh-bench"
+"$made/rh-bench/bin/python" -m pip --isolated install --quiet --no-input --disable-pip-version-check --no-deps \
+--only-binary :all: --require-hashes --requirement "$made/requirements.txt"
+exec "$made/rh-bench/bin/rh-bench" "$@"
 """
 """Installs what is pinned, and nothing else, then becomes rh-bench; ends where anything fails (`sh -e`)."""
 _IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._:/-]{0,300}@sha256:[0-9a-f]{64}")

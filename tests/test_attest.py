@@ -648,14 +648,18 @@ def test_the_source_has_one_number() -> None:
 def test_packages_are_installed_by_their_hashes_and_by_nothing_else(tmp_path: Path) -> None:
     """The very script of the recipe, with a wheel that prints what it is called with."""
     wheel = _wheel(tmp_path)
-    script = INSTALL.replace("/tmp/", f"{tmp_path}/")
     digest = sha256_file(wheel)
 
     def run(digest: str) -> subprocess.CompletedProcess[str]:
         lines = f"rh-bench @ {wheel.as_uri()} --hash=sha256:{digest}\n"
         return subprocess.run(
-            ["sh", "-ec", script, "rh-bench", "run-attested", "a b", "--x"],
-            env={**os.environ, "RH_BENCH_REQUIREMENTS": lines, "PIP_INDEX_URL": "http://127.0.0.1:9"},
+            ["sh", "-ec", INSTALL, "rh-bench", "run-attested", "a b", "--x"],
+            env={
+                **os.environ,
+                "RH_BENCH_REQUIREMENTS": lines,
+                "PIP_INDEX_URL": "http://127.0.0.1:9",
+                "TMPDIR": str(tmp_path),
+            },
             capture_output=True,
             text=True,
             timeout=300,
