@@ -6,7 +6,7 @@ Tables other than `models` lie in 16 files by the first digit of the run id, so 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -150,41 +150,36 @@ def _take_runs(layout: Layout, out: Path, made: Workshop) -> tuple[int, list[tup
 
 
 def _take_judgements(layout: Layout, out: Path) -> list[tuple[str, str]]:
-    """The maintainers' records as they are. One that has its verdict here is not put back to one without.
-
-    Returns:
-        Those that are none, with the reason.
-    """
-    if layout.judgements is None:
-        return []
-    left_out = []
-    for path in sorted(layout.judgements.glob("*/*/*/*.json")):
-        name = f"{JUDGEMENTS}/{path.relative_to(layout.judgements).as_posix()}"
-        try:
-            found = read_judgement(path, name)
-            target = out / name
-            if target.exists() and found.verdict is None and read_judgement(target, name).verdict is not None:
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(target, path.read_bytes())
-        except InputError as error:
-            left_out.append((name, str(error)))
-    return left_out
+    """The maintainers' records as they are, and those that are none, with the reason."""
+    paths = () if layout.judgements is None else layout.judgements.glob("*/*/*/*.json")
+    names = {path: f"{JUDGEMENTS}/{path.relative_to(layout.judgements or path).as_posix()}" for path in sorted(paths)}
+    return _take_records(names, out, lambda path, name: read_judgement(path, name).verdict)
 
 
 def _take_orders(source: Path, out: Path) -> list[tuple[str, str]]:
-    """The maintainers' orders of attested runs as they are. One whose job is known here is not put back to one without.
+    """The maintainers' orders of attested runs as they are, and those that are none, with the reason."""
+    folder = source / ATTESTATIONS
+    paths = folder.glob("*.json") if folder.is_dir() and not folder.is_symlink() else ()
+    names = {path: f"{ATTESTATIONS}/{path.name}" for path in sorted(paths)}
+    return _take_records(names, out, lambda path, name: read_order(path, name).started)
+
+
+def _take_records(
+    names: Mapping[Path, str], out: Path, outcome: Callable[[Path, str], object | None]
+) -> list[tuple[str, str]]:
+    """Copy records by their paths below `out`. One that has its outcome here is not put back to one without.
+
+    Args:
+        outcome: reads a record, and gives what became of what it is about, or None; raises InputError if it is none.
 
     Returns:
         Those that are none, with the reason.
     """
     left_out = []
-    folder = source / ATTESTATIONS
-    for path in sorted(folder.glob("*.json")) if folder.is_dir() and not folder.is_symlink() else ():
-        name = f"{ATTESTATIONS}/{path.name}"
+    for path, name in names.items():
+        target = out / name
         try:
-            found, target = read_order(path, name), out / name
-            if target.exists() and found.started is None and read_order(target, name).started is not None:
+            if outcome(path, name) is None and target.exists() and outcome(target, name) is not None:
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(target, path.read_bytes())

@@ -72,6 +72,20 @@ class Request:
         return self.max_new_tokens + thought
 
 
+def request_for(grid: Json, haystack: str) -> Request:
+    """A request for the samples that the `grid` of a document names; for nothing to be measured.
+
+    Args:
+        haystack: name or folder of the set.
+    """
+
+    def chosen(name: str) -> tuple[Any, ...] | None:
+        return None if grid[name] is None else tuple(grid[name])
+
+    lengths, depths, needles = (chosen(name) for name in ("lengths", "depths", "needles"))
+    return Request("", haystack, Path(), lengths=lengths, depths=depths, needles=needles, limit=grid["limit"])
+
+
 @dataclass(frozen=True)
 class Step:
     """Where a measurement stands; `done` and `total` are in units of work, for the time left."""

@@ -6,14 +6,13 @@ The set and the model that are named here must be the very ones of the run: by m
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rh_bench.asking import builder_as
 from rh_bench.claims import grid_claims, model_claims, set_claims
 from rh_bench.coverage import Coverage, coverage, coverage_problems
 from rh_bench.errors import InputError, LimitError
-from rh_bench.evaluate import Request, choose_samples, find_set, grid_in_words
+from rh_bench.evaluate import choose_samples, find_set, grid_in_words, request_for
 from rh_bench.fingerprint import WEIGHTS
 from rh_bench.model_source import base_revision, hub_name
 from rh_bench.prompts import PromptBuilder
@@ -108,15 +107,7 @@ def layer_problems(layers: tuple[Layer, ...], loaded: LoadedModel) -> list[str]:
 def _sample_problems(run: Run, haystacks: HaystackSet) -> list[str]:
     """The run has every sample that its protocol names, and no other: none was dropped, none made up."""
     grid = run.document["protocol"]["grid"]
-    request = Request(
-        model="",
-        haystack=run.document["haystack"]["location"],
-        out=Path(),
-        lengths=_tuple(grid["lengths"]),
-        depths=_tuple(grid["depths"]),
-        needles=_tuple(grid["needles"]),
-        limit=grid["limit"],
-    )
+    request = request_for(grid, run.document["haystack"]["location"])
     samples, made = choose_samples(haystacks, request)
     expected = {sample.sample_id: sample for sample in samples}
     found: dict[str, Sample] = {result.sample.sample_id: result.sample for result in run.results}
@@ -148,10 +139,6 @@ def _stop_problems(run: Run, builder: PromptBuilder) -> list[str]:
         if turn is None or turn[1] != claimed:
             problems.append(f"run.json#/protocol/turn_token is {claimed!r}, the template ends a turn otherwise")
     return problems
-
-
-def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:
-    return tuple(values) if values is not None else None
 
 
 def _prompt_problems(builder: PromptBuilder, result: SampleResult) -> Iterator[str]:

@@ -15,16 +15,16 @@ from rh_bench.experiments.causal_plan import (
     describe_reference,
     make_conditions,
     reference_sequences,
+    sample_row,
     unseen_needles,
 )
-from rh_bench.experiments.failures import RULE_VERSION, Haystack, own_grams
+from rh_bench.experiments.failures import RULE_VERSION, Haystack
 from rh_bench.experiments.heads import RETRIEVAL_THRESHOLD, run_ranking
 from rh_bench.experiments.kind import Again, Measuring, Remeasured, Verifying
-from rh_bench.experiments.run_evidence import model_differences
 from rh_bench.experiments.sources import (
-    constant_differences,
     load_again,
     row_differences,
+    run_differences,
     samples_of,
     set_of,
     tokenizer_of,
@@ -50,12 +50,9 @@ CONSTANTS: Json = {
 
 def planned(experiment: Experiment, runs: Sequence[Path]) -> Iterator[str]:
     """Heads, random draws and settings against the run's ranking and the constants."""
-    document, settings = experiment.document, experiment.document["settings"]
+    settings = experiment.document["settings"]
     run, ranking = read_run(runs[0]), run_ranking(runs[0])
-    yield from model_differences(document, run.document)
-    yield from constant_differences(settings, CONSTANTS)
-    if settings["retrieval_heads"] != [list(head) for head in ranking.retrieval]:
-        yield "its retrieval heads are not those that the run's ranking gives"
+    yield from run_differences(experiment.document, run, ranking, CONSTANTS)
     try:
         conditions, left_out = make_conditions(
             head_grid(run.layers), ranking, settings["top"], settings["draws"], settings["seed"]
@@ -99,7 +96,10 @@ def reproduced(experiment: Experiment, runs: Sequence[Path], evidence: Evidence)
         wrong.append("what it says about thoughts is not what its model's chat template gives")
     wrong += _reference_problems(experiment, haystacks, samples, tokenizer)
     needles = haystacks.needles_by_id
-    rows = [_sample_row(prompt, needles[prompt.sample.needle_id].question, builder) for prompt in prompts]
+    rows = [
+        sample_row(prompt, needles[prompt.sample.needle_id].question, builder.haystack_text(prompt))
+        for prompt in prompts
+    ]
     wrong += row_differences("samples.parquet", experiment.tables["samples"].to_pylist(), rows, "sample_id")
     return wrong or _share_problems(experiment, builder, prompts)
 
@@ -114,23 +114,6 @@ def _samples(experiment: Experiment, run: Run, haystacks: HaystackSet) -> tuple[
     seen = sorted({sample.needle_id for sample in samples} - unseen)
     wrong += [f"the run was measured on the needle {name}" for name in seen]
     return sorted(samples, key=lambda s: (s.needle_id, s.length, s.depth, s.sample_id)), wrong
-
-
-def _sample_row(prompt: Prompt, question: str, builder: PromptBuilder) -> Json:
-    sample = prompt.sample
-    return {
-        "sample_id": sample.sample_id,
-        "needle_id": sample.needle_id,
-        "haystack_id": sample.haystack_id,
-        "length": sample.length,
-        "depth": sample.depth,
-        "prompt_sha256": prompt.sha256,
-        "span_start": prompt.span_start,
-        "span_length": prompt.span_length,
-        "question": question,
-        "answer": prompt.answer,
-        "own_grams": list(own_grams(prompt.answer, question, builder.haystack_text(prompt))),
-    }
 
 
 def _share_problems(experiment: Experiment, builder: PromptBuilder, prompts: Sequence[Prompt]) -> list[str]:

@@ -10,10 +10,11 @@ import numpy as np
 
 from rh_bench.errors import InputError
 from rh_bench.experiments.causal import CONTROLS
+from rh_bench.experiments.failures import own_grams
 from rh_bench.experiments.heads import Head, Ranking
 from rh_bench.experiments.heads import draws as draw_heads
 from rh_bench.files import shown
-from rh_bench.records import Json, Needle
+from rh_bench.records import Json, Needle, Prompt
 from rh_bench.rouge import words
 from rh_bench.runs import Run
 from rh_bench.sets import HaystackSet
@@ -117,3 +118,25 @@ def describe_reference(sequences: Mapping[str, Sequence[int]]) -> Json:
     """What means are taken over, as the settings record it."""
     flat = np.concatenate([np.asarray(ids, dtype="<u4") for ids in sequences.values()])
     return {"tokens": len(flat), "haystacks": list(sequences), "sha256": hashlib.sha256(flat.tobytes()).hexdigest()}
+
+
+def sample_row(prompt: Prompt, question: str, haystack: str) -> Json:
+    """A row of samples.parquet.
+
+    Args:
+        haystack: the text around the needle in this prompt.
+    """
+    sample = prompt.sample
+    return {
+        "sample_id": sample.sample_id,
+        "needle_id": sample.needle_id,
+        "haystack_id": sample.haystack_id,
+        "length": sample.length,
+        "depth": sample.depth,
+        "prompt_sha256": prompt.sha256,
+        "span_start": prompt.span_start,
+        "span_length": prompt.span_length,
+        "question": question,
+        "answer": prompt.answer,
+        "own_grams": list(own_grams(prompt.answer, question, haystack)),
+    }

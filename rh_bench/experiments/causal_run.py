@@ -33,10 +33,11 @@ from rh_bench.experiments.causal_plan import (
     describe_reference,
     make_conditions,
     reference_sequences,
+    sample_row,
     unseen_needles,
 )
 from rh_bench.experiments.document import experiment_folder, new_document, run_reference
-from rh_bench.experiments.failures import RULE_VERSION, Haystack, own_grams
+from rh_bench.experiments.failures import RULE_VERSION, Haystack
 from rh_bench.experiments.heads import RETRIEVAL_THRESHOLD, Ranking, run_ranking
 from rh_bench.files import shown
 from rh_bench.journal import NAME as JOURNAL
@@ -370,20 +371,8 @@ class _Measurement:
         }
 
     def _sample_row(self, prompt: Prompt) -> Json:
-        sample, needle = prompt.sample, self._needles[prompt.sample.needle_id]
-        return {
-            "sample_id": sample.sample_id,
-            "needle_id": sample.needle_id,
-            "haystack_id": sample.haystack_id,
-            "length": sample.length,
-            "depth": sample.depth,
-            "prompt_sha256": prompt.sha256,
-            "span_start": prompt.span_start,
-            "span_length": prompt.span_length,
-            "question": needle.question,
-            "answer": prompt.answer,
-            "own_grams": list(own_grams(prompt.answer, needle.question, self._builder.haystack_text(prompt))),
-        }
+        needle = self._needles[prompt.sample.needle_id]
+        return sample_row(prompt, needle.question, self._builder.haystack_text(prompt))
 
     def _answer_row(self, condition: int, sample: Json, generated: Sequence[int], around: Haystack) -> Json:
         text = self._builder.text(list(generated))

@@ -14,8 +14,7 @@ from rh_bench.experiments.heads import run_ranking
 from rh_bench.experiments.kind import Again, Measuring, Remeasured, Verifying
 from rh_bench.experiments.qa import FINE_TASKS, MATCHED, NONE, RANDOM, TOP, grade
 from rh_bench.experiments.qa_plan import choose_conditions, item_row
-from rh_bench.experiments.run_evidence import model_differences
-from rh_bench.experiments.sources import constant_differences, load_again, row_differences, tokenizer_of
+from rh_bench.experiments.sources import load_again, row_differences, run_differences, tokenizer_of
 from rh_bench.experiments.task_prompts import AnswerPrompts, TaskPrompts, load_prompts
 from rh_bench.experiments.tasks import Question, TaskData, choose_questions
 from rh_bench.prompts import prompt_sha256
@@ -39,12 +38,9 @@ _HUB = re.compile(r"([^@#\s]+/[^@#\s]+)#([^/#\s]+)/([^/#\s]+)")
 
 def planned(experiment: Experiment, runs: Sequence[Path]) -> Iterator[str]:
     """Heads, random draws and settings against the run's ranking and the constants."""
-    document, settings = experiment.document, experiment.document["settings"]
+    settings = experiment.document["settings"]
     run, ranking = read_run(runs[0]), run_ranking(runs[0])
-    yield from model_differences(document, run.document)
-    yield from constant_differences(settings, CONSTANTS)
-    if settings["retrieval_heads"] != [list(head) for head in ranking.retrieval]:
-        yield "its retrieval heads are not those that the run's ranking gives"
+    yield from run_differences(experiment.document, run, ranking, CONSTANTS)
     seeds = [one["seed"] for one in settings["conditions"] if one["kind"] == RANDOM]
     if not seeds or not isinstance(seeds[0], int):
         yield "it has no random heads with a seed"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from rh_bench.evaluate import Request, choose_samples, find_set
+from rh_bench.evaluate import choose_samples, find_set, request_for
+from rh_bench.experiments.heads import Ranking
+from rh_bench.experiments.run_evidence import model_differences
 from rh_bench.model_source import base_revision, hub_name
 from rh_bench.records import Json, Layer, Sample
 from rh_bench.reproduce import layer_problems, model_problems
@@ -72,16 +74,7 @@ def samples_of(haystacks: HaystackSet, grid: Json) -> tuple[tuple[Sample, ...], 
     Raises:
         InputError: it names a needle that the set does not have, or no samples.
     """
-    request = Request(
-        model="",
-        haystack=str(haystacks.folder),
-        out=Path(),
-        lengths=_tuple(grid["lengths"]),
-        depths=_tuple(grid["depths"]),
-        needles=_tuple(grid["needles"]),
-        limit=grid["limit"],
-    )
-    samples, again = choose_samples(haystacks, request)
+    samples, again = choose_samples(haystacks, request_for(grid, str(haystacks.folder)))
     return samples, [] if again == grid else ["its grid is not what its own lengths, depths and needles give"]
 
 
@@ -103,6 +96,15 @@ def row_differences(table: str, claimed: list[Json], expected: list[Json], key: 
     ]
 
 
+def run_differences(document: Json, run: Run, ranking: Ranking, constants: Json) -> Iterator[str]:
+    """What of an experiment that removes a run's heads is not the run's, or not the constants of its kind."""
+    settings = document["settings"]
+    yield from model_differences(document, run.document)
+    yield from constant_differences(settings, constants)
+    if settings["retrieval_heads"] != [list(head) for head in ranking.retrieval]:
+        yield "its retrieval heads are not those that the run's ranking gives"
+
+
 def constant_differences(settings: Json, constants: Json) -> list[str]:
     """Which settings are not the constants that every experiment of a kind has."""
     return [
@@ -110,7 +112,3 @@ def constant_differences(settings: Json, constants: Json) -> list[str]:
         for name, value in constants.items()
         if settings.get(name) != value
     ]
-
-
-def _tuple(values: list[Any] | None) -> tuple[Any, ...] | None:
-    return tuple(values) if values is not None else None
