@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,17 @@ attest_option = click.option(
 )
 
 
+def _rerun_option(what: str) -> Callable[[Any], Any]:
+    """`--rerun`, with a number or without.
+
+    Args:
+        what: it does, as the help says it.
+    """
+    words = f"{what}; {DEFAULT_SAMPLES} without a number."
+    kind = click.IntRange(1, 10_000)
+    return click.option("--rerun", type=kind, is_flag=False, flag_value=DEFAULT_SAMPLES, help=words)
+
+
 @click.command(
     cls=Verb,
     examples="""rh-bench verify runs/org__model/0123456789abcdef
@@ -67,13 +78,7 @@ attest_option = click.option(
 @click.option(
     "--run", "runs", multiple=True, help="A run that an experiment is about, where it does not lie beside it."
 )
-@click.option(
-    "--rerun",
-    type=click.IntRange(1, 10_000),
-    is_flag=False,
-    flag_value=DEFAULT_SAMPLES,
-    help=f"Measure this many of its samples again, here; {DEFAULT_SAMPLES} without a number.",
-)
+@_rerun_option("Measure this many of its samples again, here")
 @click.option("--salt", help="Mixed into the choice of samples; drawn, and told, without it, so that nobody knows it.")
 @click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
 @attest_option
@@ -268,13 +273,7 @@ def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
     type=click.Choice(["valid", "recomputed", "rerun"]),
     help="Level to be taken in at. rerun with --rerun, recomputed otherwise.",
 )
-@click.option(
-    "--rerun",
-    type=click.IntRange(1, 10_000),
-    is_flag=False,
-    flag_value=DEFAULT_SAMPLES,
-    help=f"Measure this many samples of each run again, here; {DEFAULT_SAMPLES} without a number.",
-)
+@_rerun_option("Measure this many samples of each run again, here")
 @click.option("--salt", help="Mixed into the choice of samples, where none were drawn yet. Drawn here without it.")
 @click.option("--again", is_flag=True, help="With --merge: judge once more what was set aside, by the same samples.")
 @click.option("--haystack", help="The set, where it cannot be had by the run's own name for it.")
