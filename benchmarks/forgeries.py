@@ -135,6 +135,7 @@ def _borrowed(result: SampleResult, results: Results) -> SampleResult | None:
                 result,
                 generated_ids=one.generated_ids,
                 text=one.text,
+                spelling=replace(result.spelling, generated_ends=one.spelling.generated_ends),
                 rouge1_recall=one.rouge1_recall,
                 success=True,
                 events=one.events,

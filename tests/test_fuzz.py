@@ -19,7 +19,7 @@ from mutations import SLOWEST_ALLOWED, make_subjects, mutate_bytes, mutate_json,
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = (0, 1)
 """Each is a process of its own, and both run at once."""
-CASES = 7_000
+CASES = 7_500
 MOST_BYTES = 1 << 30
 
 
