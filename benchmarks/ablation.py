@@ -20,14 +20,14 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from benchmarks.machine import matmul_tflops, synchronise
-from rh_bench.ablation import PHASES, Head, ablate
+from rh_bench.attention.ablation import PHASES, Head, ablate
 from rh_bench.engines.base import StopRule
 from rh_bench.engines.batched import BatchedEngine, rows_that_fit
 from rh_bench.engines.fast import FastEngine
 from rh_bench.engines.layers import find_layers
-from rh_bench.environment import describe_environment
-from rh_bench.files import atomic_write
 from rh_bench.records import Prompt, Sample, head_grid
+from rh_bench.system.environment import describe_environment
+from rh_bench.system.files import atomic_write
 
 SHAPES: dict[str, dict[str, Any]] = {
     "qwen2-1.5b": {

@@ -3,8 +3,8 @@
     python -m benchmarks.attention_kernels
 
 Compares, for the last Q queries of K keys, causal and aligned to the end: SDPA with `causal_lower_right`; the split of
-`rh_bench.fused` (earlier keys without a mask on cuDNN, the queries' own with one, merged by their log-sum-exps); and
-what a matrix product of the same process does. Prints the kernels that ran, by name.
+`rh_bench.attention.fused` (earlier keys without a mask on cuDNN, the queries' own with one, merged by their
+log-sum-exps); and what a matrix product of the same process does. Prints the kernels that ran, by name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from rh_bench.fused import lower_right, split_causal
+from rh_bench.attention.fused import lower_right, split_causal
 
 
 def seconds(function: Callable[[], Any], repeats: int = 5) -> float:

@@ -24,11 +24,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.runs import make_large_run, make_twin
-from data_builders.collect import collect_results
-from rh_bench.environment import describe_environment
-from rh_bench.files import atomic_write
 from rh_bench.records import Json
-from rh_bench.schema import dump_json
+from rh_bench.submissions.collect import collect_results
+from rh_bench.system.environment import describe_environment
+from rh_bench.system.files import atomic_write
+from rh_bench.system.schema import dump_json
 
 _TEMPLATES = 4
 

@@ -23,12 +23,12 @@ import torch
 from rich.console import Console
 
 from benchmarks.machine import describe, peak_memory
-from data_builders.prose import PROSE_VERSION, synthetic_text
+from rh_bench.data_builders.prose import PROSE_VERSION, synthetic_text
 from rh_bench.errors import RhBenchError
-from rh_bench.files import atomic_write
-from rh_bench.models import LoadedModel, load_model
+from rh_bench.models.load import LoadedModel, load_model
 from rh_bench.records import Json
-from rh_bench.schema import dump_json
+from rh_bench.system.files import atomic_write
+from rh_bench.system.schema import dump_json
 
 FIRST_SEED = 5_000_000
 """A set of seed n takes the texts from 1,000 n on: this is beyond all that are built here."""

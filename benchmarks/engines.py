@@ -22,14 +22,14 @@ from benchmarks.machine import describe, peak_memory
 from rh_bench.engines import make_engine
 from rh_bench.engines.base import stop_rule
 from rh_bench.errors import RhBenchError
-from rh_bench.events import copy_events
-from rh_bench.files import atomic_write
-from rh_bench.grids import make_samples, parse_depths, parse_lengths, spread
-from rh_bench.models import LoadedModel, load_model
-from rh_bench.prompts import PromptBuilder
+from rh_bench.models.load import LoadedModel, load_model
 from rh_bench.records import Decoded, Json, Prompt
-from rh_bench.schema import dump_json
-from rh_bench.sets import read_set
+from rh_bench.scores.events import copy_events
+from rh_bench.sets.dataset import read_set
+from rh_bench.sets.grids import make_samples, parse_depths, parse_lengths, spread
+from rh_bench.sets.prompts import PromptBuilder
+from rh_bench.system.files import atomic_write
+from rh_bench.system.schema import dump_json
 
 
 def build_prompts(arguments: argparse.Namespace, loaded: LoadedModel) -> tuple[PromptBuilder, list[Prompt]]:

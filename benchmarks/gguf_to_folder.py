@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from rh_bench.errors import RhBenchError
-from rh_bench.models import load_tokenizer, load_weights, resolve_model
+from rh_bench.models.load import load_tokenizer, load_weights, resolve_model
 
 TOKENIZER_FILES = (
     "tokenizer*.json",

@@ -19,13 +19,13 @@ from rich.console import Console
 from benchmarks.engines import timed
 from benchmarks.machine import describe
 from rh_bench.errors import RhBenchError
-from rh_bench.files import atomic_write
-from rh_bench.grids import make_samples, parse_depths, parse_lengths
-from rh_bench.models import load_model
-from rh_bench.prompts import PromptBuilder
+from rh_bench.models.load import load_model
 from rh_bench.records import Json
-from rh_bench.schema import dump_json
-from rh_bench.sets import read_set
+from rh_bench.sets.dataset import read_set
+from rh_bench.sets.grids import make_samples, parse_depths, parse_lengths
+from rh_bench.sets.prompts import PromptBuilder
+from rh_bench.system.files import atomic_write
+from rh_bench.system.schema import dump_json
 
 DEPTHS = "0,25,50,75,100"
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rh_bench.environment import describe_environment
 from rh_bench.records import Json
+from rh_bench.system.environment import describe_environment
 
 if TYPE_CHECKING:
-    from rh_bench.models import LoadedModel
+    from rh_bench.models.load import LoadedModel
 
 
 def describe(loaded: LoadedModel) -> Json:

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rh_bench.agreement import Decisions, decisions
-from rh_bench.environment import describe_environment
-from rh_bench.files import atomic_write
-from rh_bench.noise import ALIKE, OTHER, SAME
+from rh_bench.artifacts.run import read_run
 from rh_bench.records import Json
-from rh_bench.rerun import Again, measure_again
-from rh_bench.runs import read_run
-from rh_bench.schema import dump_json
+from rh_bench.system.environment import describe_environment
+from rh_bench.system.files import atomic_write
+from rh_bench.system.schema import dump_json
+from rh_bench.verification.agreement import Decisions, decisions
+from rh_bench.verification.noise import ALIKE, OTHER, SAME
+from rh_bench.verification.rerun import Again, measure_again
 
 EDGES = np.concatenate([[0.0], np.geomspace(1e-6, 10.0, 71)])
 """Margins between which decisions are counted together; the last is open."""

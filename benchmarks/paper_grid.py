@@ -25,17 +25,17 @@ from rich.console import Console
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.machine import matmul_tflops, peak_memory
-from rh_bench.compiled import compiled_arithmetic
+from rh_bench.attention.compiled import compiled_arithmetic
 from rh_bench.engines.base import StopRule
 from rh_bench.engines.fast import FastEngine, plan
 from rh_bench.engines.layers import find_layers
 from rh_bench.engines.reference import ReferenceEngine
-from rh_bench.environment import describe_environment
-from rh_bench.files import atomic_write
-from rh_bench.grids import PAPER
-from rh_bench.prompts import prompt_sha256
 from rh_bench.records import Json, Prompt, Sample
-from rh_bench.schema import dump_json
+from rh_bench.sets.grids import PAPER
+from rh_bench.sets.prompts import prompt_sha256
+from rh_bench.system.environment import describe_environment
+from rh_bench.system.files import atomic_write
+from rh_bench.system.schema import dump_json
 
 NEEDLE, SPAN, SUFFIX = 24, 12, 30
 NEW_TOKENS = 50

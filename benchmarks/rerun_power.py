@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.forgeries import FORGERIES, Results
-from rh_bench.agreement import Agreement, agreement
-from rh_bench.environment import describe_environment
-from rh_bench.judging import judge
-from rh_bench.noise import ALIKE, Noise, measured_noise
+from rh_bench.artifacts.run import Run, read_run
 from rh_bench.records import IntArray, Json, head_grid
-from rh_bench.rerun import Again, measure_again
-from rh_bench.runs import Run, read_run
+from rh_bench.system.environment import describe_environment
+from rh_bench.verification.agreement import Agreement, agreement
+from rh_bench.verification.judging import judge
+from rh_bench.verification.noise import ALIKE, Noise, measured_noise
+from rh_bench.verification.rerun import Again, measure_again
 
 SIZES = (4, 8, 16, 32, 64)
 
@@ -42,7 +42,7 @@ class Drawer:
         return sum(not self._agreed(rng, size) for _ in range(draws)) / draws
 
     def _agreed(self, rng: np.random.Generator, size: int) -> bool:
-        """One draw, by the rule of `rh_bench.rerun.choose`."""
+        """One draw, by the rule of `rh_bench.verification.rerun.choose`."""
         ordered = [self._found[place] for place in rng.permutation(len(self._found))]
         first, rest = ordered[:size], ordered[size:]
         lacking = max(size - sum(one.counted for one in first), 0)

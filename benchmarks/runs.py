@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from rh_bench.files import sha256_file
+from rh_bench.artifacts.run import RUN_FILES, compute_run_id, model_slug, run_folder, write_run
 from rh_bench.records import Json, Layer, Sample, SampleResult
-from rh_bench.rouge import rouge1_recall
-from rh_bench.runs import RUN_FILES, compute_run_id, model_slug, run_folder, write_run
-from rh_bench.schema import dump_json
+from rh_bench.scores.rouge import rouge1_recall
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json
 
 SPAN = tuple(range(500, 516))
 ANSWER = "eat a sandwich and sit in Dolores Park on a sunny day by the lake"

@@ -28,12 +28,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.runs import make_small_run
-from leaderboard import build_site
-from leaderboard.screenshots import LAUNCH_ARGUMENTS, find_chromium
-from rh_bench.environment import describe_environment
-from rh_bench.files import atomic_write
+from rh_bench.leaderboard import build_site
+from rh_bench.leaderboard.screenshots import LAUNCH_ARGUMENTS, find_chromium
 from rh_bench.records import Json
-from rh_bench.schema import dump_json
+from rh_bench.system.environment import describe_environment
+from rh_bench.system.files import atomic_write
+from rh_bench.system.schema import dump_json
 
 REPEATS = 9
 _LATENCY = """async (steps) => {

@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.runs import make_large_run
-from rh_bench.environment import describe_environment, usable_cores
-from rh_bench.files import atomic_write
 from rh_bench.records import Json
-from rh_bench.schema import dump_json
-from rh_bench.verify import verify_run
+from rh_bench.system.environment import describe_environment, usable_cores
+from rh_bench.system.files import atomic_write
+from rh_bench.system.schema import dump_json
+from rh_bench.verification.verify import verify_run
 
 MOST_SECONDS, MOST_BYTES = 10.0, 1 << 30
 

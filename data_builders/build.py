@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 
 import rh_bench
+from rh_bench.artifacts.tables import table_bytes
+from rh_bench.data_builders.card import ConfigFile, dataset_card
+from rh_bench.data_builders.needles import RawNeedle, builtin_needles
+from rh_bench.data_builders.sources import Source, read_source
 from rh_bench.errors import InputError
-from rh_bench.files import sha256_file, shown, sync_folder
-from rh_bench.grids import Grid, make_samples
-from rh_bench.leaks import refuse_given_away
 from rh_bench.records import Haystack, Json, Needle, Sample
-from rh_bench.schema import dump_json
-from rh_bench.sets import (
+from rh_bench.sets.dataset import (
     HAYSTACKS,
     HAYSTACKS_FILE,
     MANIFEST,
@@ -32,12 +32,11 @@ from rh_bench.sets import (
     rows_to_table,
     text_sha256,
 )
-from rh_bench.tables import table_bytes
-from rh_bench.workshop import PATIENCE, workshop
-
-from .card import ConfigFile, dataset_card
-from .needles import RawNeedle, builtin_needles
-from .sources import Source, read_source
+from rh_bench.sets.grids import Grid, make_samples
+from rh_bench.sets.leaks import refuse_given_away
+from rh_bench.system.files import sha256_file, shown, sync_folder
+from rh_bench.system.schema import dump_json
+from rh_bench.system.workshop import PATIENCE, workshop
 
 BUILDER_VERSION = 1
 """Changes whenever the same inputs would give another set."""
@@ -188,8 +187,8 @@ def _prompt_rows(
     samples: Sequence[Sample],
 ) -> tuple[str, list[dict[str, Any]]]:
     """The slug of a tokenizer, and every sample as a prompt for it."""
-    from rh_bench.models import load_tokenizer
-    from rh_bench.prompts import PromptBuilder
+    from rh_bench.models.load import load_tokenizer
+    from rh_bench.sets.prompts import PromptBuilder
 
     tokenizer, slug = load_tokenizer(tokenizer_name)
     by_id = {needle.needle_id: needle for needle in needles}

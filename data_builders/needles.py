@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from rh_bench.errors import InputError
-from rh_bench.files import shown
-from rh_bench.leaks import question_problem
-from rh_bench.rouge import words
-from rh_bench.schema import parse_json
+from rh_bench.scores.rouge import words
+from rh_bench.sets.leaks import question_problem
+from rh_bench.system.files import shown
+from rh_bench.system.schema import parse_json
 
 MAX_FILE_BYTES = 1 << 20
 MAX_TEXT = 2000
@@ -48,8 +48,8 @@ class RawNeedle:
 
 def builtin_needles() -> tuple[RawNeedle, ...]:
     """The needles that come with the package: original, CC0, none of whose answers' words stand in the embedded prose
-    (:func:`data_builders.prose.synthetic_text`)."""
-    data = (files("data_builders") / "data" / "needles.json").read_bytes()
+    (:func:`rh_bench.data_builders.prose.synthetic_text`)."""
+    data = (files("rh_bench.data_builders") / "data" / "needles.json").read_bytes()
     return _parse(data, "needles.json")
 
 

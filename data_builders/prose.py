@@ -2,7 +2,8 @@
 
 The text is a book of sketches. A sketch stays in one domain (a harbour, a garden, a railway, …), at one place and with
 the people who belong to it; places and people come back later in the book. A sentence is a template of the domain, or
-of the stock that all domains share, whose slots are filled from lists of words (:mod:`data_builders.prose_stock`).
+of the stock that all domains share, whose slots are filled from lists of words
+(:mod:`rh_bench.data_builders.prose_stock`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from data_builders.prose_stock import (
+from rh_bench.data_builders.prose_stock import (
     DOMAINS,
     PRONOUNS,
     SHARED,

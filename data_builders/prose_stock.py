@@ -87,7 +87,7 @@ class Stock:
 @cache
 def load_stock(name: str) -> Stock:
     """The stock of one of DOMAINS, or SHARED."""
-    raw = json.loads((files("data_builders") / "data" / "prose" / f"{name}.json").read_text(encoding="utf-8"))
+    raw = json.loads((files("rh_bench.data_builders") / "data" / "prose" / f"{name}.json").read_text(encoding="utf-8"))
     return Stock(
         casts=tuple(Cast(place, tuple(_person(line) for line in people)) for place, people in raw["casts"].items()),
         topics=tuple(raw["topics"]),

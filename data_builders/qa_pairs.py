@@ -1,8 +1,8 @@
 """Question–passage pairs from a seed: the embedded data of extractive QA, licence CC0, without a network.
 
-A passage is a few paragraphs of synthetic prose (:mod:`data_builders.prose`) in which facts are told. One of them is
-asked about; the others are of the same kind but about somebody else, so that the question must be read, too. The answer
-stands in the passage once and verbatim. The facts are put together from `data/qa_facts.json`.
+A passage is a few paragraphs of synthetic prose (:mod:`rh_bench.data_builders.prose`) in which facts are told. One of
+them is asked about; the others are of the same kind but about somebody else, so that the question must be read, too. The
+answer stands in the passage once and verbatim. The facts are put together from `data/qa_facts.json`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from data_builders.prose import PROSE_VERSION, synthetic_text
+from rh_bench.data_builders.prose import PROSE_VERSION, synthetic_text
 from rh_bench.errors import InputError
-from rh_bench.experiments.tasks import Question, TaskData, gather
-from rh_bench.prompts import sentence_ends
+from rh_bench.sets.prompts import sentence_ends
+from rh_bench.sets.tasks import Question, TaskData, gather
 
 QA_VERSION = 1
 """Goes up whenever a seed begins to give other pairs."""
@@ -112,6 +112,6 @@ def _below(rng: random.Random, limit: int) -> int:
 
 @cache
 def _stock() -> tuple[tuple[Fact, ...], Mapping[str, tuple[str, ...]]]:
-    document = json.loads((files("data_builders") / "data" / "qa_facts.json").read_text(encoding="utf-8"))
+    document = json.loads((files("rh_bench.data_builders") / "data" / "qa_facts.json").read_text(encoding="utf-8"))
     slots = {name: tuple(words) for name, words in document["slots"].items()}
     return tuple(Fact(**fact) for fact in document["facts"]), slots

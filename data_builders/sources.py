@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rh_bench.data_builders.prose import synthetic_text
 from rh_bench.errors import InputError
-from rh_bench.files import shown
-
-from .prose import synthetic_text
+from rh_bench.system.files import shown
 
 ENOUGH = 6
 """Characters of English that one token rarely exceeds: so many a token are taken where there are as many."""
@@ -160,7 +159,7 @@ def _clean(text: str, where: object) -> str:
 
 def _hub_texts(source: Source) -> tuple[Iterator[str], str]:
     """The text column, streamed, and the full commit that the revision names."""
-    from rh_bench.hub import parse_repo, repo_commit
+    from rh_bench.hub.read import parse_repo, repo_commit
 
     ref = parse_repo(f"{source.repo}@{source.revision}")
     commit = repo_commit(ref, "dataset")

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from data_builders.qa_pairs import synthetic_pairs
+from rh_bench.data_builders.qa_pairs import synthetic_pairs
 from rh_bench.errors import InputError
-from rh_bench.experiments.tasks import MAX_QUESTIONS, Question, TaskData, gather, read_task, row_question
-from rh_bench.files import shown
+from rh_bench.sets.tasks import MAX_QUESTIONS, Question, TaskData, gather, read_task, row_question
+from rh_bench.system.files import shown
 
 PLACES = {
     "gsm8k": ("main", "test"),
@@ -30,7 +30,7 @@ def load_task(task: str, text: str) -> TaskData:
     """The questions that `text` names.
 
     Args:
-        task: one of `rh_bench.experiments.tasks.TASKS`.
+        task: one of `rh_bench.sets.tasks.TASKS`.
         text: a file (or folder of CSV files, for mmlu), ``REPO@REVISION[#CONFIG[/SPLIT]]`` on the Hub, or, for
             extractive QA, ``synthetic[:SEED]``.
 
@@ -53,7 +53,7 @@ def load_task(task: str, text: str) -> TaskData:
 
 
 def _from_hub(task: str, repo: str, revision: str, config: str | None, split: str) -> TaskData:
-    from rh_bench.hub import parse_repo, repo_commit
+    from rh_bench.hub.read import parse_repo, repo_commit
 
     commit = repo_commit(parse_repo(f"{repo}@{revision}"), "dataset")
     rows = list(_rows(task, repo, commit, config, split))

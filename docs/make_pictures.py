@@ -13,8 +13,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from leaderboard.screenshots import LAUNCH_ARGUMENTS, find_chromium, take
-from rh_bench.show import show
+from rh_bench.cli.show import show
+from rh_bench.leaderboard.screenshots import LAUNCH_ARGUMENTS, find_chromium, take
 
 IMAGES = Path(__file__).parent / "images"
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from leaderboard.collect import collect
-from leaderboard.palette import preview_colours, score_level
-from leaderboard.screenshots import LAUNCH_ARGUMENTS, find_chromium
+from rh_bench.leaderboard.collect import collect
+from rh_bench.leaderboard.palette import preview_colours, score_level
+from rh_bench.leaderboard.screenshots import LAUNCH_ARGUMENTS, find_chromium
 
 TARGET = Path(__file__).parents[1] / "leaderboard" / "assets" / "preview.png"
 WIDTH, HEIGHT = 1200, 630

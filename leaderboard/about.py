@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata
 
 from rh_bench import __version__
-from rh_bench.power import caught, percent
-
-from . import words
-from .badges import ABOUT, ORDER
-from .cards import Card
-from .definitions import DEPTH, MEASUREMENT, ROBUSTNESS, SHARE, SPEARMAN, Definition
-from .render import Document, Site
+from rh_bench.leaderboard import formatting as words
+from rh_bench.leaderboard.badges import ABOUT, ORDER
+from rh_bench.leaderboard.cards import Card
+from rh_bench.leaderboard.definitions import DEPTH, MEASUREMENT, ROBUSTNESS, SHARE, SPEARMAN, Definition
+from rh_bench.leaderboard.render import Document, Site
+from rh_bench.verification.power import caught, percent
 
 LIMITS = (
     "A score says what a head does while a model retrieves. It does not say how able the model is, and a higher share "

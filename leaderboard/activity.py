@@ -14,12 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rh_bench.events import head_places
+from rh_bench.artifacts.tables import SPELLING
+from rh_bench.leaderboard.collect import Entry
 from rh_bench.records import IntArray, Json, Layer, head_grid
-from rh_bench.statistics import FloatArray
-from rh_bench.tables import SPELLING
-
-from .collect import Entry
+from rh_bench.scores.events import head_places
+from rh_bench.stats.bootstrap import FloatArray
 
 MOST_CELLS = 1 << 24
 """Samples × heads beyond which a run is not laid out in memory."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from rh_bench.leaderboard import formatting as words
 from rh_bench.records import Json
-
-from . import words
 
 ABOUT = {
     "valid": "well formed, and agrees with itself; checked when this site was built",

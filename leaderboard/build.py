@@ -19,14 +19,23 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from rh_bench.leaderboard import (
+    about,
+    compare,
+    embed,
+    experiments_page,
+    feed,
+    imported_page,
+    model_page,
+    overview,
+    universality,
+)
+from rh_bench.leaderboard.cache import Cache, Made, code_digest
+from rh_bench.leaderboard.cards import Card, make_card, order
+from rh_bench.leaderboard.collect import Collection, Entry, Imported, LeftOut, Source, fingerprint, read_source, sources
+from rh_bench.leaderboard.experiment_card import thin_experiments
+from rh_bench.leaderboard.render import Document, Frame, Site, assets, checked_url, replacing, write
 from rh_bench.records import Json
-
-from . import about, compare, embed, experiments_page, feed, imported_page, model_page, overview, universality
-from .cache import Cache, Made, code_digest
-from .cards import Card, make_card, order
-from .collect import Collection, Entry, Imported, LeftOut, Source, fingerprint, read_source, sources
-from .experiment_card import thin_experiments
-from .render import Document, Frame, Site, assets, checked_url, replacing, write
 
 RUN_PAGES: tuple[Callable[[Entry, Frame], Iterator[Document]], ...] = (
     model_page.documents,

@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from rh_bench.errors import InputError
-from rh_bench.files import regular_file
+from rh_bench.leaderboard.collect import LeftOut
+from rh_bench.leaderboard.render import Document, Frame, write
 from rh_bench.records import Json
-
-from .collect import LeftOut
-from .render import Document, Frame, write
+from rh_bench.system.files import regular_file
 
 CACHE = ".build-cache.json"
 """In the site's folder; no part of the site."""
@@ -126,11 +125,7 @@ def code_digest(frame: Frame) -> str:
 @cache
 def _code() -> str:
     digest = hashlib.sha256()
-    for package in ("leaderboard", "rh_bench"):
-        _add(digest, files(package))
-    schemas = files("rh_bench").joinpath("_schemas")
-    if not schemas.is_dir():
-        _add(digest, files("rh_bench").joinpath("..", "schemas"))
+    _add(digest, files("rh_bench"))
     for name in _MADE_WITH:
         with contextlib.suppress(PackageNotFoundError):
             digest.update(f"{name} {version(name)}\n".encode())

@@ -9,14 +9,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from rh_bench.coverage import OWN, WHOLE_GRID, Coverage
+from rh_bench.artifacts.coverage import OWN, WHOLE_GRID, Coverage
+from rh_bench.leaderboard import formatting as words
+from rh_bench.leaderboard.badges import badge
+from rh_bench.leaderboard.collect import Entry
+from rh_bench.leaderboard.cross_card import CrossCard, make_cross
+from rh_bench.leaderboard.experiment_card import scorecard_rows, thin_experiments
 from rh_bench.records import SCORED_KINDS, Json
-
-from . import words
-from .badges import badge
-from .collect import Entry
-from .cross_card import CrossCard, make_cross
-from .experiment_card import scorecard_rows, thin_experiments
 
 """Kinds of layers with softmax attention, whose heads have scores."""
 

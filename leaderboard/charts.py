@@ -6,9 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rh_bench.leaderboard.collect import Head
 from rh_bench.records import Json
-
-from .collect import Head
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,16 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from rh_bench.coverage import Coverage, coverage
+from rh_bench.artifacts.coverage import Coverage, coverage
+from rh_bench.artifacts.validate import Problem, validate_path
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import experiment_folders, read_document, run_reference
 from rh_bench.experiments.record import read_experiment_record
+from rh_bench.experiments.scorecard import read_about
 from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.records import Json
-from rh_bench.results import Layout, find_layout, read_verification, run_folders, set_sizes
-from rh_bench.schema import load_json
-from rh_bench.scorecard import read_about
-from rh_bench.validate import Problem, validate_path
+from rh_bench.submissions.results_repo import Layout, find_layout, read_verification, run_folders, set_sizes
+from rh_bench.system.schema import load_json
 
 _MANIFEST = re.compile(rb'"manifest_sha256": "([0-9a-f]{64})"')
 
@@ -111,7 +111,7 @@ class Source:
     experiments: tuple[Path, ...] = ()
     """Folders of experiments that may be about this run."""
     set_sizes: Mapping[str, int] = field(default_factory=dict)
-    """Samples of sets, as of `rh_bench.results.set_sizes`."""
+    """Samples of sets, as of `rh_bench.submissions.results_repo.set_sizes`."""
 
     @property
     def name(self) -> str:
@@ -201,7 +201,7 @@ def _corrected(path: Path, set_sizes: Mapping[str, int]) -> list[object]:
 
 
 def collect(runs_root: Path) -> Collection:
-    """Read every run below `runs_root` at once: for a few of them. `leaderboard.build` reads one at a time.
+    """Read every run below `runs_root` at once: for a few of them. `rh_bench.leaderboard.build` reads one at a time.
 
     Raises:
         InputError: `runs_root` is not a folder.

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from rh_bench.leaderboard.badges import ORDER as BADGES
+from rh_bench.leaderboard.cards import Card
 from rh_bench.records import Json
-
-from .badges import ORDER as BADGES
-from .cards import Card
 
 Value = str | int | float | None
 ORDER = "share"

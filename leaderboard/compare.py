@@ -15,19 +15,18 @@ from itertools import combinations
 
 import numpy as np
 
+from rh_bench.leaderboard import formatting as words
+from rh_bench.leaderboard.badges import badge_of
+from rh_bench.leaderboard.cards import Card, make_card
+from rh_bench.leaderboard.collect import Entry
+from rh_bench.leaderboard.definitions import COMPARISON, Definition
+from rh_bench.leaderboard.formatting import Figure
+from rh_bench.leaderboard.palette import difference_class, score_level
+from rh_bench.leaderboard.render import Document, Frame, Site
+from rh_bench.leaderboard.universality_charts import Curves, Line, curves, line_path
 from rh_bench.records import Json
-from rh_bench.similarity import Measure, above, expected_jaccard, jaccard, pairs, pearson, spearman, top_overlap
-from rh_bench.statistics import NANO, NanoArray
-
-from . import words
-from .badges import badge_of
-from .cards import Card, make_card
-from .collect import Entry
-from .definitions import COMPARISON, Definition
-from .palette import difference_class, score_level
-from .render import Document, Frame, Site
-from .universality_charts import Curves, Line, curves, line_path
-from .words import Figure
+from rh_bench.stats.bootstrap import NANO, NanoArray
+from rh_bench.stats.similarity import Measure, above, expected_jaccard, jaccard, pairs, pearson, spearman, top_overlap
 
 MOST = 6
 TOP_K = 10

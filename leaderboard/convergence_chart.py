@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rh_bench.convergence import Convergence, Course
-from rh_bench.statistics import FloatArray
-
-from . import words
-from .charts import Tick, axis_top
+from rh_bench.leaderboard import formatting as words
+from rh_bench.leaderboard.charts import Tick, axis_top
+from rh_bench.stats.bootstrap import FloatArray
+from rh_bench.stats.convergence import Convergence, Course
 
 WIDTH, HEIGHT = 520.0, 220.0
 _LABEL_GAP = 17.0

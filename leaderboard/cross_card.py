@@ -12,12 +12,11 @@ from itertools import groupby
 
 import numpy as np
 
+from rh_bench.leaderboard.activity import Activity, activity_of
+from rh_bench.leaderboard.collect import Entry
 from rh_bench.records import Json
-from rh_bench.robustness import FACTORS, Robustness, robustness
-from rh_bench.statistics import NANO, Estimate, NanoArray
-
-from .activity import Activity, activity_of
-from .collect import Entry
+from rh_bench.scores.robustness import FACTORS, Robustness, robustness
+from rh_bench.stats.bootstrap import NANO, Estimate, NanoArray
 
 SHUFFLES = 4
 """Shuffles behind the numbers *at random*; each is a mean over all pairs of parts already."""
@@ -93,7 +92,7 @@ def _robustness(entry: Entry) -> tuple[Robustness, ...]:
 
 
 def robustness_of(activity: Activity) -> tuple[Robustness, ...]:
-    """As `rh_bench.robustness.run_robustness` gives it, without making the samples again."""
+    """As `rh_bench.scores.robustness.run_robustness` gives it, without making the samples again."""
     counted = [sample for sample in activity.samples if sample.success]
     labels: dict[str, list[Hashable]] = {
         "needle": [sample.needle_id for sample in counted],

@@ -23,7 +23,7 @@ SCORE = Definition(
     "How much of the answer a head copies: of the answer's tokens k, the share that the head looked at with its "
     "largest attention weight while the model produced that very token; the mean over the samples that it answers.",
     "score(h) = mean over counted samples of |copied(h)| / |k|",
-    "rh_bench/scoring.py",
+    "rh_bench/scores/heads.py",
     "score",
 )
 CURVE = Definition(
@@ -42,7 +42,7 @@ SHARE = Definition(
     "Heads with a score above 0.1, of all heads. The paper found fewer than 5%. The interval of a model is the 95% "
     "bootstrap interval over its samples; that of a family is over its models, drawn again as a whole.",
     "share = |{h : score(h) > 0.1}| / H",
-    "rh_bench/statistics.py",
+    "rh_bench/stats/bootstrap.py",
     "share_above",
 )
 DEPTH = Definition(
@@ -59,7 +59,7 @@ PEARSON = Definition(
     "Pearson correlation of two models",
     "Whether the scores of the same heads rise and fall together. It looks at the few strong heads.",
     "(H Σxy − Σx Σy) / √((H Σx² − (Σx)²)(H Σy² − (Σy)²))",
-    "rh_bench/similarity.py",
+    "rh_bench/stats/similarity.py",
     "pearson",
 )
 SPEARMAN = Definition(
@@ -68,7 +68,7 @@ SPEARMAN = Definition(
     "Whether the same heads come in the same order, ties at their average rank. It looks at all heads alike, the many "
     "weak ones included.",
     "Pearson correlation of the ranks of x and y",
-    "rh_bench/similarity.py",
+    "rh_bench/stats/similarity.py",
     "spearman",
 )
 JACCARD = Definition(
@@ -77,7 +77,7 @@ JACCARD = Definition(
     "Of the heads above 0.1 in either model, the share that is above 0.1 in both (Jaccard). Random sets of the same "
     "sizes would overlap as much as “by chance” says, which the hypergeometric distribution gives exactly.",
     "|A ∩ B| / |A ∪ B|; by chance Σₖ P(k) k / (|A| + |B| − k)",
-    "rh_bench/similarity.py",
+    "rh_bench/stats/similarity.py",
     "jaccard",
 )
 TOP = Definition(
@@ -86,7 +86,7 @@ TOP = Definition(
     "Of the ten strongest heads of one model, the share that is among the ten strongest of the other. By chance it is "
     "10 / H.",
     "|top₁₀(x) ∩ top₁₀(y)| / 10",
-    "rh_bench/similarity.py",
+    "rh_bench/stats/similarity.py",
     "top_overlap",
 )
 ROBUSTNESS = Definition(
@@ -97,7 +97,7 @@ ROBUSTNESS = Definition(
     "by chance; “at random” is the same with the labels shuffled among samples that are equal otherwise. Only what "
     "lies below it depends on the factor.",
     "mean over pairs i < j of parts of ρ(xᵢ, xⱼ), and of |Aᵢ ∩ Aⱼ| / |Aᵢ ∪ Aⱼ|",
-    "rh_bench/robustness.py",
+    "rh_bench/scores/robustness.py",
     "robustness",
 )
 SETS = Definition(
@@ -105,7 +105,7 @@ SETS = Definition(
     "Robustness over haystack sets",
     "The same between runs of one model, by one protocol, on different haystack sets.",
     "mean over pairs of sets, as above",
-    "rh_bench/robustness.py",
+    "rh_bench/scores/robustness.py",
     "agreement",
 )
 
@@ -115,7 +115,7 @@ ACTIVATION = Definition(
     "Of the samples that count, the share in which a head has at least one copy event. A head with one in each of "
     "them, of ten at least, is always on.",
     "counted samples with a copy event / counted samples",
-    "rh_bench/scoring.py",
+    "rh_bench/scores/heads.py",
     "activation_frequency",
 )
 GINI = Definition(
@@ -123,7 +123,7 @@ GINI = Definition(
     "Gini coefficient",
     "How unequally the scores are spread over the heads: 0 when all score alike, nearly 1 when one has everything.",
     "Σᵢ (2i − H − 1) xᵢ / (H Σx), x ascending",
-    "rh_bench/statistics.py",
+    "rh_bench/stats/bootstrap.py",
     "gini",
 )
 EFFECTIVE = Definition(
@@ -131,7 +131,7 @@ EFFECTIVE = Definition(
     "Effective heads",
     "How many equally strong heads would be as concentrated: the exponential of the entropy of the scores' shares.",
     "exp(−Σ p ln p), p = x / Σx",
-    "rh_bench/statistics.py",
+    "rh_bench/stats/bootstrap.py",
     "effective_number",
 )
 INTERVAL = Definition(
@@ -140,7 +140,7 @@ INTERVAL = Definition(
     "Samples that count are drawn again, with replacement, within equal needle, length and depth, and everything is "
     "computed anew: the middle 95% of 1,000 replicates. Success rates of few samples have Wilson intervals.",
     "25th and 975th of 1,000 sorted replicates",
-    "rh_bench/statistics.py",
+    "rh_bench/stats/bootstrap.py",
     "bootstrap_means",
 )
 

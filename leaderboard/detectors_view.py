@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rh_bench.experiments.detectors import agreement_rows, detector_rows, head_rows
+from rh_bench.experiments.detectors.derive import agreement_rows, detector_rows, head_rows
 from rh_bench.records import Json
 
 MOST_HEADS = 20

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rh_bench.statistics import NANO
-
-from . import words
-from .badges import badge_of
-from .cards import Card, make_card
-from .collect import Entry
-from .palette import preview_colours, score_level
-from .png import indexed_png
-from .render import Document, Frame, environment
-from .universality_charts import curve_points, layers_of
+from rh_bench.leaderboard import formatting as words
+from rh_bench.leaderboard.badges import badge_of
+from rh_bench.leaderboard.cards import Card, make_card
+from rh_bench.leaderboard.collect import Entry
+from rh_bench.leaderboard.palette import preview_colours, score_level
+from rh_bench.leaderboard.png import indexed_png
+from rh_bench.leaderboard.render import Document, Frame, environment
+from rh_bench.leaderboard.universality_charts import curve_points, layers_of
+from rh_bench.stats.bootstrap import NANO
 
 BADGE_COLOURS = {"valid": "#56606a", "recomputed": "#1b5f99", "rerun": "#1d6b4f", "failed": "#a03a1c"}
 """White text on each has a contrast above 4.5."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from rh_bench.leaderboard import formatting as words
+from rh_bench.leaderboard.badges import Badge, badge
 from rh_bench.records import Json
-
-from . import words
-from .badges import Badge, badge
 
 ABOUT = {
     "valid": "well formed, and agrees with itself; checked when this site was built",

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from rh_bench.experiments.dynamic import LEVEL
+from rh_bench.experiments.dynamic.derive import LEVEL
+from rh_bench.experiments.scorecard import Row, scorecard
+from rh_bench.leaderboard.badges import badge
+from rh_bench.leaderboard.collect import Entry
+from rh_bench.leaderboard.experiment_badges import badge_names, folder_name
 from rh_bench.records import Json
-from rh_bench.scorecard import Row, scorecard
-
-from .badges import badge
-from .collect import Entry
-from .experiment_badges import badge_names, folder_name
 
 MOST_STRIP = 24
 """Heads in the strip of a run."""

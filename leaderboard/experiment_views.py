@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rh_bench.interchange.records import MEASURES
+from rh_bench.leaderboard import formatting as words
+from rh_bench.leaderboard.charts import Tick, Whisker, whisker
+from rh_bench.leaderboard.experiment_badges import Verified, experiment_badge, verified
+from rh_bench.leaderboard.formatting import Figure
+from rh_bench.leaderboard.palette import rate_level
 from rh_bench.records import Json
-
-from . import words
-from .charts import Tick, Whisker, whisker
-from .experiment_badges import Verified, experiment_badge, verified
-from .palette import rate_level
-from .words import Figure
 
 CLAIM_NAMES = {
     "universality": "Universal",

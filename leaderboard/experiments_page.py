@@ -7,14 +7,12 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rh_bench.similarity import pairs, pearson
-
-from . import words
-from .badges import ORDER
-from .cards import Card
-from .collect import Imported
-from .experiment_badges import ABOUT, Verified
-from .experiment_views import (
+from rh_bench.leaderboard import formatting as words
+from rh_bench.leaderboard.badges import ORDER
+from rh_bench.leaderboard.cards import Card
+from rh_bench.leaderboard.collect import Imported
+from rh_bench.leaderboard.experiment_badges import ABOUT, Verified
+from rh_bench.leaderboard.experiment_views import (
     CLAIM_NAMES,
     AgreementView,
     AnswersView,
@@ -26,7 +24,8 @@ from .experiment_views import (
     experiments_view,
     signed,
 )
-from .render import Document, Site
+from rh_bench.leaderboard.render import Document, Site
+from rh_bench.stats.similarity import pairs, pearson
 
 PAGE = "experiments.html"
 MOST_CHARTS = 24

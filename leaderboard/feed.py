@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from xml.etree import ElementTree
 
-from . import words
-from .cards import Card
-from .render import Document, Frame, Site
+from rh_bench.leaderboard import formatting as words
+from rh_bench.leaderboard.cards import Card
+from rh_bench.leaderboard.render import Document, Frame, Site
 
 FEED, SITEMAP = "feed.xml", "sitemap.xml"
 MOST = 50

@@ -12,16 +12,15 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
+from rh_bench.leaderboard import formatting as words
+from rh_bench.leaderboard.activity import Activity, SampleRow
+from rh_bench.leaderboard.collect import Entry, Head
+from rh_bench.leaderboard.formatting import Figure
+from rh_bench.leaderboard.heat import anchor
+from rh_bench.leaderboard.palette import LEVELS
+from rh_bench.leaderboard.token_markup import Strip, first_pieces, marked, shortened, shown, strip
 from rh_bench.records import IntArray, Json
-from rh_bench.statistics import FloatArray
-
-from . import words
-from .activity import Activity, SampleRow
-from .collect import Entry, Head
-from .copied import Strip, first_pieces, marked, shortened, shown, strip
-from .heat import anchor
-from .palette import LEVELS
-from .words import Figure
+from rh_bench.stats.bootstrap import FloatArray
 
 LEAST, MOST = 20, 64
 """Heads shown: those above the threshold, but at least so many of those that score, and at most so many."""

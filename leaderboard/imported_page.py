@@ -11,16 +11,15 @@ import numpy as np
 
 from rh_bench.interchange.folder import read_import
 from rh_bench.interchange.records import MEASURES, HeadList, Measure
+from rh_bench.leaderboard import formatting as words
+from rh_bench.leaderboard.cards import safe_name
+from rh_bench.leaderboard.charts import Curve, Profile, layer_profile, score_curve
+from rh_bench.leaderboard.collect import Head, Imported
+from rh_bench.leaderboard.formatting import Figure
+from rh_bench.leaderboard.heat import HeatMap, list_map
+from rh_bench.leaderboard.model_page import LISTED, MOST_HEADS, Hero, Settling, settling
+from rh_bench.leaderboard.render import Document, Frame
 from rh_bench.records import Json
-
-from . import words
-from .cards import safe_name
-from .charts import Curve, Profile, layer_profile, score_curve
-from .collect import Head, Imported
-from .heat import HeatMap, list_map
-from .model_page import LISTED, MOST_HEADS, Hero, Settling, settling
-from .render import Document, Frame
-from .words import Figure
 
 THRESHOLDS: Mapping[Measure, float] = {"score": 0.1, "argmax": 0.1, "gate": 0.5}
 """Where the marks begin: the threshold of the paper and of the project with shares of prompts; for learned gates, the

@@ -6,29 +6,28 @@ import shlex
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from rh_bench.convergence import converge
-from rh_bench.coverage import Coverage
-from rh_bench.model_source import hub_name
+from rh_bench.artifacts.coverage import Coverage
+from rh_bench.leaderboard import formatting as words
+from rh_bench.leaderboard.activity import Activity, activity_of
+from rh_bench.leaderboard.badges import Badge, badge
+from rh_bench.leaderboard.cards import page_path, protocol_facts, shape
+from rh_bench.leaderboard.charts import Curve, Profile, layer_profile, score_curve
+from rh_bench.leaderboard.collect import Entry, Head
+from rh_bench.leaderboard.convergence_chart import ConvergenceChart, score_chart, share_chart
+from rh_bench.leaderboard.detectors_view import DetectorsView, detectors_views
+from rh_bench.leaderboard.experiment_card import scorecard_rows, thin_experiments
+from rh_bench.leaderboard.experiment_views import Experiments, experiments_view
+from rh_bench.leaderboard.formatting import Figure
+from rh_bench.leaderboard.head_files import Offer, activity_table, head_files
+from rh_bench.leaderboard.head_page import MOST_SQUARES, chosen_heads, head_figure, head_page
+from rh_bench.leaderboard.heat import HeatMap, anchor, heat_map
+from rh_bench.leaderboard.palette import rate_level
+from rh_bench.leaderboard.render import Document, Frame
+from rh_bench.models.source import hub_name
+from rh_bench.models.window import stated_window
 from rh_bench.records import Json
-from rh_bench.statistics import FloatArray
-from rh_bench.window import stated_window
-
-from . import words
-from .activity import Activity, activity_of
-from .badges import Badge, badge
-from .cards import page_path, protocol_facts, shape
-from .charts import Curve, Profile, layer_profile, score_curve
-from .collect import Entry, Head
-from .convergence_chart import ConvergenceChart, score_chart, share_chart
-from .detectors_view import DetectorsView, detectors_views
-from .experiment_card import scorecard_rows, thin_experiments
-from .experiment_views import Experiments, experiments_view
-from .head_files import Offer, activity_table, head_files
-from .head_page import MOST_SQUARES, chosen_heads, head_figure, head_page
-from .heat import HeatMap, anchor, heat_map
-from .palette import rate_level
-from .render import Document, Frame
-from .words import Figure
+from rh_bench.stats.bootstrap import FloatArray
+from rh_bench.stats.convergence import converge
 
 LISTED = 50
 """Heads in the page's list; its script shows all of them."""

@@ -6,17 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rh_bench.interchange.records import MEASURES
-
-from . import words
-from .badges import ABOUT
-from .badges import ORDER as BADGES
-from .cards import Card
-from .charts import Whisker, axis_top, whisker
-from .collect import Imported, LeftOut
-from .columns import COLUMNS, ORDER, Column, data
-from .imported_page import import_path
-from .render import NAV, Document, Site
-from .words import Figure
+from rh_bench.leaderboard import formatting as words
+from rh_bench.leaderboard.badges import ABOUT
+from rh_bench.leaderboard.badges import ORDER as BADGES
+from rh_bench.leaderboard.cards import Card
+from rh_bench.leaderboard.charts import Whisker, axis_top, whisker
+from rh_bench.leaderboard.collect import Imported, LeftOut
+from rh_bench.leaderboard.columns import COLUMNS, ORDER, Column, data
+from rh_bench.leaderboard.formatting import Figure
+from rh_bench.leaderboard.imported_page import import_path
+from rh_bench.leaderboard.render import NAV, Document, Site
 
 SPARSE_SHARE = 0.05
 """The paper's claim about sparsity: fewer than this share of heads are retrieval heads. Marked in the whiskers."""

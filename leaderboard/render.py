@@ -14,15 +14,14 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rh_bench.errors import InputError
-from rh_bench.results import SITE_MARK
-from rh_bench.workshop import Workshop, workshop
-
-from .badges import ATTESTED
-from .cards import Card
-from .charts import WHISKER_WIDTH
-from .collect import Imported, LeftOut
-from .palette import LEVELS, difference_css, rate_level, scale_css, score_level
-from .words import visible
+from rh_bench.leaderboard.badges import ATTESTED
+from rh_bench.leaderboard.cards import Card
+from rh_bench.leaderboard.charts import WHISKER_WIDTH
+from rh_bench.leaderboard.collect import Imported, LeftOut
+from rh_bench.leaderboard.formatting import visible
+from rh_bench.leaderboard.palette import LEVELS, difference_css, rate_level, scale_css, score_level
+from rh_bench.submissions.results_repo import SITE_MARK
+from rh_bench.system.workshop import Workshop, workshop
 
 Document = tuple[str, str | bytes]
 """A file of the site: its path below the root with forward slashes, and what is in it."""
@@ -92,7 +91,7 @@ class Site:
 @cache
 def environment() -> Environment:
     made = Environment(
-        loader=PackageLoader("leaderboard"),
+        loader=PackageLoader("rh_bench.leaderboard"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -108,7 +107,7 @@ def environment() -> Environment:
 def assets() -> Iterator[Document]:
     """The files below `leaderboard/assets`, with colour scales appended to the sheets."""
     generated = {"assets/site.css": scale_css(), "assets/cross.css": difference_css()}
-    for path, content in _below(files("leaderboard") / "assets", "assets"):
+    for path, content in _below(files("rh_bench.leaderboard") / "assets", "assets"):
         yield path, content + generated.get(path, "").encode()
 
 

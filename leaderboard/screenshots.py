@@ -1,4 +1,4 @@
-"""Pictures of a built site: `python -m leaderboard.screenshots SITE OUT`. Needs Playwright and a Chromium."""
+"""Pictures of a built site: `python -m rh_bench.leaderboard.screenshots SITE OUT`. Needs Playwright and a Chromium."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def take(site: Path, out: Path) -> list[Path]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 the input is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m leaderboard.screenshots", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m rh_bench.leaderboard.screenshots", description=__doc__)
     parser.add_argument("site", type=Path, help="folder of a built site")
     parser.add_argument("out", type=Path, help="folder for the pictures")
     options = parser.parse_args(arguments)

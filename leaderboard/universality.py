@@ -17,10 +17,29 @@ from itertools import groupby
 
 import numpy as np
 
-from rh_bench.coverage import OWN, PART
+from rh_bench.artifacts.coverage import OWN, PART
+from rh_bench.leaderboard import formatting as words
+from rh_bench.leaderboard.cards import Card
+from rh_bench.leaderboard.charts import axis_top
+from rh_bench.leaderboard.definitions import UNIVERSALITY, Definition
+from rh_bench.leaderboard.formatting import Figure
+from rh_bench.leaderboard.palette import rate_level
+from rh_bench.leaderboard.render import Document, Site
+from rh_bench.leaderboard.universality_charts import (
+    Column,
+    Curves,
+    Line,
+    columns,
+    curves,
+    depth_shares,
+    family_paths,
+    layers_of,
+    line_path,
+)
 from rh_bench.records import Json
-from rh_bench.robustness import FACTORS, agreement
-from rh_bench.similarity import (
+from rh_bench.scores.robustness import FACTORS, agreement
+from rh_bench.stats.bootstrap import NANO, Bootstrap, bootstrap_means, estimate, strata_by
+from rh_bench.stats.similarity import (
     Measure,
     above,
     expected_jaccard,
@@ -31,16 +50,6 @@ from rh_bench.similarity import (
     spearman,
     top_overlap,
 )
-from rh_bench.statistics import NANO, Bootstrap, bootstrap_means, estimate, strata_by
-
-from . import words
-from .cards import Card
-from .charts import axis_top
-from .definitions import UNIVERSALITY, Definition
-from .palette import rate_level
-from .render import Document, Site
-from .universality_charts import Column, Curves, Line, columns, curves, depth_shares, family_paths, layers_of, line_path
-from .words import Figure
 
 MOST_MODELS = 24
 """Drawn one by one in a group; beyond, families are."""

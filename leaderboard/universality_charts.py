@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rh_bench.statistics import NANO, FloatArray, NanoArray
-
-from .charts import Tick
-from .cross_card import CrossCard
+from rh_bench.leaderboard.charts import Tick
+from rh_bench.leaderboard.cross_card import CrossCard
+from rh_bench.stats.bootstrap import NANO, FloatArray, NanoArray
 
 POINTS = 64
 """Of a curve, at most."""

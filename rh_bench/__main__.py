@@ -19,7 +19,7 @@ def main() -> int:
                 file=sys.stderr,
             )
             return 2
-        from rh_bench.cli import main as command_line
+        from rh_bench.cli.main import main as command_line
     except (MemoryError, ImportError, OSError) as error:
         # Nothing of ours can be imported here for certain, not even what words errors are put in.
         words = " ".join(f"{type(error).__name__} {error}".split())

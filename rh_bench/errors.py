@@ -31,7 +31,7 @@ class LimitError(InputError):
     def __init__(self, problem: str, exceeded: str, *, where: object = None, mend: str | None = None) -> None:
         """
         Args:
-            exceeded: the limit, as `rh_bench.limits` names it.
+            exceeded: the limit, as `rh_bench.system.limits` names it.
         """
         self.exceeded = exceeded
         super().__init__(problem, where=where, mend=mend)

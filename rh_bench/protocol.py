@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from rh_bench.records import Json
-from rh_bench.rouge import SUCCESS_THRESHOLD
-from rh_bench.summary import HEAD_THRESHOLD
+from rh_bench.scores.rouge import SUCCESS_THRESHOLD
+from rh_bench.scores.summary import HEAD_THRESHOLD
 
 VERSION = 1
 RULE = "paper"

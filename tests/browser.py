@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from leaderboard import Entry
-from leaderboard.screenshots import LAUNCH_ARGUMENTS, find_chromium
+from rh_bench.leaderboard import Entry
+from rh_bench.leaderboard.screenshots import LAUNCH_ARGUMENTS, find_chromium
 
 HOSTILE = "<script>alert(1)</script>/\"x' onmouseover=alert(1)\u202egnp\u200b"
 HOSTILE_SHOWN = "<script>alert(1)</script>/\"x' onmouseover=alert(1)⟨U+202E⟩gnp⟨U+200B⟩"

@@ -9,15 +9,15 @@ from typing import Any
 import pyarrow as pa
 from fake_runs import make_run
 
-from rh_bench.experiments.answers import RULES_VERSION
+from rh_bench.artifacts.run import read_run
 from rh_bench.experiments.artifact import keep_experiment
 from rh_bench.experiments.document import new_document, run_reference
 from rh_bench.experiments.heads import draw_random_heads, run_ranking
-from rh_bench.experiments.qa import CHAIN_OF_THOUGHT, EXTRACTIVE_QA, ITEMS, RESPONSES, grade
-from rh_bench.experiments.tasks import Question
+from rh_bench.experiments.qa.derive import CHAIN_OF_THOUGHT, EXTRACTIVE_QA, ITEMS, RESPONSES, grade
 from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import Layer, head_grid
-from rh_bench.runs import read_run
+from rh_bench.scores.answers import RULES_VERSION
+from rh_bench.sets.tasks import Question
 
 TOP = 2
 Responder = Callable[[str, str, int], str]

@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 from fake_runs import make_layers, make_run
 
+from rh_bench.artifacts.run import read_run
 from rh_bench.experiments.artifact import keep_experiment
-from rh_bench.experiments.causal import ANSWERS, KIND, SAMPLES, judge
-from rh_bench.experiments.causal_plan import make_conditions
+from rh_bench.experiments.causal.derive import ANSWERS, KIND, SAMPLES, judge
+from rh_bench.experiments.causal.plan import make_conditions
 from rh_bench.experiments.document import new_document, run_reference
 from rh_bench.experiments.failures import own_grams
 from rh_bench.experiments.heads import rank_heads, run_ranking
 from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import head_grid
-from rh_bench.runs import read_run
 
 LAYERS = make_layers(3, 4, 2)
 HEADS = head_grid(LAYERS)

@@ -12,8 +12,9 @@ from fake_causal import make_small_causal
 from fake_detectors import make_small_detectors
 from fake_runs import make_document, make_layers, make_run
 
-from rh_bench.experiments import dynamic, intrinsic
 from rh_bench.experiments.artifact import keep_experiment
+from rh_bench.experiments.dynamic import derive as dynamic
+from rh_bench.experiments.intrinsic import derive as intrinsic
 
 
 def make_dynamic(root: Path, run: Path, *, permutations: int = 50, **changes: Any) -> Path:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rh_bench.artifacts.run import compute_run_id, model_slug, run_folder, write_run
 from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import Layer, Sample, SampleResult, Spelling
-from rh_bench.rouge import rouge1_recall
-from rh_bench.runs import compute_run_id, model_slug, run_folder, write_run
+from rh_bench.scores.rouge import rouge1_recall
 
 ANSWER = "a slow waltz and one cold pear"
 SPAN = (11, 12, 13, 14, 15, 16, 17)

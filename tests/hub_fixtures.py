@@ -14,8 +14,8 @@ import pytest
 from loopback_hub import NO_PROXY
 from loopback_write import STRANGER, TOKEN, WritableHub
 
-import rh_bench.hub_client
-from rh_bench.hub_client import Access
+import rh_bench.hub.client
+from rh_bench.hub.client import Access
 
 RESULTS = "org/results"
 
@@ -35,12 +35,12 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WritableHub
 
 
 def commands_ask(hub: WritableHub, monkeypatch: pytest.MonkeyPatch, token: str = TOKEN) -> None:
-    """From now on `rh_bench.cli.main` in this process asks that Hub, as whoever has the token, and never waits."""
+    """From now on `rh_bench.cli.main.main` in this process asks that Hub, as whoever has the token, and never waits."""
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
     template = f"{hub.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
     monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setenv("HF_TOKEN", token)
-    monkeypatch.setattr(rh_bench.hub_client, "time", _Hurry)
+    monkeypatch.setattr(rh_bench.hub.client, "time", _Hurry)
 
 
 class _Hurry:

@@ -29,32 +29,25 @@ import pyarrow.parquet as pq
 from fake_experiments import SMALL
 from fake_runs import make_run
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench.attest_order import new_order, read_order
+from rh_bench.artifacts.run import RUN_FILES, compute_run_id
+from rh_bench.artifacts.validate import validate_path
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import experiment_id, read_experiment, recompute, validate_experiment
-from rh_bench.experiments.kinds import KINDS
 from rh_bench.experiments.record import experiment_record, read_experiment_record
-from rh_bench.files import sha256_file
-from rh_bench.grids import Grid
+from rh_bench.experiments.registry import KINDS
 from rh_bench.interchange.audit import audit_file
 from rh_bench.interchange.folder import check_import, import_file
-from rh_bench.judgement import (
-    Submission,
-    decided,
-    make_draw,
-    make_verdict,
-    open_judgement,
-    read_judgement,
-)
-from rh_bench.place import find_place
-from rh_bench.results import RUNS, Layout, read_verification, verification_document
-from rh_bench.runs import RUN_FILES, compute_run_id
-from rh_bench.schema import dump_json
-from rh_bench.sets import HAYSTACKS_FILE, NEEDLES_FILE, SAMPLES_FILE, check_set, read_set
-from rh_bench.validate import validate_path
-from rh_bench.verify import verify_run
+from rh_bench.sets.dataset import HAYSTACKS_FILE, NEEDLES_FILE, SAMPLES_FILE, check_set, read_set
+from rh_bench.sets.grids import Grid
+from rh_bench.submissions.attest_order import new_order, read_order
+from rh_bench.submissions.judgement import Submission, decided, make_draw, make_verdict, open_judgement, read_judgement
+from rh_bench.submissions.place import find_place
+from rh_bench.submissions.results_repo import RUNS, Layout, read_verification, verification_document
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json
+from rh_bench.verification.verify import verify_run
 
 SLOWEST_ALLOWED = 5.0
 MARK = "@@raw@@"

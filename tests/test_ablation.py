@@ -17,18 +17,18 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.pytorch_utils import Conv1D
 
-from rh_bench.ablation import HOW, PHASES, Head, ablate, ablate_rows, find_projections, mean_inputs
-from rh_bench.capture import Recorder, capture, eager
-from rh_bench.compiled import compiled_arithmetic
+from rh_bench.attention.ablation import HOW, PHASES, Head, ablate, ablate_rows, find_projections, mean_inputs
+from rh_bench.attention.capture import Recorder, capture, eager
+from rh_bench.attention.compiled import compiled_arithmetic
+from rh_bench.attention.interventions import active, most_shared
 from rh_bench.engines import make_engine
 from rh_bench.engines.base import new_cache
 from rh_bench.engines.fast import FastEngine, plan
 from rh_bench.engines.layers import find_layers
 from rh_bench.errors import InputError
-from rh_bench.events import copy_events
-from rh_bench.interventions import active, most_shared
-from rh_bench.prompts import prompt_sha256
 from rh_bench.records import Decoded, Layer, Prompt, Sample, head_grid
+from rh_bench.scores.events import copy_events
+from rh_bench.sets.prompts import prompt_sha256
 
 
 def tokens(length: int = 20, seed: int = 0, batch: int = 1) -> torch.Tensor:

@@ -31,16 +31,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from data_builders import card as set_card
-from data_builders import results_card
-from leaderboard import Card, Collection, Entry, make_card, render
-from leaderboard.about import repository, set_views, worth
-from leaderboard.badges import ABOUT
-from leaderboard.collect import collect
-from leaderboard.embed import BADGE_COLOURS, PREVIEW, preview
-from leaderboard.palette import _rgb, contrast, preview_colours
-from leaderboard.png import indexed_png
-from rh_bench.statistics import NANO
+from rh_bench.data_builders import card as set_card
+from rh_bench.leaderboard import Card, Collection, Entry, make_card, render
+from rh_bench.leaderboard.about import repository, set_views, worth
+from rh_bench.leaderboard.badges import ABOUT
+from rh_bench.leaderboard.collect import collect
+from rh_bench.leaderboard.embed import BADGE_COLOURS, PREVIEW, preview
+from rh_bench.leaderboard.palette import _rgb, contrast, preview_colours
+from rh_bench.leaderboard.png import indexed_png
+from rh_bench.stats.bootstrap import NANO
+from rh_bench.submissions import results_card
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("method.html", "data.html", "about.html")
@@ -243,7 +243,7 @@ def test_the_address_of_the_code_is_https_or_nothing(monkeypatch: pytest.MonkeyP
             return list(self.urls)
 
     def of(*urls: str) -> str:
-        monkeypatch.setattr("leaderboard.about.metadata", lambda name: Metadata(*urls))
+        monkeypatch.setattr("rh_bench.leaderboard.about.metadata", lambda name: Metadata(*urls))
         return repository()
 
     assert of() == ""

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from fake_runs import ANSWER, SPAN, make_document, make_layers, make_results, make_run
 
-import leaderboard.activity
-from leaderboard.activity import activity_of, read_activity
-from leaderboard.collect import collect
+import rh_bench.leaderboard.activity
+from rh_bench.artifacts.run import read_run, run_folder, write_run
+from rh_bench.leaderboard.activity import activity_of, read_activity
+from rh_bench.leaderboard.collect import collect
 from rh_bench.records import Json, Layer, head_grid
-from rh_bench.runs import read_run, run_folder, write_run
-from rh_bench.scoring import in_order, sample_scores
+from rh_bench.scores.heads import in_order, sample_scores
 
 
 def layers_of(folder: Path) -> list[Json]:
@@ -66,7 +66,7 @@ def test_a_position_that_is_copied_twice_counts_once_and_blocks_change_nothing(
     assert whole is not None
     counted = [result for result in in_order(results) if result.success]
     assert np.array_equal(whole.shares, sample_scores(layers, counted)[0])
-    monkeypatch.setattr(leaderboard.activity, "_BLOCK", 1)
+    monkeypatch.setattr(rh_bench.leaderboard.activity, "_BLOCK", 1)
     parts = read_activity(folder, document["model"]["layers"])
     assert parts is not None and np.array_equal(parts.copied, whole.copied)
 
@@ -83,7 +83,7 @@ def test_a_run_without_events_copies_nothing_and_one_too_large_is_not_laid_out(
     found = read_activity(folder, layers_of(folder))
     assert found is not None and found.copied.shape == (5, 4) and not found.copied.any()
     assert found.of(0, 0).shape == (0, 2)
-    monkeypatch.setattr(leaderboard.activity, "MOST_CELLS", 19)
+    monkeypatch.setattr(rh_bench.leaderboard.activity, "MOST_CELLS", 19)
     assert read_activity(folder, layers_of(folder)) is None
 
 

@@ -20,21 +20,21 @@ from tiny import tiny_checkpoint, tiny_tokenizer
 from tiny_multimodal import tiny_whole
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench.adapter_config import METHODS
-from rh_bench.asking import prompt_ids
-from rh_bench.cli import main
+from rh_bench.artifacts.run import read_run
+from rh_bench.artifacts.validate import validate_path
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.evaluate import Request, evaluate
 from rh_bench.experiments.artifact import validate_experiment
-from rh_bench.files import sha256_file
-from rh_bench.grids import choose_grid
-from rh_bench.models import load_model, resolve_model
-from rh_bench.runs import read_run
-from rh_bench.sets import read_set
-from rh_bench.validate import validate_path
-from rh_bench.verify import Evidence, verify_run
+from rh_bench.measure.asking import prompt_ids
+from rh_bench.measure.evaluate import Request, evaluate
+from rh_bench.models.adapter_config import METHODS
+from rh_bench.models.load import load_model, resolve_model
+from rh_bench.sets.dataset import read_set
+from rh_bench.sets.grids import choose_grid
+from rh_bench.system.files import sha256_file
+from rh_bench.verification.verify import Evidence, verify_run
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": LINEAR}
@@ -281,7 +281,7 @@ def test_a_broken_configuration_is_one_line(text: str, adapter: Path) -> None:
 
 
 def test_without_peft_it_is_refused(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rh_bench.adapters.find_spec", lambda name: None)
+    monkeypatch.setattr("rh_bench.models.adapters.find_spec", lambda name: None)
     assert "PEFT, which loads adapters, is not installed; run: pip install 'rh-bench[peft]'" in refusal(adapter)
 
 
@@ -406,8 +406,8 @@ def test_on_the_hub(base: Path, tmp_path: Path) -> None:
     program = (
         "import json, sys\n"
         "from rh_bench.errors import InputError\n"
-        "from rh_bench.models import load_model, resolve_model\n"
-        "from rh_bench.model_source import base_revision, hub_name\n"
+        "from rh_bench.models.load import load_model, resolve_model\n"
+        "from rh_bench.models.source import base_revision, hub_name\n"
         "try:\n"
         "    model = load_model('acme/adapter', device='cpu').describe()\n"
         "    again = resolve_model(hub_name(model), base_revision=base_revision(model))\n"

@@ -7,7 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rh_bench.experiments.agreement import (
+from rh_bench.experiments.kind import HeadsRemeasured, Remeasured
+from rh_bench.experiments.remeasured import (
     LEVEL,
     NOISE,
     caught,
@@ -16,7 +17,6 @@ from rh_bench.experiments.agreement import (
     judge_heads,
     most_differing,
 )
-from rh_bench.experiments.kind import HeadsRemeasured, Remeasured
 
 
 def answers(role: str, outcomes: list[bool]) -> list[Remeasured]:

@@ -19,14 +19,14 @@ import pytest
 from fake_runs import make_run
 from test_hostile import footer_changed, lost_histogram, seal, varint
 
-from rh_bench.apart import Ended, Limit, Limits, run_apart, unfinished, verify_apart
-from rh_bench.cli import main
+from rh_bench.artifacts.fingerprint import fingerprint
+from rh_bench.artifacts.run import read_run
+from rh_bench.artifacts.tables import EVENTS
+from rh_bench.cli.main import main
 from rh_bench.errors import InputError
-from rh_bench.fingerprint import fingerprint
 from rh_bench.interchange.folder import import_file
-from rh_bench.runs import read_run
-from rh_bench.tables import EVENTS
-from rh_bench.verify import Evidence, verify_run
+from rh_bench.verification.sandbox import Ended, Limit, Limits, run_apart, unfinished, verify_apart
+from rh_bench.verification.verify import Evidence, verify_run
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_time_counts_from_the_last_that_was_told() -> None:
 PARENT = """
 import subprocess, sys
 from rh_bench.apart import run_apart
-child = "import os, sys, time\\nfrom rh_bench.apart import _end_with_parent\\n_end_with_parent()\\n"
+child = "import os, sys, time\\nfrom rh_bench.verification.sandbox import _end_with_parent\\n_end_with_parent()\\n"
 child += "open(sys.argv[1] + '.pid', 'w'); print(os.getpid(), file=open({told!r}, 'w'), flush=True)\\ntime.sleep(600)"
 run_apart([sys.executable, "-c", child], "", lambda lines: 600)
 """

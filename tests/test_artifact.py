@@ -12,9 +12,10 @@ import pyarrow as pa
 import pytest
 from fake_runs import make_run
 
-from rh_bench import schema
-from rh_bench.checks import check_folder
-from rh_bench.cli import main
+from rh_bench.artifacts.run import read_run
+from rh_bench.artifacts.tables import write_table
+from rh_bench.artifacts.validate import Problem
+from rh_bench.cli.main import main
 from rh_bench.errors import InputError
 from rh_bench.experiments import artifact
 from rh_bench.experiments.artifact import (
@@ -31,13 +32,12 @@ from rh_bench.experiments.artifact import (
     write_experiment,
 )
 from rh_bench.experiments.kind import Kind, Tables, claim, column
-from rh_bench.experiments.kinds import KINDS, NAMES
-from rh_bench.files import sha256_file
-from rh_bench.runs import read_run
-from rh_bench.schema import dump_json
-from rh_bench.statistics import wilson
-from rh_bench.tables import write_table
-from rh_bench.validate import Problem
+from rh_bench.experiments.registry import KINDS, NAMES
+from rh_bench.stats.bootstrap import wilson
+from rh_bench.system import schema
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json
+from rh_bench.verification.checks import check_folder
 
 COINS = pa.schema([column("toss", pa.int32()), column("heads", pa.bool_())])
 
@@ -220,7 +220,7 @@ def test_verdicts_without_evidence_say_why() -> None:
 
 
 def test_kinds_are_those_of_the_schema() -> None:
-    from rh_bench.schema import schema_text
+    from rh_bench.system.schema import schema_text
 
     schema = json.loads(schema_text("experiment"))
     assert tuple(schema["properties"]["kind"]["enum"]) == NAMES

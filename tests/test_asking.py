@@ -17,29 +17,29 @@ import transformers.utils.chat_template_utils as transformers_templates
 from thinkers import script, thinker_checkpoint
 from tiny import tiny_checkpoint
 
-from data_builders.build import Recipe, build_set
-from data_builders.needles import RawNeedle
-from data_builders.sources import parse_source
-from data_builders.tasks import load_task
-from leaderboard.model_page import reproduce_command
-from rh_bench.asking import ask, ask_as
-from rh_bench.cli import main
+from rh_bench.artifacts.run import compute_run_id, read_run, write_run
+from rh_bench.artifacts.tables import samples_to_table
+from rh_bench.artifacts.validate import validate_path
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.needles import RawNeedle
+from rh_bench.data_builders.sources import parse_source
+from rh_bench.data_builders.tasks import load_task
 from rh_bench.errors import InputError
-from rh_bench.evaluate import Outcome, Request, evaluate
-from rh_bench.experiments.causal_run import Request as Ablation
-from rh_bench.experiments.causal_run import ablation_experiment
-from rh_bench.experiments.detect_run import detect
-from rh_bench.experiments.qa_run import Request as Questions
-from rh_bench.experiments.qa_run import ask as ask_questions
-from rh_bench.grids import Grid
-from rh_bench.models import load_model
-from rh_bench.runs import compute_run_id, read_run, write_run
-from rh_bench.schema import dump_json
-from rh_bench.sets import read_set
-from rh_bench.tables import samples_to_table
-from rh_bench.thinking import BEFORE
-from rh_bench.validate import validate_path
-from rh_bench.verify import Evidence, verify_run
+from rh_bench.experiments.causal.run import Request as Ablation
+from rh_bench.experiments.causal.run import ablation_experiment
+from rh_bench.experiments.detectors.run import detect
+from rh_bench.experiments.qa.run import Request as Questions
+from rh_bench.experiments.qa.run import ask as ask_questions
+from rh_bench.leaderboard.model_page import reproduce_command
+from rh_bench.measure.asking import ask, ask_as
+from rh_bench.measure.evaluate import Outcome, Request, evaluate
+from rh_bench.models.load import load_model
+from rh_bench.prompting.thinking import BEFORE
+from rh_bench.sets.dataset import read_set
+from rh_bench.sets.grids import Grid
+from rh_bench.system.schema import dump_json
+from rh_bench.verification.verify import Evidence, verify_run
 
 GRID = Grid("custom", (700, 900), (0.0, 100.0), needles=1, haystacks=1)
 THINKS = script("\n", "h", "m", "</think>", "X", "Q", "<|im_end|>")

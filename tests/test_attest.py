@@ -22,21 +22,21 @@ from loopback_jobs import HubJob, carry_out, finish
 from loopback_write import ROBOT, TOKEN, WritableHub
 from tiny import tiny_checkpoint
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench import attest
-from rh_bench.attest import Wish, look_into, make_order
-from rh_bench.attest_order import INSTALL, MARK, Order, last_line, order_path, package_sha256, read_order
-from rh_bench.attested_run import Errand, run_attested
-from rh_bench.cli import main
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.files import sha256_file
-from rh_bench.grids import choose_grid
-from rh_bench.hub import RepoRef
-from rh_bench.review import Ways, review
-from rh_bench.review_report import Found
-from rh_bench.schema import dump_json, validate_document
-from rh_bench.submit import submit_run
+from rh_bench.hub.read import RepoRef
+from rh_bench.sets.grids import choose_grid
+from rh_bench.submissions import attest
+from rh_bench.submissions.attest import Wish, look_into, make_order
+from rh_bench.submissions.attest_order import INSTALL, MARK, Order, last_line, order_path, package_sha256, read_order
+from rh_bench.submissions.attested_run import Errand, run_attested
+from rh_bench.submissions.review import Ways, review
+from rh_bench.submissions.review_report import Found
+from rh_bench.submissions.submit import submit_run
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json, validate_document
 
 __all__ = ["hub"]
 MODEL, SET = "acme/tiny-1", "org/niah"

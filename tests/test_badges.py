@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from fake_runs import make_run
 
-from leaderboard import build_site
-from leaderboard.badges import badge
-from leaderboard.collect import collect
 from rh_bench.interchange.folder import import_file
-from rh_bench.results import verification_document, verification_path
-from rh_bench.schema import dump_json, validate_document
-from rh_bench.verify import verify_run
+from rh_bench.leaderboard import build_site
+from rh_bench.leaderboard.badges import badge
+from rh_bench.leaderboard.collect import collect
+from rh_bench.submissions.results_repo import verification_document, verification_path
+from rh_bench.system.schema import dump_json, validate_document
+from rh_bench.verification.verify import verify_run
 
 
 def record(folder: Path, reached: tuple[bool | None, ...] = (True, None, None), **changes: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from test_engines import NEVER, decode_all, make_prompts
 from tiny import ARCHITECTURES, random_ids, tiny_model
 
-from rh_bench.ablation import HOW, PHASES, Head, ablate, mean_inputs
+from rh_bench.attention.ablation import HOW, PHASES, Head, ablate, mean_inputs
 from rh_bench.engines.base import StopRule
 from rh_bench.engines.batched import MOST_ROWS, BatchedEngine, rows_that_fit
 from rh_bench.engines.fast import FastEngine

@@ -13,13 +13,13 @@ import pytest
 import yaml
 from tiny import tiny_checkpoint
 
-from data_builders.build import Recipe, build_set
-from data_builders.needles import read_needles
-from data_builders.sources import parse_source
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.needles import read_needles
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.files import sha256_file
-from rh_bench.grids import Grid
-from rh_bench.sets import check_set, read_set
+from rh_bench.sets.dataset import check_set, read_set
+from rh_bench.sets.grids import Grid
+from rh_bench.system.files import sha256_file
 
 SMALL = Grid("custom", (300, 600), (0.0, 50.0, 100.0), needles=3, haystacks=2)
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import random_ids, tiny_model
 
-from rh_bench.capture import Recorder, _argmax_rows, sink_scores
+from rh_bench.attention.capture import Recorder, _argmax_rows, sink_scores
 from rh_bench.engines import make_engine
 from rh_bench.engines.base import StopRule
 from rh_bench.engines.layers import find_layers

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from fake_runs import make_run
 
-from leaderboard import Entry, make_card
-from leaderboard.collect import collect
+from rh_bench.leaderboard import Entry, make_card
+from rh_bench.leaderboard.collect import collect
 
 CLOSED = {
     "way": "closed",

@@ -13,26 +13,26 @@ from fake_causal import HEADS, LAYERS, LENGTHS, SCORES, document, tables
 from fake_runs import make_run
 from tiny import tiny_checkpoint
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench.ablation import ablate
-from rh_bench.cli import main
+from rh_bench.artifacts.run import read_run
+from rh_bench.attention.ablation import ablate
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.engines import make_engine
 from rh_bench.engines.base import stop_rule
 from rh_bench.errors import InputError
-from rh_bench.evaluate import Step
-from rh_bench.experiments import causal
 from rh_bench.experiments.artifact import read_experiment, recompute, validate_experiment
-from rh_bench.experiments.causal import KIND
-from rh_bench.experiments.causal_plan import make_conditions, unseen_needles
-from rh_bench.experiments.causal_run import Outcome, Request, ablation_experiment
+from rh_bench.experiments.causal import derive as causal
+from rh_bench.experiments.causal.derive import KIND
+from rh_bench.experiments.causal.plan import make_conditions, unseen_needles
+from rh_bench.experiments.causal.run import Outcome, Request, ablation_experiment
 from rh_bench.experiments.heads import rank_heads
-from rh_bench.grids import Grid
-from rh_bench.models import load_model
-from rh_bench.prompts import PromptBuilder
-from rh_bench.runs import read_run
-from rh_bench.schema import validate_document
-from rh_bench.sets import read_set
+from rh_bench.measure.evaluate import Step
+from rh_bench.models.load import load_model
+from rh_bench.sets.dataset import read_set
+from rh_bench.sets.grids import Grid
+from rh_bench.sets.prompts import PromptBuilder
+from rh_bench.system.schema import validate_document
 
 # What is removed
 

@@ -12,8 +12,8 @@ from thinkers import thinker_tokenizer
 from tiny import tiny_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from rh_bench.chat import DATE, chat_template, choose_template
 from rh_bench.errors import InputError
+from rh_bench.prompting.chat import DATE, chat_template, choose_template
 
 ASKED = [{"role": "user", "content": "What is\n <b>it</b>?"}]
 TALK = [*ASKED, {"role": "assistant", "content": "A stone."}, {"role": "user", "content": "And that?"}]

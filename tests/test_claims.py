@@ -13,14 +13,14 @@ import pytest
 from fake_runs import run_id_of
 from tiny import tiny_checkpoint
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench.claims import _file_claims
-from rh_bench.cli import main
-from rh_bench.evaluate import Request, evaluate
-from rh_bench.grids import choose_grid
-from rh_bench.schema import dump_json, schema_text
-from rh_bench.verify import Evidence, verify_run
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
+from rh_bench.measure.claims import _file_claims
+from rh_bench.measure.evaluate import Request, evaluate
+from rh_bench.sets.grids import choose_grid
+from rh_bench.system.schema import dump_json, schema_text
+from rh_bench.verification.verify import Evidence, verify_run
 
 Lie = Callable[[dict[str, Any]], Any]
 CARD = "---\nbase_model: acme/base\n---\n"
@@ -47,7 +47,7 @@ def forged(measured: dict[str, Path], root: Path, lie: Lie) -> Path:
     (run / "run.json").write_bytes(dump_json(document))
     summary = json.loads((run / "summary.json").read_text())
     if summary["run_id"] != document["run_id"]:
-        from rh_bench.runs import read_run, write_run
+        from rh_bench.artifacts.run import read_run, write_run
 
         read = read_run(run)
         bare = {name: value for name, value in read.document.items() if name not in ("counts", "files")}

@@ -17,7 +17,7 @@ from fake_runs import make_run
 from tiny import tiny_checkpoint
 
 import rh_bench
-from rh_bench.cli import app, main
+from rh_bench.cli.main import app, main
 
 VERBS = (
     "ablate",
@@ -203,7 +203,7 @@ def test_a_fault_of_ours_says_so(
     def broken(folder: Path) -> list[str]:
         raise ZeroDivisionError("nothing to divide by")
 
-    monkeypatch.setattr("rh_bench.runs.rescore", broken)
+    monkeypatch.setattr("rh_bench.artifacts.run.rescore", broken)
     arguments = (*debug, "score", run_folder) if first else ("score", run_folder, *debug)
     status, printed, complaint = say(*arguments)
     *trace, line = complaint.strip().splitlines()
@@ -230,7 +230,7 @@ def test_a_full_disk_is_the_machine(say: Any, monkeypatch: pytest.MonkeyPatch, r
     def full(folder: Path) -> list[str]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/run.json")
 
-    monkeypatch.setattr("rh_bench.runs.rescore", full)
+    monkeypatch.setattr("rh_bench.artifacts.run.rescore", full)
     status, _, complaint = say("score", run_folder)
     assert status == 2 and "/data/run.json: No space left on device" in one_line(complaint)
 
@@ -247,7 +247,7 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(say: Any, monkeypatch: pytest.Mon
             cleared.append(folder)
         return []
 
-    monkeypatch.setattr("rh_bench.runs.rescore", told)
+    monkeypatch.setattr("rh_bench.artifacts.run.rescore", told)
     status, _, complaint = say("score", run_folder)
     assert (status, cleared) == (143, [run_folder])
     assert "told to end; the same command goes on" in one_line(complaint)
@@ -267,19 +267,21 @@ def test_what_a_library_makes_of_sigterm_is_no_fault_of_ours(
             raise AttributeError("partially initialized module") from None
         return []
 
-    monkeypatch.setattr("rh_bench.runs.rescore", told)
+    monkeypatch.setattr("rh_bench.artifacts.run.rescore", told)
     status, _, complaint = say("score", run_folder)
     assert status == 143 and "told to end" in one_line(complaint)
 
 
 def test_what_cannot_even_be_started_is_one_line() -> None:
     """As with so little memory that a library cannot be loaded."""
-    words = "import runpy, sys; sys.modules['rh_bench.cli'] = None; runpy.run_module('rh_bench', run_name='__main__')"
+    words = (
+        "import runpy, sys; sys.modules['rh_bench.cli.main'] = None; runpy.run_module('rh_bench', run_name='__main__')"
+    )
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert one_line(done.stderr).startswith("rh-bench: it cannot be started: ModuleNotFoundError ")
     words = (
-        "import runpy, sys, types; made = sys.modules['rh_bench.cli'] = types.ModuleType('rh_bench.cli')\n"
+        "import runpy, sys, types; made = sys.modules['rh_bench.cli.main'] = types.ModuleType('rh_bench.cli.main')\n"
         "def main(): raise MemoryError\nmade.main = main; runpy.run_module('rh_bench', run_name='__main__')"
     )
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=120)

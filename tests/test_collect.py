@@ -16,19 +16,19 @@ from hub_fixtures import RESULTS, hub, owner
 from loopback_hub import Blob
 from loopback_write import WritableHub, card_errors
 
-from data_builders.card import size_category
-from data_builders.collect import CONFIGS, collect_results
-from leaderboard import build_site
-from rh_bench.attest_order import new_order, with_job
+from rh_bench.data_builders.card import size_category
 from rh_bench.errors import InputError
 from rh_bench.experiments.record import experiment_record, experiment_record_path
-from rh_bench.hub import RepoRef, fetch_results
-from rh_bench.judgement import Submission, decided, make_verdict, open_judgement
-from rh_bench.place import KINDS, Place
-from rh_bench.publish import publish_folder
-from rh_bench.results import verification_document, verification_path
-from rh_bench.schema import dump_json
-from rh_bench.verify import verify_run
+from rh_bench.hub.read import RepoRef, fetch_results
+from rh_bench.leaderboard import build_site
+from rh_bench.submissions.attest_order import new_order, with_job
+from rh_bench.submissions.collect import CONFIGS, collect_results
+from rh_bench.submissions.judgement import Submission, decided, make_verdict, open_judgement
+from rh_bench.submissions.place import KINDS, Place
+from rh_bench.submissions.publish import publish_folder
+from rh_bench.submissions.results_repo import verification_document, verification_path
+from rh_bench.system.schema import dump_json
+from rh_bench.verification.verify import verify_run
 
 __all__ = ["hub"]
 
@@ -131,7 +131,7 @@ def test_a_card_that_the_hub_refuses_is_one_line(hub: WritableHub, runs: Path, t
 def test_row_groups_stay_below_what_the_viewer_reads(
     hub: WritableHub, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("data_builders.collect.GROUP_BYTES", 4 << 10)
+    monkeypatch.setattr("rh_bench.submissions.collect.GROUP_BYTES", 4 << 10)
     out = tmp_path / "results"
     collect_results(runs, out)
     sizes = [
@@ -141,7 +141,7 @@ def test_row_groups_stay_below_what_the_viewer_reads(
         for place in range(footer.num_row_groups)
     ]
     assert max(sizes) < 16 << 10 < sum(sizes), "a run at a time, whatever its size"
-    monkeypatch.setattr("rh_bench.publish.LARGEST_GROUP", max(sizes) - 1)
+    monkeypatch.setattr("rh_bench.submissions.publish.LARGEST_GROUP", max(sizes) - 1)
     with pytest.raises(InputError, match="has a row group of"):
         publish_folder(out, RESULTS, access=owner(hub))
     assert hub.repos == {}

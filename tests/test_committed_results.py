@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from rh_bench.checks import check_folder
 from rh_bench.experiments.artifact import read_document
-from rh_bench.schema import load_json, validate_document
+from rh_bench.system.schema import load_json, validate_document
+from rh_bench.verification.checks import check_folder
 
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 FOLDERS = sorted((RESULTS / "models").glob("*/*/*"))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import random_ids, tiny_model
 
-from rh_bench.compiled import CompiledFunction, compiled_arithmetic
+from rh_bench.attention.compiled import CompiledFunction, compiled_arithmetic
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler on a CPU")
 

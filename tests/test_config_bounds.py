@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from tiny import tiny_checkpoint
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench.cli import main
-from rh_bench.config_bounds import bounds_problems
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.grids import choose_grid
-from rh_bench.models import load_tokenizer
-from rh_bench.weights_header import count_weights, weight_shapes
+from rh_bench.models.config_bounds import bounds_problems
+from rh_bench.models.load import load_tokenizer
+from rh_bench.models.weights_header import count_weights, weight_shapes
+from rh_bench.sets.grids import choose_grid
 
 HUGE = 10**9
 

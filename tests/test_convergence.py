@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from fake_runs import make_layers, make_results
 
-from rh_bench.convergence import ORDERS, converge
 from rh_bench.errors import InputError
-from rh_bench.scoring import in_order, sample_scores, score
-from rh_bench.statistics import NANO, mean, subset_means
+from rh_bench.scores.heads import in_order, sample_scores, score
+from rh_bench.stats.bootstrap import NANO, mean, subset_means
+from rh_bench.stats.convergence import ORDERS, converge
 
 LAYERS = make_layers(3, 6, 2)
 COUNTED = [result for result in in_order(make_results(3, 6, 60)) if result.success]

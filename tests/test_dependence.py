@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rh_bench.experiments.dependence import MOST_LEVELS, design, factor_p_values, part_of, part_tests
+from rh_bench.experiments.dynamic.dependence import MOST_LEVELS, design, factor_p_values, part_of, part_tests
 
 GRID = list(itertools.product(("n0", "n1", "n2"), (512, 1024), (0.0, 50.0, 100.0), (0, 1)))
 CROSSED = {
@@ -108,7 +108,7 @@ def test_the_size_of_a_chunk_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
         )
 
     whole = both()
-    monkeypatch.setattr("rh_bench.experiments.dependence._CHUNK", 100)
+    monkeypatch.setattr("rh_bench.experiments.dynamic.dependence._CHUNK", 100)
     assert both() == whole
 
 

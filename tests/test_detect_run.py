@@ -11,21 +11,21 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import tiny_checkpoint
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench.cli import main
-from rh_bench.demo import find_weights
+from rh_bench.artifacts.journal import NAME as JOURNAL
+from rh_bench.artifacts.run import read_run
+from rh_bench.cli.demo import find_weights
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.detectors import DETECTORS
 from rh_bench.errors import InputError
-from rh_bench.evaluate import Request, Step, evaluate
 from rh_bench.experiments.artifact import recompute, validate_experiment
-from rh_bench.experiments.detect_run import Detection, detect
-from rh_bench.grids import Grid
-from rh_bench.journal import NAME as JOURNAL
+from rh_bench.experiments.detectors.run import Detection, detect
+from rh_bench.measure.evaluate import Request, Step, evaluate
 from rh_bench.records import head_grid
-from rh_bench.runs import read_run
-from rh_bench.scoring import sample_scores
-from rh_bench.statistics import NANO
+from rh_bench.scores.heads import sample_scores
+from rh_bench.sets.grids import Grid
+from rh_bench.stats.bootstrap import NANO
 
 GRID = Grid("custom", (450, 600), (0.0, 100.0), needles=1, haystacks=1)
 SAMPLES, SCORES = 4, 4

@@ -10,7 +10,7 @@ import torch
 from test_engines import make_prompts
 from tiny import ARCHITECTURES, tiny_checkpoint, tiny_model, tiny_tokenizer
 
-from rh_bench.capture import eager
+from rh_bench.attention.capture import eager
 from rh_bench.detectors import DETECTORS, choose_detectors
 from rh_bench.detectors.attention_mass import AttentionMass
 from rh_bench.detectors.base import Measured, Subject
@@ -20,9 +20,9 @@ from rh_bench.detectors.repeats import REPEATS, ROWS, Repeats, earlier, ordinary
 from rh_bench.engines.base import stop_rule
 from rh_bench.engines.layers import find_layers
 from rh_bench.errors import InputError
-from rh_bench.models import load_model
-from rh_bench.prompts import PromptBuilder
+from rh_bench.models.load import load_model
 from rh_bench.records import Needle, Prompt, Sample, head_grid
+from rh_bench.sets.prompts import PromptBuilder
 
 TOLERANCE = 2e-6
 SUFFIX = 7

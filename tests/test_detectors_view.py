@@ -8,11 +8,11 @@ from typing import Any
 from fake_detectors import N, around, detector, made, rule, strengths
 from fake_runs import make_run
 
-from leaderboard import build_site
-from leaderboard.detectors_view import DetectorsView, detectors_view, detectors_views
-from leaderboard.render import environment
 from rh_bench.experiments.artifact import keep_experiment
-from rh_bench.experiments.detectors import derive
+from rh_bench.experiments.detectors.derive import derive
+from rh_bench.leaderboard import build_site
+from rh_bench.leaderboard.detectors_view import DetectorsView, detectors_view, detectors_views
+from rh_bench.leaderboard.render import environment
 
 
 def document_of(*args: Any, **kwargs: Any) -> dict[str, Any]:

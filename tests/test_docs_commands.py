@@ -12,7 +12,7 @@ import click
 import pytest
 import yaml
 
-from rh_bench.cli import app
+from rh_bench.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])

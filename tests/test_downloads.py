@@ -13,13 +13,13 @@ from loopback_hub import Blob
 from loopback_write import TOKEN, WritableHub
 from test_review_once import levels
 
-from rh_bench.cli import main
+from rh_bench.cli.main import main
 from rh_bench.errors import InputError
-from rh_bench.hub import RepoRef, allowing, fetch_config, fetch_model, fetch_set, size_text
-from rh_bench.hub_pulls import download
-from rh_bench.hub_write import list_files
-from rh_bench.review import Ways, review
-from rh_bench.submit import submit_run
+from rh_bench.hub.pulls import download
+from rh_bench.hub.read import RepoRef, allowing, fetch_config, fetch_model, fetch_set, size_text
+from rh_bench.hub.write import list_files
+from rh_bench.submissions.review import Ways, review
+from rh_bench.submissions.submit import submit_run
 
 __all__ = ["hub"]
 REF = RepoRef("org/model")
@@ -63,7 +63,7 @@ def test_only_what_is_fetched_counts(model: WritableHub, tmp_path: Path) -> None
 
 
 def test_too_many_files(model: WritableHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rh_bench.hub.MOST_FILES", 2)
+    monkeypatch.setattr("rh_bench.hub.read.MOST_FILES", 2)
     with pytest.raises(InputError, match="takes more than the 2 files that may be downloaded: 3"):
         fetched(model, tmp_path, 1 << 30)
     assert contents(model) == []
@@ -74,7 +74,7 @@ def test_more_than_was_announced_is_cut_off(
     model: WritableHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The list of files says one size, and the server sends another."""
-    monkeypatch.setattr("rh_bench.hub._SLACK", 100)
+    monkeypatch.setattr("rh_bench.hub.read._SLACK", 100)
     model.instead = {"GET /lfs/": b"x" * 400_000}
     with pytest.raises(InputError, match="takes more than the .* bytes that it announced"):
         fetched(model, tmp_path, 1 << 30)
@@ -154,7 +154,7 @@ def test_set_aside_by_the_command(
         found = levels(True, None, None, reason=reason, exceeded="download") if little else levels(True, True, True)
         return found(folder, evidence)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("rh_bench.review.verify_apart", verify)
+    monkeypatch.setattr("rh_bench.submissions.review.verify_apart", verify)
     assert main(["review", RESULTS, "--merge", "--rerun", "2", "--most-download", "1KiB"]) == 1
     assert "set aside" in capsys.readouterr().out
     assert main(["review", RESULTS, "--merge", "--rerun", "2"]) == 1 and len(asked) == 1

@@ -18,7 +18,7 @@ from rh_bench.engines.base import StopRule
 from rh_bench.engines.drafts import Draft, propose
 from rh_bench.engines.fast import FastEngine, common_prefix, plan
 from rh_bench.engines.layers import find_layers
-from rh_bench.events import copy_events
+from rh_bench.scores.events import copy_events
 
 Tokens = st.lists(st.integers(0, 9), max_size=30)
 

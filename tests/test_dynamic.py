@@ -13,15 +13,15 @@ from fake_experiments import make_dynamic, make_small_dynamic
 from fake_runs import make_document, make_layers, make_run
 from measured import measured
 
-from rh_bench.checks import check_folder
-from rh_bench.cli import main
+from rh_bench.artifacts.run import Run
+from rh_bench.artifacts.tables import write_table
+from rh_bench.cli.main import main
 from rh_bench.experiments.artifact import read_document, read_experiment, recompute, validate_experiment
-from rh_bench.experiments.dynamic import MOST_DESCRIBED, derive, tables_of
-from rh_bench.files import sha256_file
+from rh_bench.experiments.dynamic.derive import MOST_DESCRIBED, derive, tables_of
 from rh_bench.records import SampleResult
-from rh_bench.runs import Run
-from rh_bench.schema import dump_json, load_json
-from rh_bench.tables import write_table
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json, load_json
+from rh_bench.verification.checks import check_folder
 
 LAYERS = make_layers(1, 4, 2)
 SPAN = 6

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from fake_runs import make_run
 
-from rh_bench.cli import main
+from rh_bench.cli.main import main
 from rh_bench.errors import InputError
 from rh_bench.interchange.export import export_run, write_files
-from rh_bench.schema import dump_json, load_json
+from rh_bench.system.schema import dump_json, load_json
 
 
 def judged(folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[dict[str, Any]]]:

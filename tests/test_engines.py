@@ -12,15 +12,15 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from rh_bench.capture import Recorder, capture, eager
+from rh_bench.attention.capture import Recorder, capture, eager
 from rh_bench.engines import make_engine
 from rh_bench.engines.base import Engine, StopRule
 from rh_bench.engines.fast import FastEngine
 from rh_bench.engines.layers import find_layers
 from rh_bench.errors import InputError
-from rh_bench.events import copy_events
-from rh_bench.prompts import prompt_sha256
 from rh_bench.records import Decoded, Layer, Prompt, Sample
+from rh_bench.scores.events import copy_events
+from rh_bench.sets.prompts import prompt_sha256
 
 NEVER = StopRule(frozenset())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rh_bench.environment import describe_environment, source_commit, usable_cores
+from rh_bench.system.environment import describe_environment, source_commit, usable_cores
 
 
 def git(folder: Path, *arguments: str) -> str:

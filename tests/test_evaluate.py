@@ -19,16 +19,16 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import tiny_checkpoint
 
-import rh_bench.evaluate
-import rh_bench.files
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
+import rh_bench.measure.evaluate
+import rh_bench.system.files
+from rh_bench.artifacts.journal import NAME as JOURNAL
+from rh_bench.artifacts.validate import validate_path
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.evaluate import Outcome, Request, Step, choose_samples, evaluate
-from rh_bench.grids import Grid
-from rh_bench.journal import NAME as JOURNAL
-from rh_bench.sets import read_set
-from rh_bench.validate import validate_path
+from rh_bench.measure.evaluate import Outcome, Request, Step, choose_samples, evaluate
+from rh_bench.sets.dataset import read_set
+from rh_bench.sets.grids import Grid
 
 GRID = Grid("custom", (500, 700), (0.0, 50.0, 100.0), needles=2, haystacks=2)
 
@@ -171,7 +171,7 @@ def test_an_output_folder_that_cannot_be_written(place: Path) -> None:
 def test_a_light_installation_says_what_to_install(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rh_bench.evaluate.find_spec", lambda name: None)
+    monkeypatch.setattr("rh_bench.measure.evaluate.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'rh-bench\[evaluate\]'"):
         evaluate(request(place, tmp_path))
 
@@ -209,7 +209,7 @@ def test_dying_at_every_write_of_the_end(
     whole: Outcome, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The five files of a run are written one after the other; a death before any of them costs nothing."""
-    real = rh_bench.files._write_and_replace
+    real = rh_bench.system.files._write_and_replace
     for deadly in range(5):
         written: list[Path] = []
 
@@ -220,7 +220,7 @@ def test_dying_at_every_write_of_the_end(
             real(path, data)
 
         with monkeypatch.context() as patch, pytest.raises(Death):
-            patch.setattr(rh_bench.files, "_write_and_replace", dying)
+            patch.setattr(rh_bench.system.files, "_write_and_replace", dying)
             evaluate(request(place, tmp_path))
         (folder,) = (tmp_path / "model").iterdir()
         assert not (folder / "run.json").exists()
@@ -318,7 +318,7 @@ def test_two_processes_on_one_run(whole: Outcome, place: Path, tmp_path: Path) -
 def test_a_run_that_another_process_finished_in_between_is_left_as_it_is(
     whole: Outcome, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["rh_bench.evaluate"]
+    module = sys.modules["rh_bench.measure.evaluate"]
     real = module.open_journal
     other: list[dict[str, object]] = []
 
@@ -366,16 +366,16 @@ def test_a_second_process_leaves_what_the_first_is_about_to_name(place: Path, tm
 def test_a_run_that_another_process_finishes_meanwhile_is_not_measured_again(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_folder, others = rh_bench.evaluate._make_folder, []
+    make_folder, others = rh_bench.measure.evaluate._make_folder, []
 
     def slowly(folder: Path) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("rh_bench.evaluate._make_folder", make_folder)
+            patch.setattr("rh_bench.measure.evaluate._make_folder", make_folder)
             others.append(evaluate(request(place, tmp_path / "runs")))
         make_folder(folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr("rh_bench.evaluate._make_folder", slowly)
+        patch.setattr("rh_bench.measure.evaluate._make_folder", slowly)
         found = evaluate(request(place, tmp_path / "runs"))
     assert (others[0].measured, found.measured) == (12, 0)
     assert found.document == others[0].document and validate_path(found.folder) == []

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 from measured import GRID, LAYERS
 
 from rh_bench.errors import InputError
-from rh_bench.events import copy_events, count_copies, head_places
 from rh_bench.records import Decoded, IntArray, Prompt, Sample, head_grid
+from rh_bench.scores.events import copy_events, count_copies, head_places
 
 SAMPLE = Sample("s0", "n0", "h0", 10, 50.0)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rh_bench.experiments.answers import (
+from rh_bench.scores.answers import (
     exact_match,
     extract_choice,
     extract_number,

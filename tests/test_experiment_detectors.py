@@ -14,7 +14,7 @@ import pytest
 from fake_detectors import COPY, HEADS, LAYERS, MASS, H, N, around, detector, made, rule, strengths
 
 from rh_bench.experiments.artifact import keep_experiment, recompute, validate_experiment
-from rh_bench.experiments.detectors import (
+from rh_bench.experiments.detectors.derive import (
     agreement_rows,
     check,
     derive,
@@ -24,7 +24,7 @@ from rh_bench.experiments.detectors import (
     strongest,
 )
 from rh_bench.experiments.kind import Tables
-from rh_bench.statistics import NANO
+from rh_bench.stats.bootstrap import NANO
 
 
 def results_of(*args: Any, **kwargs: Any) -> dict[str, Any]:

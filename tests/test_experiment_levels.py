@@ -15,29 +15,30 @@ from fake_experiments import make_dynamic, make_intrinsic, make_relatives
 from fake_runs import make_run
 from tiny import tiny_checkpoint
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from data_builders.tasks import load_task
-from rh_bench.cli import main
+from rh_bench.artifacts.run import read_run
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
+from rh_bench.data_builders.tasks import load_task
 from rh_bench.errors import InputError
-from rh_bench.evaluate import Request as Measuring
-from rh_bench.experiments import causal, qa
 from rh_bench.experiments.artifact import experiment_folder, experiment_id, read_experiment, write_experiment
-from rh_bench.experiments.causal_plan import make_conditions
-from rh_bench.experiments.causal_run import Request as Ablation
-from rh_bench.experiments.causal_run import ablation_experiment
-from rh_bench.experiments.detect_run import detect
+from rh_bench.experiments.causal import derive as causal
+from rh_bench.experiments.causal.plan import make_conditions
+from rh_bench.experiments.causal.run import Request as Ablation
+from rh_bench.experiments.causal.run import ablation_experiment
+from rh_bench.experiments.detectors.run import detect
 from rh_bench.experiments.heads import run_ranking
-from rh_bench.experiments.kinds import KINDS
-from rh_bench.experiments.qa_run import Request as Questions
-from rh_bench.experiments.qa_run import ask
+from rh_bench.experiments.qa import derive as qa
+from rh_bench.experiments.qa.run import Request as Questions
+from rh_bench.experiments.qa.run import ask
+from rh_bench.experiments.registry import KINDS
 from rh_bench.experiments.verifying import VERIFYING
-from rh_bench.grids import Grid
-from rh_bench.models import load_model
+from rh_bench.measure.evaluate import Request as Measuring
+from rh_bench.models.load import load_model
 from rh_bench.records import head_grid
-from rh_bench.runs import read_run
-from rh_bench.schema import dump_json
-from rh_bench.verify import Evidence, Verification, verify_run
+from rh_bench.sets.grids import Grid
+from rh_bench.system.schema import dump_json
+from rh_bench.verification.verify import Evidence, Verification, verify_run
 
 GRID = Grid("custom", (400, 500), (0.0, 100.0), needles=3, haystacks=2)
 Change = Callable[[dict[str, Any], dict[str, pa.Table]], None]
@@ -348,7 +349,7 @@ def test_a_run_whose_heads_are_not_its_events_lends_nothing(place: Path, tmp_pat
     """Run and experiment are forged together: the heads of the run are what its summary and tables say, and no more."""
     import pyarrow.parquet as pq
 
-    from rh_bench.files import sha256_file
+    from rh_bench.system.files import sha256_file
 
     run = tmp_path / "results" / "runs" / "model" / run_of(place).name
     shutil.copytree(run_of(place), run)

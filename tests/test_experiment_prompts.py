@@ -10,9 +10,9 @@ import pytest
 from tiny import tiny_tokenizer
 
 from rh_bench.errors import InputError
-from rh_bench.experiments.answers import exact_match, extract_choice, extract_number, extract_words
-from rh_bench.experiments.task_prompts import AnswerPrompts, load_prompts
-from rh_bench.experiments.tasks import TASKS, Question
+from rh_bench.experiments.qa.task_prompts import AnswerPrompts, load_prompts
+from rh_bench.scores.answers import exact_match, extract_choice, extract_number, extract_words
+from rh_bench.sets.tasks import TASKS, Question
 
 SHA256 = {
     "prompts-extractive.v1.json": "381cd4d94f0db224c335a8de05a7767bbfb0bc812f213415590cd2cf9053841f",

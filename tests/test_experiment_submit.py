@@ -15,18 +15,18 @@ from loopback_hub import Blob
 from loopback_write import TOKEN, WritableHub
 from test_experiment_levels import ablated, answers_made_up, detected, forge, place
 
-from data_builders.collect import collect_results
-from leaderboard import build_site
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import experiment_folder, experiment_id, read_experiment, write_experiment
-from rh_bench.experiments.kinds import KINDS
-from rh_bench.hub import RepoRef, fetch_results
+from rh_bench.experiments.registry import KINDS
+from rh_bench.hub.read import RepoRef, fetch_results
 from rh_bench.interchange.folder import import_file
-from rh_bench.place import find_place
-from rh_bench.review import Found, Ways, review, verify_pull
-from rh_bench.schema import validate_document
-from rh_bench.submit import submit_run
-from rh_bench.verify import Evidence
+from rh_bench.leaderboard import build_site
+from rh_bench.submissions.collect import collect_results
+from rh_bench.submissions.place import find_place
+from rh_bench.submissions.review import Found, Ways, review, verify_pull
+from rh_bench.submissions.submit import submit_run
+from rh_bench.system.schema import validate_document
+from rh_bench.verification.verify import Evidence
 
 __all__ = ["ablated", "detected", "hub", "place"]
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import rh_bench.experiments.tasks as tasks
+import rh_bench.sets.tasks as tasks
 from rh_bench.errors import InputError
-from rh_bench.experiments.answers import extract_number
-from rh_bench.experiments.tasks import TASKS, Question, choose_questions, read_task, row_question
+from rh_bench.scores.answers import extract_number
+from rh_bench.sets.tasks import TASKS, Question, choose_questions, read_task, row_question
 
 GSM8K = {"question": "Two and three?", "answer": "2+3=<<2+3=5>>5\n#### 5"}
 MMLU = {"question": "Which?", "choices": ["w", "x", "y", "z"], "answer": 2, "subject": "virology"}

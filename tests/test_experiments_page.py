@@ -14,12 +14,15 @@ import pytest
 from browser import HOSTILE, HOSTILE_SHOWN
 from fake_experiments import SMALL, make_dynamic, make_intrinsic, make_relatives
 
-from leaderboard import Card, build_site
-from leaderboard.build import SITE_PAGES
-from leaderboard.cards import make_card
-from leaderboard.collect import Entry, read_source, sources
-from leaderboard.experiment_card import MOST_STRIP, scorecard_rows
-from leaderboard.experiment_views import (
+from rh_bench.experiments.record import experiment_record, experiment_record_path
+from rh_bench.experiments.scorecard import CLAIMS
+from rh_bench.interchange.folder import import_file
+from rh_bench.leaderboard import Card, build_site
+from rh_bench.leaderboard.build import SITE_PAGES
+from rh_bench.leaderboard.cards import make_card
+from rh_bench.leaderboard.collect import Entry, read_source, sources
+from rh_bench.leaderboard.experiment_card import MOST_STRIP, scorecard_rows
+from rh_bench.leaderboard.experiment_views import (
     CLAIM_NAMES,
     answers_view,
     causal_view,
@@ -31,13 +34,10 @@ from leaderboard.experiment_views import (
     score_rows,
     signed,
 )
-from leaderboard.experiments_page import documents, experiments_page
-from leaderboard.render import Frame, Site
-from rh_bench.experiments.record import experiment_record, experiment_record_path
-from rh_bench.interchange.folder import import_file
-from rh_bench.schema import dump_json
-from rh_bench.scorecard import CLAIMS
-from rh_bench.verify import verify_run
+from rh_bench.leaderboard.experiments_page import documents, experiments_page
+from rh_bench.leaderboard.render import Frame, Site
+from rh_bench.system.schema import dump_json
+from rh_bench.verification.verify import verify_run
 
 
 def estimate(value: float | None, low: float | None = None, high: float | None = None, n: int = 40) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from rh_bench.experiments.failures import (
     rouge1_precision,
     said_own,
 )
-from rh_bench.rouge import rouge1_recall
+from rh_bench.scores.rouge import rouge1_recall
 
 QUESTION = "What is the best thing to do in Tashkent?"
 ANSWER = "toss a pickled apricot to the tin camel and hum a polka by the casino"

@@ -13,13 +13,13 @@ import pytest
 import torch
 from tiny import tiny_checkpoint
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench.cli import main
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.faults import explain, in_words, model_code, our_fault
-from rh_bench.grids import choose_grid
-from rh_bench.models import load_model
+from rh_bench.models.load import load_model
+from rh_bench.sets.grids import choose_grid
+from rh_bench.system.faults import explain, in_words, model_code, our_fault
 
 
 def raised(source: str, module: str) -> Exception:
@@ -102,7 +102,7 @@ def test_an_error_while_measuring_is_the_models_if_its_code_raised_it() -> None:
     assert said.startswith("transformers.models.falcon.modeling_falcon: the model's own code raised IndexError")
     theirs = raised("import json\ndef run():\n    json.loads('{')\n", "transformers_modules.mine.modeling")
     assert "transformers_modules.mine.modeling: the model's own code raised JSONDecodeError" in str(explain(theirs))
-    assert explain(raised("def run():\n    [][0]\n", "rh_bench.capture")) is None
+    assert explain(raised("def run():\n    [][0]\n", "rh_bench.attention.capture")) is None
     assert explain(raised("def run():\n    [][0]\n", "some.library")) is None
 
 
@@ -128,7 +128,7 @@ def test_memory_and_disk_are_the_machines() -> None:
 
 
 def test_what_is_ours_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = raised("def run():\n    1 / 0\n", "rh_bench.scoring")
+    error = raised("def run():\n    1 / 0\n", "rh_bench.scores.heads")
     said = our_fault(error)
     assert said == (
         "this is a fault of rh-bench and not of your input: ZeroDivisionError at rh_bench.scoring.py:2 "
@@ -139,7 +139,7 @@ def test_what_is_ours_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
         def get_all(self, name: str) -> list[str]:
             return ["Homepage, https://example.org", "Issues, https://example.org/issues"]
 
-    monkeypatch.setattr("rh_bench.faults.metadata", lambda name: Metadata())
+    monkeypatch.setattr("rh_bench.system.faults.metadata", lambda name: Metadata())
     assert our_fault(error).endswith("please report it at https://example.org/issues with the output of --debug")
 
 

@@ -31,7 +31,7 @@ from benchmarks.faults.record import (
 )
 from benchmarks.faults.scenarios import SCENARIOS, Shop, fill_shop
 from benchmarks.faults.snapshot import differences, half_done, snapshot, without_seconds
-from rh_bench.tables import table_bytes
+from rh_bench.artifacts.tables import table_bytes
 
 
 def test_a_campaign_has_enough_kills() -> None:

@@ -10,11 +10,11 @@ import pytest
 from browser import HOSTILE, HOSTILE_SHOWN, changed, renamed, uncounted
 from fake_runs import make_run
 
-from leaderboard import Collection, Entry, build_site, make_card, render
-from leaderboard.collect import collect
-from leaderboard.feed import MOST, feed
-from leaderboard.render import Frame
 from rh_bench.errors import InputError
+from rh_bench.leaderboard import Collection, Entry, build_site, make_card, render
+from rh_bench.leaderboard.collect import collect
+from rh_bench.leaderboard.feed import MOST, feed
+from rh_bench.leaderboard.render import Frame
 
 ATOM = "{http://www.w3.org/2005/Atom}"
 MAP = "{http://www.sitemaps.org/schemas/sitemap/0.9}"

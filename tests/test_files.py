@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rh_bench.errors import InputError
-from rh_bench.files import atomic_write, regular_file, safe_relative, sha256_file, shown
+from rh_bench.system.files import atomic_write, regular_file, safe_relative, sha256_file, shown
 
 
 def test_a_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fake_runs import make_document, make_layers, make_results
 
-from rh_bench.fingerprint import (
+from rh_bench.artifacts.fingerprint import (
     SKETCH,
     Fingerprint,
     common_samples,

@@ -11,14 +11,14 @@ import torch
 from test_engines import NEVER, decode_all, make_prompts
 from tiny import ARCHITECTURES, tiny_model
 
-from rh_bench.capture import eager
+from rh_bench.attention.capture import eager
+from rh_bench.attention.leads import leads
 from rh_bench.engines import make_engine
 from rh_bench.engines.base import StopRule
 from rh_bench.engines.follow import Claimed, Followed, Follower, span_offsets
 from rh_bench.engines.layers import find_layers
-from rh_bench.events import copy_events
-from rh_bench.leads import leads
 from rh_bench.records import Prompt
+from rh_bench.scores.events import copy_events
 
 TOKENS = 16
 

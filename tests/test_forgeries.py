@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 
 from benchmarks.forgeries import FORGERIES
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench.agreement import agreement
-from rh_bench.cli import main
-from rh_bench.demo import find_weights
-from rh_bench.evaluate import Request, evaluate
-from rh_bench.grids import choose_grid
-from rh_bench.judging import Judgement, judge
-from rh_bench.noise import OTHER, SAME, measured_noise
+from rh_bench.artifacts.run import Run, read_run, write_run
+from rh_bench.cli.demo import find_weights
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
+from rh_bench.measure.evaluate import Request, evaluate
 from rh_bench.records import head_grid
-from rh_bench.rerun import Again, choose, measure_again
-from rh_bench.runs import Run, read_run, write_run
+from rh_bench.sets.grids import choose_grid
+from rh_bench.verification.agreement import agreement
+from rh_bench.verification.judging import Judgement, judge
+from rh_bench.verification.noise import OTHER, SAME, measured_noise
+from rh_bench.verification.rerun import Again, choose, measure_again
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_model]
 SAMPLES = 12

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rh_bench.fused import causal_attention, split, split_causal
+from rh_bench.attention.fused import causal_attention, split, split_causal
 
 
 def plain(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:

@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SEEDS = (0, 1)
 """Each is a process of its own, and both run at once."""
 CASES = 7_500
+ALL_OF_IT_COUNTS = {"attestation"}
+"""An order is taken only as this version writes it, so that hardly a change leaves it sound."""
 MOST_BYTES = 1 << 30
 
 
@@ -70,7 +72,9 @@ def test_ten_thousand_artifacts_of_every_kind(played: list[dict[str, Any]]) -> N
     print(f"{[r['seconds'] for r in played]} seconds, {[r['peak_bytes'] >> 20 for r in played]} MiB at most")
     assert sum(kinds.values()) == len(SEEDS) * CASES >= 10_000
     assert min(kinds.values()) >= 400
-    assert all(0 < sound[kind] < kinds[kind] for kind in kinds), f"damage that says nothing: {sound}"
+    silent = {kind for kind in kinds if not 0 < sound[kind] < kinds[kind]}
+    assert silent <= ALL_OF_IT_COUNTS, f"damage that says nothing: {sound}"
+    assert all(sound[kind] < kinds[kind] for kind in kinds), sound
 
 
 @pytest.mark.slow

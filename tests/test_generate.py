@@ -10,11 +10,11 @@ import pytest
 import torch
 from tiny import ARCHITECTURES, random_ids, tiny_checkpoint, tiny_model, tiny_tokenizer
 
-from rh_bench.ablation import ablate
+from rh_bench.attention.ablation import ablate
 from rh_bench.engines.layers import find_layers
 from rh_bench.errors import InputError
-from rh_bench.experiments.generate import Generator, rows_that_fit
-from rh_bench.models import LoadedModel, ModelSource, load_model
+from rh_bench.experiments.qa.generate import Generator, rows_that_fit
+from rh_bench.models.load import LoadedModel, ModelSource, load_model
 
 LENGTHS = (40, 7, 23, 12)
 
@@ -87,7 +87,7 @@ def test_a_row_ends_at_a_stop_text(bytes_model: LoadedModel) -> None:
 
 
 def test_empty_lines_before_the_first_word_end_nothing() -> None:
-    from rh_bench.experiments.generate import _Ends
+    from rh_bench.experiments.qa.generate import _Ends
 
     tokenizer = tiny_tokenizer()
     ends = _Ends(lambda ids: str(tokenizer.decode(ids)), ("\n",), (2,), 3, 2)

@@ -8,9 +8,9 @@ from tiny import tiny_tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from rh_bench.demo import find_weights
+from rh_bench.cli.demo import find_weights
 from rh_bench.errors import InputError
-from rh_bench.gguf_check import check_gguf_tokenizer
+from rh_bench.models.gguf_tokenizer import check_gguf_tokenizer
 
 WORDS = ("garden", "harbour", "kitchen", "library", "mountain", "railway", "weather", "workshop", "music", "astro")
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rh_bench.errors import InputError
-from rh_bench.grids import GRIDS, PAPER, QUICK, choose_grid, make_samples, parse_depths, parse_lengths, spread
 from rh_bench.records import Needle
+from rh_bench.sets.grids import GRIDS, PAPER, QUICK, choose_grid, make_samples, parse_depths, parse_lengths, spread
 
 
 def needles(count: int) -> list[Needle]:

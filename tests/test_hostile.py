@@ -26,17 +26,17 @@ import pytest
 from browser import HOSTILE
 from fake_runs import make_run
 
-from leaderboard import build_site
+from rh_bench.artifacts.parquet_footer import column_values
+from rh_bench.artifacts.run import RUN_FILES, compute_run_id
+from rh_bench.artifacts.tables import EVENTS, SAMPLES
+from rh_bench.artifacts.validate import Problem, validate_path
 from rh_bench.errors import InputError
-from rh_bench.files import sha256_file
-from rh_bench.footer import column_values
 from rh_bench.interchange.folder import check_import, import_file
 from rh_bench.interchange.formats import MOST_JSON, plain_yaml
-from rh_bench.runs import RUN_FILES, compute_run_id
-from rh_bench.schema import dump_json
-from rh_bench.tables import EVENTS, SAMPLES
-from rh_bench.validate import Problem, validate_path
-from rh_bench.verify import verify_run
+from rh_bench.leaderboard import build_site
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json
+from rh_bench.verification.verify import verify_run
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = re.compile(
@@ -347,7 +347,7 @@ def test_statistics_that_end_pyarrow_are_refused(run: Path) -> None:
     column's metadata. A process of its own, so that if it comes back it does not end the tests."""
     footer_changed(run / "samples.parquet", lost_histogram)
     seal(run)
-    code = "import sys, pathlib, rh_bench.validate as v; print(v.validate_path(pathlib.Path(sys.argv[1])))"
+    code = "import sys, pathlib, rh_bench.artifacts.validate as v; print(v.validate_path(pathlib.Path(sys.argv[1])))"
     done = subprocess.run([sys.executable, "-c", code, run], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-500:]
     assert "not a readable Parquet file" in done.stdout and "histogram" in done.stdout

@@ -21,13 +21,13 @@ import pytest
 from browser import HOSTILE
 from fake_experiments import SMALL
 
-from leaderboard import build_site
 from rh_bench.experiments.artifact import experiment_id, recompute, validate_experiment
 from rh_bench.experiments.kind import claim
-from rh_bench.experiments.kinds import KINDS
-from rh_bench.files import sha256_file
-from rh_bench.schema import dump_json
-from rh_bench.scorecard import scorecard_of
+from rh_bench.experiments.registry import KINDS
+from rh_bench.experiments.scorecard import scorecard_of
+from rh_bench.leaderboard import build_site
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json
 
 SCRIPT = re.compile(
     r"<script(?![^>]* src=| [^>]*type=\"application/json\")|\son[a-z]+=\"|\sstyle=|javascript:", re.IGNORECASE

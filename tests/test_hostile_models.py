@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from test_claims import forged, measured
 
-from rh_bench.cli import main
-from rh_bench.models import resolve_model
+from rh_bench.cli.main import main
+from rh_bench.models.load import resolve_model
 
 __all__ = ["measured"]
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from loopback_hub import NO_PROXY, LoopbackHub
 
 from rh_bench.errors import InputError
-from rh_bench.hub import RepoRef, fetch_model, fetch_set, parse_repo
+from rh_bench.hub.read import RepoRef, fetch_model, fetch_set, parse_repo
 
 SET_CARD = """---
 configs:

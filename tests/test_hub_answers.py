@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loopback_write import STRANGER, TOKEN, WritableHub
 
-import rh_bench.hub_client as client
-from rh_bench.cli import main
+import rh_bench.hub.client as client
+from rh_bench.cli.main import main
 from rh_bench.errors import InputError
-from rh_bench.hub import RepoRef, listed
-from rh_bench.hub_answers import check_answer, is_api
-from rh_bench.hub_pulls import open_pulls
-from rh_bench.review import Ways, review
-from rh_bench.submit import submit_run
+from rh_bench.hub.answers import check_answer, is_api
+from rh_bench.hub.pulls import open_pulls
+from rh_bench.hub.read import RepoRef, listed
+from rh_bench.submissions.review import Ways, review
+from rh_bench.submissions.submit import submit_run
 
 __all__ = ["hub"]
 REF = RepoRef(RESULTS)
@@ -179,7 +179,7 @@ def test_any_document_is_taken_or_named(document: Any, path: str) -> None:
 
 
 def test_a_huge_answer_is_not_read_whole(results: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rh_bench.hub_door.MOST_ANSWER", 1000)
+    monkeypatch.setattr("rh_bench.hub.door.MOST_ANSWER", 1000)
     results.instead = {"GET .*/tree/": b"[" + b" " * 2000 + b"]"}
     with pytest.raises(InputError, match="what answered is no Hub: more than 1000 bytes"):
         listed(REF, "dataset", "main", owner(results))
@@ -195,6 +195,6 @@ def test_a_list_without_end_is_not_followed(results: WritableHub, monkeypatch: p
 
 
 def test_a_list_of_too_many_files_is_not_read_to_its_end(results: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rh_bench.hub.MOST_LISTED", 3)
+    monkeypatch.setattr("rh_bench.hub.read.MOST_LISTED", 3)
     with pytest.raises(InputError, match="has more than 3 files"):
         listed(REF, "dataset", "main", owner(results))

@@ -14,13 +14,13 @@ from hub_fixtures import RESULTS, empty_results, hub, owner, stranger
 from huggingface_hub.utils import http_backoff
 from loopback_write import WritableHub
 
-import rh_bench.hub_client as client
+import rh_bench.hub.client as client
 from rh_bench.errors import InputError
-from rh_bench.hub import RepoRef, fetch_set, repo_commit
-from rh_bench.hub_client import TRIES, Access, again
-from rh_bench.hub_pulls import add_to_main, comment, head_commit, open_pulls, own_comments, user_name
-from rh_bench.hub_write import list_files
-from rh_bench.submit import submit_run
+from rh_bench.hub.client import TRIES, Access, again
+from rh_bench.hub.pulls import add_to_main, comment, head_commit, open_pulls, own_comments, user_name
+from rh_bench.hub.read import RepoRef, fetch_set, repo_commit
+from rh_bench.hub.write import list_files
+from rh_bench.submissions.submit import submit_run
 
 __all__ = ["hub"]
 REF = RepoRef(RESULTS)
@@ -193,7 +193,7 @@ def test_faults_of_ours_are_not_tried_again() -> None:
 
 
 def test_a_hub_that_hangs_is_not_waited_for_without_end(results: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rh_bench.hub_door._PATIENCE", {"connect": 1.0, "read": 0.1, "write": 1.0, "pool": 1.0})
+    monkeypatch.setattr("rh_bench.hub.door._PATIENCE", {"connect": 1.0, "read": 0.1, "write": 1.0, "pool": 1.0})
     results.slow = 0.4
     with pytest.raises(InputError, match="ReadTimeout"):
         user_name(owner(results))
@@ -209,5 +209,5 @@ def test_what_the_user_forbids_is_said_at_once(results: WritableHub, monkeypatch
 
 
 def test_the_client_library_is_not_imported_until_it_is_asked() -> None:
-    code = "import sys, rh_bench.hub, rh_bench.hub_client; sys.exit('huggingface_hub' in sys.modules)"
+    code = "import sys, rh_bench.hub.read, rh_bench.hub.client; sys.exit('huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

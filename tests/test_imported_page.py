@@ -13,11 +13,11 @@ import pytest
 from browser import HOSTILE, HOSTILE_SHOWN
 from fake_runs import make_run
 
-from leaderboard import build_site
-from leaderboard.collect import Imported, collect
-from leaderboard.imported_page import LISTED, documents, import_path, imported_page
-from leaderboard.render import Frame
 from rh_bench.interchange.folder import import_file, read_import
+from rh_bench.leaderboard import build_site
+from rh_bench.leaderboard.collect import Imported, collect
+from rh_bench.leaderboard.imported_page import LISTED, documents, import_path, imported_page
+from rh_bench.leaderboard.render import Frame
 
 SHARED = os.environ.get("RH_BENCH_SHARED_DATA")
 needs_shared = pytest.mark.skipif(not SHARED, reason="RH_BENCH_SHARED_DATA is not set: no shared data to compare with")

@@ -15,36 +15,36 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("rh_bench", "data_builders", "leaderboard")
 ENGINE_SIDE = (
     "rh_bench.engines",
-    "rh_bench.models",
-    "rh_bench.loading",
-    "rh_bench.gguf_weights",
-    "rh_bench.multimodal",
-    "rh_bench.adapters",
-    "rh_bench.ablation",
-    "rh_bench.capture",
-    "rh_bench.compiled",
+    "rh_bench.models.load",
+    "rh_bench.models.loading",
+    "rh_bench.models.gguf_weights",
+    "rh_bench.models.multimodal",
+    "rh_bench.models.adapters",
+    "rh_bench.attention.ablation",
+    "rh_bench.attention.capture",
+    "rh_bench.attention.compiled",
     "rh_bench.detectors",
-    "rh_bench.leads",
-    "rh_bench.experiments.detect_run",
-    "rh_bench.experiments.generate",
-    "rh_bench.experiments.qa_run",
-    "rh_bench.fused",
-    "rh_bench.interventions",
-    "rh_bench.mass",
-    "rh_bench.memory",
-    "rh_bench.rerun",
+    "rh_bench.attention.leads",
+    "rh_bench.experiments.detectors.run",
+    "rh_bench.experiments.qa.generate",
+    "rh_bench.experiments.qa.run",
+    "rh_bench.attention.fused",
+    "rh_bench.attention.interventions",
+    "rh_bench.attention.attention_mass",
+    "rh_bench.system.memory",
+    "rh_bench.verification.rerun",
 )
-HUB = ("rh_bench.hub", "rh_bench.hub_door", "rh_bench.hub_write", "rh_bench.hub_pulls", "rh_bench.hub_jobs")
+HUB = ("rh_bench.hub.read", "rh_bench.hub.door", "rh_bench.hub.write", "rh_bench.hub.pulls", "rh_bench.hub.jobs")
 ENTRIES = (
-    "rh_bench.cli",
-    "rh_bench.cli_hub",
-    "rh_bench.cli_experiments",
-    "rh_bench.cli_ablate",
-    "rh_bench.cli_answers",
-    "rh_bench.cli_attest",
-    "rh_bench.demo",
+    "rh_bench.cli.main",
+    "rh_bench.cli.hub",
+    "rh_bench.cli.experiments",
+    "rh_bench.cli.ablate",
+    "rh_bench.cli.questions",
+    "rh_bench.cli.attest",
+    "rh_bench.cli.demo",
 )
-TERMINAL = (*ENTRIES[:6], "rh_bench.cli_parts", "rh_bench.show", "rh_bench.progress")
+TERMINAL = (*ENTRIES[:6], "rh_bench.cli.options", "rh_bench.cli.show", "rh_bench.cli.progress")
 AFTER_THE_ENGINES = tuple(
     f"rh_bench.{name}"
     for name in (
@@ -85,14 +85,14 @@ RULES = (
     Rule(
         "the core does not know what is built on it",
         PACKAGES[1:],
-        (*ENTRIES, "rh_bench.experiments.questions"),  # a verifier has an experiment's questions again
+        (*ENTRIES, "rh_bench.experiments.qa.questions"),  # a verifier has an experiment's questions again
         of=("rh_bench",),
     ),
     Rule("the builders do not know the leaderboard", ("leaderboard",), (), of=("data_builders",)),
     Rule("the leaderboard reads runs, it makes none", ("data_builders", *ENGINE_SIDE), (), of=("leaderboard",)),
     Rule(
         "from scoring on, nothing reaches back to the engines",
-        (*ENGINE_SIDE, "rh_bench.evaluate"),
+        (*ENGINE_SIDE, "rh_bench.measure.evaluate"),
         (),
         of=AFTER_THE_ENGINES,
     ),
@@ -156,20 +156,20 @@ def test_imports_keep_to_their_places(rule: Rule) -> None:
 @pytest.mark.parametrize(
     ("module", "source", "count"),
     [
-        ("rh_bench.scoring", "import torch", 1),
-        ("rh_bench.scoring", "def f():\n    from torch.nn import functional", 2),
-        ("rh_bench.scoring", "try:\n    import transformers.utils as t\nexcept ImportError:\n    t = None", 1),
-        ("rh_bench.scoring", "import importlib\ntorch = importlib.import_module('torch')", 1),
-        ("rh_bench.scoring", "if TYPE_CHECKING:\n    import torch\nelse:\n    import re", 0),
-        ("rh_bench.scoring", "if typing.TYPE_CHECKING:\n    import re\nelse:\n    import torch", 1),
-        ("rh_bench.scoring", "import torchless\nfrom rh_bench import torch", 0),
-        ("rh_bench.scoring", "from . import capture", 1),
+        ("rh_bench.scores.heads", "import torch", 1),
+        ("rh_bench.scores.heads", "def f():\n    from torch.nn import functional", 2),
+        ("rh_bench.scores.heads", "try:\n    import transformers.utils as t\nexcept ImportError:\n    t = None", 1),
+        ("rh_bench.scores.heads", "import importlib\ntorch = importlib.import_module('torch')", 1),
+        ("rh_bench.scores.heads", "if TYPE_CHECKING:\n    import torch\nelse:\n    import re", 0),
+        ("rh_bench.scores.heads", "if typing.TYPE_CHECKING:\n    import re\nelse:\n    import torch", 1),
+        ("rh_bench.scores.heads", "import torchless\nfrom rh_bench import torch", 0),
+        ("rh_bench.scores.heads", "from . import capture", 1),
         ("rh_bench.engines.fast", "import torch\nfrom ..capture import record", 0),
-        ("rh_bench.runs", "from leaderboard.render import render", 2),
-        ("rh_bench.cli", "from leaderboard.render import render\nimport data_builders, typer", 0),
-        ("leaderboard.render", "from rh_bench.engines import fast", 2),
-        ("data_builders.sources", "import datasets", 0),
-        ("data_builders.sources", "from huggingface_hub import HfApi", 2),
+        ("rh_bench.artifacts.run", "from rh_bench.leaderboard.render import render", 2),
+        ("rh_bench.cli.main", "from rh_bench.leaderboard.render import render\nimport data_builders, typer", 0),
+        ("rh_bench.leaderboard.render", "from rh_bench.engines import fast", 2),
+        ("rh_bench.data_builders.sources", "import datasets", 0),
+        ("rh_bench.data_builders.sources", "from huggingface_hub import HfApi", 2),
     ],
 )
 def test_a_breach_is_seen(module: str, source: str, count: int) -> None:
@@ -193,10 +193,10 @@ def import_without_torch(*names: str) -> subprocess.CompletedProcess[str]:
 
 def test_all_but_the_engine_side_is_imported_without_torch() -> None:
     names = [name for name in modules() if not within(name, ENGINE_SIDE) and not name.endswith("__main__")]
-    assert {"rh_bench.scoring", "rh_bench.hub", "leaderboard.render"} <= set(names)
+    assert {"rh_bench.scores.heads", "rh_bench.hub.read", "rh_bench.leaderboard.render"} <= set(names)
     done = import_without_torch(*names)
     assert done.returncode == 0, done.stderr
 
 
 def test_the_engine_side_is_what_needs_torch() -> None:
-    assert "torch" in import_without_torch("rh_bench.capture").stderr
+    assert "torch" in import_without_torch("rh_bench.attention.capture").stderr

@@ -13,16 +13,16 @@ from huggingface_hub import parse_eval_result_entries
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rh_bench.checks import check_folder
-from rh_bench.cli import FOREIGN, main
+from rh_bench.artifacts.run import read_run
+from rh_bench.cli.main import FOREIGN, main
 from rh_bench.errors import InputError, RhBenchError
 from rh_bench.interchange.audit import audit_file
 from rh_bench.interchange.export import export_run, write_files
 from rh_bench.interchange.folder import import_file, read_import
 from rh_bench.interchange.formats import READERS, guess_format, read_qrhead
-from rh_bench.runs import read_run
-from rh_bench.schema import load_json
-from rh_bench.verify import verify_run
+from rh_bench.system.schema import load_json
+from rh_bench.verification.checks import check_folder
+from rh_bench.verification.verify import verify_run
 from tests.fake_runs import make_run
 
 SEED = {"0-0": [0, 0.5], "0-1": [0.25, 0], "1-0": [0, 0], "1-1": [1, 0.75]}

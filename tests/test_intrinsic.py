@@ -17,15 +17,15 @@ import pytest
 from fake_experiments import make_intrinsic, make_relatives, make_small_intrinsic
 from fake_runs import make_run
 
-from rh_bench.checks import check_folder
-from rh_bench.cli import main
+from rh_bench.artifacts.tables import write_table
+from rh_bench.cli.main import main
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import read_document, read_experiment, recompute, validate_experiment
-from rh_bench.experiments.intrinsic import read_side
-from rh_bench.files import sha256_file
+from rh_bench.experiments.intrinsic.derive import read_side
 from rh_bench.interchange.folder import import_file
-from rh_bench.schema import dump_json, load_json
-from rh_bench.tables import write_table
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json, load_json
+from rh_bench.verification.checks import check_folder
 
 
 @pytest.fixture(scope="module")

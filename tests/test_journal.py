@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rh_bench.artifacts.journal import NAME, Entry, open_journal
 from rh_bench.errors import InputError
-from rh_bench.journal import NAME, Entry, open_journal
 
 IDENTITY = {"run_id": "a" * 16, "torch": "2.13.0", "device": "cpu"}
 

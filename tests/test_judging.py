@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from rh_bench.agreement import agreement, decisions
 from rh_bench.engines.follow import Claimed, Followed
-from rh_bench.judging import ALPHA, Judgement, judge, tail
-from rh_bench.noise import OTHER, SAME, Noise, measured_noise
-from rh_bench.power import caught, percent
 from rh_bench.records import IntArray, Layer, Sample, SampleResult, head_grid
+from rh_bench.verification.agreement import agreement, decisions
+from rh_bench.verification.judging import ALPHA, Judgement, judge, tail
+from rh_bench.verification.noise import OTHER, SAME, Noise, measured_noise
+from rh_bench.verification.power import caught, percent
 
 LAYERS = tuple(Layer(index, "full" if index != 1 else "mamba", 4 if index != 1 else 0, 2) for index in range(4))
 SPAN = tuple(range(100, 108))

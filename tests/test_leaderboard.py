@@ -16,17 +16,17 @@ from fake_runs import make_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leaderboard import Collection, Entry, LeftOut, build_site
-from leaderboard.build import render
-from leaderboard.cards import make_card, page_path
-from leaderboard.charts import axis_top, score_curve, whisker
-from leaderboard.collect import collect
-from leaderboard.model_page import reproduce_command
-from leaderboard.overview import overview
-from leaderboard.palette import _INK, _PAPER, LEVELS, _rgb, contrast, rate_level, scale_css, score_level
-from leaderboard.render import GENERATOR, Frame, Site
-from leaderboard.words import figure, interval, parameters, percent, visible
 from rh_bench.errors import InputError
+from rh_bench.leaderboard import Collection, Entry, LeftOut, build_site
+from rh_bench.leaderboard.build import render
+from rh_bench.leaderboard.cards import make_card, page_path
+from rh_bench.leaderboard.charts import axis_top, score_curve, whisker
+from rh_bench.leaderboard.collect import collect
+from rh_bench.leaderboard.formatting import figure, interval, parameters, percent, visible
+from rh_bench.leaderboard.model_page import reproduce_command
+from rh_bench.leaderboard.overview import overview
+from rh_bench.leaderboard.palette import _INK, _PAPER, LEVELS, _rgb, contrast, rate_level, scale_css, score_level
+from rh_bench.leaderboard.render import GENERATOR, Frame, Site
 
 SCRIPTLESS = re.compile(
     r"<script(?! (?:defer )?src=| type=\"application/json\")|\son[a-z]+=\"|\sstyle=|javascript:", re.IGNORECASE
@@ -91,7 +91,7 @@ def test_runs_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_no_torch_on_the_way_to_a_site() -> None:
     program = (
-        "import sys, leaderboard, rh_bench.show; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+        "import sys, leaderboard, rh_bench.cli.show; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 

@@ -20,11 +20,11 @@ from browser import (
 )
 from fake_runs import make_run
 
-from leaderboard import Collection, Entry, LeftOut
-from leaderboard.build import render
-from leaderboard.cards import page_path
-from leaderboard.collect import collect
-from leaderboard.screenshots import main as take_screenshots
+from rh_bench.leaderboard import Collection, Entry, LeftOut
+from rh_bench.leaderboard.build import render
+from rh_bench.leaderboard.cards import page_path
+from rh_bench.leaderboard.collect import collect
+from rh_bench.leaderboard.screenshots import main as take_screenshots
 
 pytestmark = pytest.mark.browser
 
@@ -165,7 +165,7 @@ def test_screenshots_of_every_kind_of_page(tmp_path: Path, entry: Entry, browser
     site = tmp_path / "site"
     render(Collection((entry, renamed(entry, "acme/second")), ()), site)
     # A process of its own: Playwright's synchronous driver runs once in a process, and the fixture has it.
-    command = [sys.executable, "-m", "leaderboard.screenshots", str(site), str(tmp_path / "shots")]
+    command = [sys.executable, "-m", "rh_bench.leaderboard.screenshots", str(site), str(tmp_path / "shots")]
     subprocess.run(command, check=True, capture_output=True)
     names = {path.name for path in (tmp_path / "shots").iterdir()}
     across = {"overview", *(path.stem for path in site.glob("*.html"))} - {"index"}

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from data_builders.build import Recipe, build_set
-from data_builders.needles import RawNeedle, builtin_needles
-from data_builders.sources import parse_source
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.needles import RawNeedle, builtin_needles
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.grids import Grid
-from rh_bench.leaks import question_problem, refuse_given_away
 from rh_bench.records import Needle
+from rh_bench.sets.grids import Grid
+from rh_bench.sets.leaks import question_problem, refuse_given_away
 
 
 @pytest.mark.parametrize(

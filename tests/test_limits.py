@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import pytest
 
-from rh_bench.limits import GIB, Limit, Limits, make_limits, read_limits, weights_bytes
+from rh_bench.system.limits import GIB, Limit, Limits, make_limits, read_limits, weights_bytes
 
 HUGE = """
 import mmap

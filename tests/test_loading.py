@@ -16,7 +16,7 @@ from tiny_gguf import tiny_gguf
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from rh_bench.errors import InputError
-from rh_bench.models import load_model
+from rh_bench.models.load import load_model
 
 Weights = dict[str, torch.Tensor]
 Damage = Callable[[Weights], Weights]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import rh_bench
 from rh_bench.errors import InputError
-from rh_bench.lockfile import read_lockfile
+from rh_bench.submissions.lockfile import read_lockfile
 
 A, B = "a" * 64, "b" * 64
 OURS = f"rh-bench=={rh_bench.__version__} --hash=sha256:{A}"

@@ -9,10 +9,10 @@ import pytest
 import torch
 from tiny import ARCHITECTURES, random_ids, tiny_model
 
-from rh_bench import capture as capture_module
-from rh_bench.capture import capture, eager
+from rh_bench.attention import capture as capture_module
+from rh_bench.attention.attention_mass import MassRecorder, attention_mass
+from rh_bench.attention.capture import capture, eager
 from rh_bench.engines.layers import find_layers
-from rh_bench.mass import MassRecorder, attention_mass
 
 ROWS = 9
 LENGTH = 70

@@ -13,7 +13,7 @@ from transformers import LlamaConfig
 
 from rh_bench.engines.layers import find_layers
 from rh_bench.errors import InputError
-from rh_bench.memory import CHUNK, SMALLEST_CHUNK, _cgroup, _meminfo, available_memory, model_shape, plan_memory
+from rh_bench.system.memory import CHUNK, SMALLEST_CHUNK, _cgroup, _meminfo, available_memory, model_shape, plan_memory
 
 LLAMA = model_shape(
     LlamaConfig(

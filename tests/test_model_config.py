@@ -12,9 +12,9 @@ from hub_fixtures import command, hub
 from loopback_write import WritableHub
 
 from rh_bench.errors import InputError
-from rh_bench.hub import RepoRef
-from rh_bench.model_config import config_problems
-from rh_bench.verify import Evidence, verify_run
+from rh_bench.hub.read import RepoRef
+from rh_bench.models.config import config_problems
+from rh_bench.verification.verify import Evidence, verify_run
 
 __all__ = ["hub"]
 FITTING: dict[str, Any] = {"num_hidden_layers": 4, "num_attention_heads": 4}
@@ -62,7 +62,7 @@ def test_of_an_adapter_it_is_the_bases(model: dict[str, Any], monkeypatch: pytes
         asked.append(str(ref))
         return Path(put(tmp_path / "base", {**FITTING, "num_hidden_layers": 5})) / "config.json"
 
-    monkeypatch.setattr("rh_bench.model_config.fetch_config", fetch)
+    monkeypatch.setattr("rh_bench.models.config.fetch_config", fetch)
     base = {"id": "acme/base", "revision": "d" * 40, "source": "hub", "files": []}
     adapted = {**model, "adapter": {"method": "LORA", "revision": "e" * 40, "base": base}}
     assert config_problems(adapted, None) == ["run.json has 4 layers, the model's configuration 5"]

@@ -15,20 +15,20 @@ import pytest
 from browser import HOSTILE, HOSTILE_SHOWN, changed, renamed, uncounted
 from fake_runs import ANSWER, make_document, make_layers, make_results, make_run, spelt
 
-from leaderboard import Entry
-from leaderboard.activity import activity_of
-from leaderboard.collect import Head, collect
-from leaderboard.convergence_chart import HEIGHT, WIDTH, _apart, score_chart, share_chart
-from leaderboard.copied import first_pieces, marked, strip, token_numbers
-from leaderboard.head_files import MOST_SCORES
-from leaderboard.head_page import LEAST, MOST, chosen_heads, head_page
-from leaderboard.heat import heat_map, numbers
-from leaderboard.model_page import LISTED, documents, model_page
-from leaderboard.render import Frame
-from rh_bench.convergence import converge
+from rh_bench.artifacts.run import read_run, run_folder, write_run
+from rh_bench.artifacts.tables import HEADS, read_table
 from rh_bench.interchange.export import export_run
-from rh_bench.runs import read_run, run_folder, write_run
-from rh_bench.tables import HEADS, read_table
+from rh_bench.leaderboard import Entry
+from rh_bench.leaderboard.activity import activity_of
+from rh_bench.leaderboard.collect import Head, collect
+from rh_bench.leaderboard.convergence_chart import HEIGHT, WIDTH, _apart, score_chart, share_chart
+from rh_bench.leaderboard.head_files import MOST_SCORES
+from rh_bench.leaderboard.head_page import LEAST, MOST, chosen_heads, head_page
+from rh_bench.leaderboard.heat import heat_map, numbers
+from rh_bench.leaderboard.model_page import LISTED, documents, model_page
+from rh_bench.leaderboard.render import Frame
+from rh_bench.leaderboard.token_markup import first_pieces, marked, strip, token_numbers
+from rh_bench.stats.convergence import converge
 
 NONE = {"kind": "linear_attention", "query_heads": 0, "kv_heads": 0, "window": None}
 
@@ -167,7 +167,7 @@ def test_formats_that_cannot_carry_a_run_say_why(entry: Entry, monkeypatch: pyte
         run["model"]["layers"][0]["kv_heads"] = 2
 
     assert "a table needs one number" in page_of(dict(documents(changed(entry, uneven), Frame())))
-    monkeypatch.setattr("leaderboard.head_files.MOST_SCORES", 10)
+    monkeypatch.setattr("rh_bench.leaderboard.head_files.MOST_SCORES", 10)
     large = dict(documents(replace(entry, run_id="large"), Frame()))
     assert not any("/seed-" in name for name in large)
     assert f"rh-bench export runs/{entry.slug}/large --format seed --out heads" in page_of(large)

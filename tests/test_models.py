@@ -17,9 +17,9 @@ from loopback_hub import LoopbackHub
 from tiny import tiny_checkpoint
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-from rh_bench.demo import find_weights
+from rh_bench.cli.demo import find_weights
 from rh_bench.errors import InputError
-from rh_bench.models import load_model, load_tokenizer, resolve_model
+from rh_bench.models.load import load_model, load_tokenizer, resolve_model
 from rh_bench.records import Layer
 
 
@@ -175,7 +175,7 @@ def test_a_model_on_the_hub(checkpoint: Path, tmp_path: Path) -> None:
     with LoopbackHub() as hub:
         commit = hub.add("models", "acme/tiny", checkpoint)
         program = (
-            "from rh_bench.models import load_model\n"
+            "from rh_bench.models.load import load_model\n"
             "loaded = load_model('acme/tiny@main', device='cpu')\n"
             "print(loaded.source.revision, loaded.source.slug, len(loaded.layers))"
         )

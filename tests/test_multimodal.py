@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM
 from rh_bench.engines import make_engine
 from rh_bench.engines.base import stop_rule
 from rh_bench.errors import InputError
-from rh_bench.models import LoadedModel, load_model
-from rh_bench.multimodal import keep_text_part
+from rh_bench.models.load import LoadedModel, load_model
+from rh_bench.models.multimodal import keep_text_part
 from rh_bench.records import Prompt, Sample
 
 IMAGES, SOUND = "AutoModelForImageTextToText", "AutoModelForMultimodalLM"

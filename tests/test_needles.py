@@ -11,9 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_builders.needles import MAX_FILE_BYTES, MAX_TEXT, RawNeedle, builtin_needles, locate_answer, read_needles
+from rh_bench.data_builders.needles import (
+    MAX_FILE_BYTES,
+    MAX_TEXT,
+    RawNeedle,
+    builtin_needles,
+    locate_answer,
+    read_needles,
+)
 from rh_bench.errors import InputError
-from rh_bench.rouge import words
+from rh_bench.scores.rouge import words
 
 ROW = {
     "needle_id": "tea-time",

@@ -97,7 +97,7 @@ READ_A_SCHEMA = """
 import json
 import rh_bench.schema
 print(rh_bench.__file__)
-print(json.loads(rh_bench.schema.schema_text("run"))["$schema"])
+print(json.loads(rh_bench.system.schema.schema_text("run"))["$schema"])
 """
 
 HELP = """

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rh_bench.errors import InputError
-from rh_bench.paired import (
+from rh_bench.stats.bootstrap import Bootstrap, strata_by
+from rh_bench.stats.paired_tests import (
     benjamini_hochberg,
     difference_of_means,
     difference_of_shares,
@@ -20,7 +21,6 @@ from rh_bench.paired import (
     mcnemar,
     sign_flip_test,
 )
-from rh_bench.statistics import Bootstrap, strata_by
 
 BOOTSTRAP = Bootstrap(replicates=400, seed=1)
 

@@ -18,12 +18,12 @@ from templates import DEEPSEEK_V3_1, R1_DISTILL_NEW, R1_DISTILL_OLD
 from tiny import tiny_tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from data_builders.needles import builtin_needles
-from data_builders.prose import synthetic_text
-from rh_bench.demo import find_weights
+from rh_bench.cli.demo import find_weights
+from rh_bench.data_builders.needles import builtin_needles
+from rh_bench.data_builders.prose import synthetic_text
 from rh_bench.errors import InputError
-from rh_bench.prompts import PROMPT_PREFIX, PromptBuilder, insertion_points, prompt_sha256, sentence_ends
 from rh_bench.records import Needle, Prompt, Sample
+from rh_bench.sets.prompts import PROMPT_PREFIX, PromptBuilder, insertion_points, prompt_sha256, sentence_ends
 
 PACKAGES = Path(site.getsitepackages()[0])
 

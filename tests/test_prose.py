@@ -12,9 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_builders.needles import builtin_needles
-from data_builders.prose import MAX_CHARACTERS, synthetic_text
-from data_builders.prose_stock import DOMAINS, PRONOUNS, SHARED, Stock, load_stock, plural, singular, with_articles
+from rh_bench.data_builders.needles import builtin_needles
+from rh_bench.data_builders.prose import MAX_CHARACTERS, synthetic_text
+from rh_bench.data_builders.prose_stock import (
+    DOMAINS,
+    PRONOUNS,
+    SHARED,
+    Stock,
+    load_stock,
+    plural,
+    singular,
+    with_articles,
+)
 from rh_bench.errors import InputError
 
 BOOK = 400_000
@@ -81,7 +90,7 @@ def test_only_the_stable_stream_of_random_is_used(monkeypatch: pytest.MonkeyPatc
             raise AssertionError("choice, shuffle, randrange and their like may change between Python versions")
 
     expected = synthetic_text(3, 5_000)
-    monkeypatch.setattr("data_builders.prose.random.Random", Strict)
+    monkeypatch.setattr("rh_bench.data_builders.prose.random.Random", Strict)
     assert synthetic_text(3, 5_000) == expected
 
 

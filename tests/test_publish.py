@@ -18,16 +18,16 @@ from loopback_hub import NO_PROXY, Blob
 from loopback_write import TOKEN, WritableHub
 from tiny import tiny_checkpoint
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from leaderboard import build_site
-from rh_bench.cli import main
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.grids import choose_grid
-from rh_bench.hub import RepoRef, fetch_set
-from rh_bench.hub_client import Access
-from rh_bench.publish import publish_folder
-from rh_bench.sets import read_set
+from rh_bench.hub.client import Access
+from rh_bench.hub.read import RepoRef, fetch_set
+from rh_bench.leaderboard import build_site
+from rh_bench.sets.dataset import read_set
+from rh_bench.sets.grids import choose_grid
+from rh_bench.submissions.publish import publish_folder
 
 REPO = "org/niah"
 

@@ -10,10 +10,10 @@ import pytest
 from fake_answers import Responder, make_answers, make_parts, make_questions
 from fake_runs import make_run
 
-from rh_bench.checks import check_folder
 from rh_bench.experiments.artifact import DOCUMENT, read_experiment, recompute
-from rh_bench.experiments.qa import FLOOR, MARGIN, MIN_QUESTIONS, check, derive, grade
-from rh_bench.schema import dump_json, load_json
+from rh_bench.experiments.qa.derive import FLOOR, MARGIN, MIN_QUESTIONS, check, derive, grade
+from rh_bench.system.schema import dump_json, load_json
+from rh_bench.verification.checks import check_folder
 
 
 @pytest.fixture(scope="module")

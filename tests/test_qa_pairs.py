@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from data_builders.qa_pairs import COUNT, FACTS, _stock, synthetic_pairs
+from rh_bench.data_builders.qa_pairs import COUNT, FACTS, _stock, synthetic_pairs
 from rh_bench.errors import InputError
-from rh_bench.experiments.answers import extract_words, normalise
+from rh_bench.scores.answers import extract_words, normalise
 
 
 def test_answers_stand_in_their_passages_once() -> None:

@@ -15,15 +15,15 @@ import pytest
 from fake_runs import make_document, make_layers, make_run
 from tiny import tiny_checkpoint, tiny_tokenizer
 
-from data_builders.tasks import load_task
-from rh_bench.checks import check_folder
-from rh_bench.cli import main
+from rh_bench.artifacts.journal import NAME as JOURNAL
+from rh_bench.cli.main import main
+from rh_bench.data_builders.tasks import load_task
 from rh_bench.errors import InputError
-from rh_bench.evaluate import Step
-from rh_bench.experiments.qa_run import Outcome, Request, ask
-from rh_bench.experiments.tasks import TaskData
-from rh_bench.journal import NAME as JOURNAL
-from rh_bench.models import resolve_model
+from rh_bench.experiments.qa.run import Outcome, Request, ask
+from rh_bench.measure.evaluate import Step
+from rh_bench.models.load import resolve_model
+from rh_bench.sets.tasks import TaskData
+from rh_bench.verification.checks import check_folder
 
 QUESTIONS = 5
 
@@ -229,7 +229,7 @@ def test_chat_prompts_are_asked_as_turns(place: Path, tmp_path: Path) -> None:
 @pytest.mark.real_model
 def test_a_real_model_is_asked_in_its_own_turns(tmp_path: Path) -> None:
     """SmolLM2 without its strongest heads says something else, and a few questions decide nothing."""
-    from rh_bench.demo import find_weights
+    from rh_bench.cli.demo import find_weights
 
     weights = f"gguf:{find_weights()}"
     source = resolve_model(weights)

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from tiny import tiny_checkpoint, tiny_tokenizer
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench import rendering
-from rh_bench.chat import chat_template
-from rh_bench.cli import main
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.grids import choose_grid
-from rh_bench.limits import Limit
-from rh_bench.rendering import Renderer, RenderingLimitError
+from rh_bench.prompting import rendering
+from rh_bench.prompting.chat import chat_template
+from rh_bench.prompting.rendering import Renderer, RenderingLimitError
+from rh_bench.sets.grids import choose_grid
+from rh_bench.system.limits import Limit
 
 ASKED = [{"role": "user", "content": "What is it?"}]
 PRINT = "{{ messages[0]['content'] }}"

@@ -13,17 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import tiny_checkpoint
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench.cli import main
-from rh_bench.evaluate import Request, evaluate
-from rh_bench.files import sha256_file
-from rh_bench.grids import choose_grid
-from rh_bench.rerun import choose
-from rh_bench.rouge import rouge1_recall
-from rh_bench.runs import compute_run_id, read_run, write_run
-from rh_bench.schema import dump_json
-from rh_bench.verify import Evidence, Verification, verify_run
+from rh_bench.artifacts.run import compute_run_id, read_run, write_run
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
+from rh_bench.measure.evaluate import Request, evaluate
+from rh_bench.scores.rouge import rouge1_recall
+from rh_bench.sets.grids import choose_grid
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json
+from rh_bench.verification.rerun import choose
+from rh_bench.verification.verify import Evidence, Verification, verify_run
 
 GRID = choose_grid("quick", "300,400", "0,50,100")
 
@@ -137,7 +137,7 @@ def test_made_up_events_are_caught_by_measuring_again(forged: dict[str, Path]) -
 
 def test_a_run_replayed_under_another_models_name_is_caught(forged: dict[str, Path], tmp_path: Path) -> None:
     """Name, revision, weights, id, folders and hashes are all the other model's: only its answers are not."""
-    from rh_bench.models import resolve_model
+    from rh_bench.models.load import resolve_model
 
     other = tiny_checkpoint(tmp_path / "other", seed=1)
     run = read_run(forged["run"])

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from fake_runs import make_run
 
+from rh_bench.artifacts.fingerprint import fingerprint
+from rh_bench.artifacts.run import read_run
 from rh_bench.errors import InputError
-from rh_bench.fingerprint import fingerprint
-from rh_bench.results import (
+from rh_bench.submissions.results_repo import (
     find_layout,
     read_mark,
     read_verification,
@@ -19,9 +20,8 @@ from rh_bench.results import (
     verification_document,
     verification_path,
 )
-from rh_bench.runs import read_run
-from rh_bench.schema import dump_json, validate_document
-from rh_bench.verify import verify_run
+from rh_bench.system.schema import dump_json, validate_document
+from rh_bench.verification.verify import verify_run
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

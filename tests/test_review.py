@@ -17,21 +17,21 @@ from loopback_hub import Blob
 from loopback_pulls import open_pull
 from loopback_write import TOKEN, WritableHub
 
-import rh_bench.review as reviewing
+import rh_bench.submissions.review as reviewing
+from rh_bench.artifacts.run import read_run, run_folder, write_run
+from rh_bench.artifacts.tables import SCHEMAS
 from rh_bench.errors import InputError
-from rh_bench.files import sha256_file
-from rh_bench.hub_pulls import Difference
-from rh_bench.hub_write import RemoteFile
-from rh_bench.place import SUBMITTED
+from rh_bench.hub.pulls import Difference
+from rh_bench.hub.write import RemoteFile
 from rh_bench.records import SampleResult
-from rh_bench.review import Ways, parse_pull, review, verify_pull
-from rh_bench.review_report import Found
-from rh_bench.runs import read_run, run_folder, write_run
-from rh_bench.schema import dump_json, validate_document
-from rh_bench.submission import submission_problems
-from rh_bench.submit import submit_run
-from rh_bench.tables import SCHEMAS
-from rh_bench.verify import Evidence
+from rh_bench.submissions.place import SUBMITTED
+from rh_bench.submissions.review import Ways, parse_pull, review, verify_pull
+from rh_bench.submissions.review_report import Found
+from rh_bench.submissions.submission import submission_problems
+from rh_bench.submissions.submit import submit_run
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json, validate_document
+from rh_bench.verification.verify import Evidence
 
 __all__ = ["hub"]
 PLACE = "runs/acme__tiny-1/0123456789abcdef"
@@ -326,7 +326,7 @@ def test_a_pull_request_from_an_older_main_branch(results: WritableHub, submitte
 
 
 def test_one_pull_request_by_its_number(results: WritableHub, submitted: Path) -> None:
-    from rh_bench.hub import RepoRef
+    from rh_bench.hub.read import RepoRef
 
     found = verify_pull(RepoRef(RESULTS), 1, Evidence(), owner(results))
     assert evidence_is_missing(found)[0] is True and said(results) == []

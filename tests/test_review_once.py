@@ -15,17 +15,17 @@ from loopback_pulls import open_pull
 from loopback_write import WritableHub
 from test_review import written_anew
 
-import rh_bench.review as reviewing
-from rh_bench.apart import Examined
+import rh_bench.submissions.review as reviewing
 from rh_bench.errors import InputError
-from rh_bench.files import sha256_file
-from rh_bench.judgement import open_judgement
-from rh_bench.place import SUBMITTED
-from rh_bench.review import Ways, review
-from rh_bench.review_report import Found
-from rh_bench.schema import dump_json, validate_document
-from rh_bench.submit import submit_run
-from rh_bench.verify import Evidence, Level, Verification
+from rh_bench.submissions.judgement import open_judgement
+from rh_bench.submissions.place import SUBMITTED
+from rh_bench.submissions.review import Ways, review
+from rh_bench.submissions.review_report import Found
+from rh_bench.submissions.submit import submit_run
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json, validate_document
+from rh_bench.verification.sandbox import Examined
+from rh_bench.verification.verify import Evidence, Level, Verification
 
 __all__ = ["hub"]
 

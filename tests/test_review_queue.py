@@ -12,14 +12,14 @@ from loopback_hub import Blob
 from loopback_write import STRANGER, WritableHub
 from test_review_once import answering, levels, main_tree, records
 
-from rh_bench.apart import Examined
-from rh_bench.cli import main
+from rh_bench.cli.main import main
 from rh_bench.errors import InputError
-from rh_bench.faults import OUR_FAULT
-from rh_bench.review import Ways, review
-from rh_bench.review_report import Found
-from rh_bench.submit import submit_run
-from rh_bench.verify import Evidence
+from rh_bench.submissions.review import Ways, review
+from rh_bench.submissions.review_report import Found
+from rh_bench.submissions.submit import submit_run
+from rh_bench.system.faults import OUR_FAULT
+from rh_bench.verification.sandbox import Examined
+from rh_bench.verification.verify import Evidence
 
 __all__ = ["hub"]
 
@@ -109,11 +109,11 @@ def test_a_fault_anywhere_else(queue: WritableHub, monkeypatch: pytest.MonkeyPat
         calls.append(args)
         if len(calls) == 1:
             raise ZeroDivisionError
-        from rh_bench.submission import look_at
+        from rh_bench.submissions.submission import look_at
 
         return look_at(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("rh_bench.review.look_at", broken)
+    monkeypatch.setattr("rh_bench.submissions.review.look_at", broken)
     found = reviewed(queue)
     assert isinstance(found[0].fault, ZeroDivisionError) and found[0].failed
     assert [one.merged for one in found] == [False, True, True]

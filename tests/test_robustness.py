@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from measured import LAYERS, measured, runs
 
 from rh_bench.records import SampleResult
-from rh_bench.robustness import FACTORS, agreement, robustness, run_robustness
-from rh_bench.scoring import score
-from rh_bench.statistics import NANO
-from rh_bench.summary import summarise
+from rh_bench.scores.heads import score
+from rh_bench.scores.robustness import FACTORS, agreement, robustness, run_robustness
+from rh_bench.scores.summary import summarise
+from rh_bench.stats.bootstrap import NANO
 
 
 def worked() -> list[SampleResult]:

@@ -12,7 +12,8 @@ from benchmarks.architectures.check import scaled_rope
 from benchmarks.architectures.prompts import NEW_TOKENS, ORIGINAL, make_prompts
 from benchmarks.architectures.tiny_configs import tiny_config
 from benchmarks.architectures.tiny_configs import tiny_model as tiny_of
-from rh_bench.capture import UnsupportedAttention
+from rh_bench.attention.capture import UnsupportedAttention
+from rh_bench.attention.interventions import active
 from rh_bench.detectors.passes import Passes
 from rh_bench.engines.base import StopRule
 from rh_bench.engines.batched import BatchedEngine
@@ -20,7 +21,6 @@ from rh_bench.engines.fast import FastEngine
 from rh_bench.engines.layers import find_layers
 from rh_bench.engines.rope import LengthRope
 from rh_bench.errors import InputError
-from rh_bench.interventions import active
 
 NEVER = StopRule(frozenset())
 

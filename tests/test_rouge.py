@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rh_bench.rouge import rouge1_recall, succeeds, words
+from rh_bench.scores.rouge import rouge1_recall, succeeds, words
 
 TEXT = st.text(max_size=40)
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rh_bench.artifacts.run import RUN_FILES, compute_run_id, model_slug, read_run, rescore
+from rh_bench.artifacts.tables import EVENTS, SAMPLES, read_table, table_bytes
 from rh_bench.errors import InputError
-from rh_bench.faults import explain
-from rh_bench.runs import RUN_FILES, compute_run_id, model_slug, read_run, rescore
-from rh_bench.tables import EVENTS, SAMPLES, read_table, table_bytes
+from rh_bench.system.faults import explain
 from tests.fake_runs import make_run
 
 IDENTITY = {

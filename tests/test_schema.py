@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rh_bench.errors import InputError
-from rh_bench.schema import KINDS, dump_json, load_json, parse_json, schema_text, validate_document
+from rh_bench.system.schema import KINDS, dump_json, load_json, parse_json, schema_text, validate_document
 from tests.fake_runs import make_run
 
 Json = st.recursive(

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import make_subjects, mutate_json
 
-from rh_bench.schema import KINDS, _accepts, _StrictValidator, _validator, parse_json
-from rh_bench.schema_check import Unsupported, compile_schema
+from rh_bench.system.schema import KINDS, _accepts, _StrictValidator, _validator, parse_json
+from rh_bench.system.schema_check import Unsupported, compile_schema
 
 VALUES: Any = st.recursive(
     st.sampled_from([None, True, False, 0, 1, 1.0, 1.5, -3, 7, "", "a", "ab", "abc\n", "b" * 9]),

@@ -11,12 +11,12 @@ import pytest
 from fake_experiments import make_dynamic, make_intrinsic, make_relatives
 from fake_runs import make_run
 
-from rh_bench.cli import main
+from rh_bench.cli.main import main
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import read_document, recompute, run_reference, validate_experiment
-from rh_bench.files import sha256_file
-from rh_bench.schema import dump_json, load_json
-from rh_bench.scorecard import CLAIMS, Row, about, find_experiments, scorecard, scorecard_of
+from rh_bench.experiments.scorecard import CLAIMS, Row, about, find_experiments, scorecard, scorecard_of
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json, load_json
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from measured import GRID, LAYERS, measured, runs
 
 from rh_bench.errors import InputError
 from rh_bench.records import Layer, SampleResult
-from rh_bench.scoring import HeadScores, heads_columns, needle_means, score
+from rh_bench.scores.heads import HeadScores, heads_columns, needle_means, score
 
 COLUMNS = [
     "layer",

@@ -15,9 +15,9 @@ import pytest
 from browser import chromium, watched_page
 from fake_runs import make_run
 
-from leaderboard import build_site
-from leaderboard.serve import HOST, address, make_server
 from rh_bench.errors import InputError
+from rh_bench.leaderboard import build_site
+from rh_bench.leaderboard.serve import HOST, address, make_server
 
 
 @pytest.fixture(scope="module")

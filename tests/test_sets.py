@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.files import sha256_file
-from rh_bench.grids import Grid
-from rh_bench.sets import HAYSTACKS_FILE, NEEDLES_FILE, SAMPLES_FILE, check_set, read_set
+from rh_bench.sets.dataset import HAYSTACKS_FILE, NEEDLES_FILE, SAMPLES_FILE, check_set, read_set
+from rh_bench.sets.grids import Grid
+from rh_bench.system.files import sha256_file
 
 GRID = Grid("custom", (300, 400), (0.0, 100.0), needles=2, haystacks=2)
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from rh_bench.cli.show import HeatMap, _shade, show
 from rh_bench.errors import InputError
-from rh_bench.show import HeatMap, _shade, show
 
 
 def printed(folder: Path, *, width: int = 80, colour: bool = False, top: int = 10) -> str:

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from rh_bench.errors import InputError
-from rh_bench.similarity import (
+from rh_bench.stats.bootstrap import NANO, Bootstrap, Means, NanoArray
+from rh_bench.stats.bootstrap import spearman as run_spearman
+from rh_bench.stats.similarity import (
     Measure,
     doubled_ranks,
     expected_jaccard,
@@ -30,8 +32,6 @@ from rh_bench.similarity import (
     top,
     top_overlap,
 )
-from rh_bench.statistics import NANO, Bootstrap, Means, NanoArray
-from rh_bench.statistics import spearman as run_spearman
 
 MEASURES: list[Callable[[], Measure]] = [pearson, spearman, jaccard, lambda: top_overlap(3)]
 

@@ -13,13 +13,13 @@ import pytest
 from fake_experiments import make_dynamic, make_intrinsic, make_relatives
 from fake_runs import make_run
 
-from leaderboard import Card, build_site, make_card
-from leaderboard.build import _WORTH_WORKERS
-from leaderboard.cache import CACHE
-from leaderboard.collect import collect, read_source, sources
-from rh_bench.results import verification_document, verification_path
-from rh_bench.schema import dump_json, load_json
-from rh_bench.verify import verify_run
+from rh_bench.leaderboard import Card, build_site, make_card
+from rh_bench.leaderboard.build import _WORTH_WORKERS
+from rh_bench.leaderboard.cache import CACHE
+from rh_bench.leaderboard.collect import collect, read_source, sources
+from rh_bench.submissions.results_repo import verification_document, verification_path
+from rh_bench.system.schema import dump_json, load_json
+from rh_bench.verification.verify import verify_run
 
 
 def contents(site: Path) -> dict[str, bytes]:
@@ -130,7 +130,7 @@ def test_another_address_or_other_code_means_a_full_build(tmp_path: Path, monkey
     build_site(root, site)
     assert build_site(root, site, url="https://example.org/heads").kept == 0
     assert build_site(root, site, url="https://example.org/heads").kept == 3
-    monkeypatch.setattr("leaderboard.cache._code", lambda: "other code")
+    monkeypatch.setattr("rh_bench.leaderboard.cache._code", lambda: "other code")
     assert build_site(root, site, url="https://example.org/heads").kept == 0
 
 

@@ -22,10 +22,10 @@ from browser import (
 )
 from fake_runs import make_families
 
-from leaderboard import Card, Collection, Entry, make_card, render
-from leaderboard.collect import collect
-from leaderboard.compare import similarity_texts
-from rh_bench.statistics import NANO
+from rh_bench.leaderboard import Card, Collection, Entry, make_card, render
+from rh_bench.leaderboard.collect import collect
+from rh_bench.leaderboard.compare import similarity_texts
+from rh_bench.stats.bootstrap import NANO
 
 pytestmark = pytest.mark.browser
 

@@ -15,12 +15,12 @@ import pytest
 from browser import Watched, assert_accessible, changed, chromium, renamed, watched_page
 from fake_runs import make_run
 
-from leaderboard import Collection, Entry, make_card, render
-from leaderboard.build import build_site
-from leaderboard.collect import collect
-from leaderboard.compare import key_figures
-from leaderboard.embed import badge_view, card_view
-from leaderboard.universality import universality
+from rh_bench.leaderboard import Collection, Entry, make_card, render
+from rh_bench.leaderboard.build import build_site
+from rh_bench.leaderboard.collect import collect
+from rh_bench.leaderboard.compare import key_figures
+from rh_bench.leaderboard.embed import badge_view, card_view
+from rh_bench.leaderboard.universality import universality
 
 ROOT = Path(__file__).resolve().parents[1]
 WHOLE = ["zeta/large", "mid/middle", "alpha/small"]

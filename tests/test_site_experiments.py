@@ -12,11 +12,11 @@ from browser import assert_accessible, chromium, watched_page
 from fake_experiments import make_dynamic, make_intrinsic, make_relatives
 from test_experiments_page import ANSWERS, CAUSAL, DETECTORS, with_charts
 
-from leaderboard import build_site
-from leaderboard.cards import make_card
-from leaderboard.collect import Entry, read_source, sources
-from leaderboard.experiments_page import documents
-from leaderboard.render import Frame, Site
+from rh_bench.leaderboard import build_site
+from rh_bench.leaderboard.cards import make_card
+from rh_bench.leaderboard.collect import Entry, read_source, sources
+from rh_bench.leaderboard.experiments_page import documents
+from rh_bench.leaderboard.render import Frame, Site
 
 pytestmark = pytest.mark.browser
 

@@ -21,15 +21,15 @@ from browser import (
 )
 from fake_runs import make_run
 
-from leaderboard import Collection, Entry, build_site
-from leaderboard.activity import activity_of
-from leaderboard.build import render
-from leaderboard.cards import page_path
-from leaderboard.collect import collect
-from leaderboard.head_page import chosen_heads
-from leaderboard.model_page import LISTED
+from rh_bench.artifacts.tables import HEADS, read_table
 from rh_bench.interchange.folder import import_file
-from rh_bench.tables import HEADS, read_table
+from rh_bench.leaderboard import Collection, Entry, build_site
+from rh_bench.leaderboard.activity import activity_of
+from rh_bench.leaderboard.build import render
+from rh_bench.leaderboard.cards import page_path
+from rh_bench.leaderboard.collect import collect
+from rh_bench.leaderboard.head_page import chosen_heads
+from rh_bench.leaderboard.model_page import LISTED
 
 pytestmark = pytest.mark.browser
 

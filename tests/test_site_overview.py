@@ -24,11 +24,11 @@ from browser import (
 )
 from fake_runs import make_run
 
-from leaderboard import Card, Collection, Entry, LeftOut, make_card, render
-from leaderboard.collect import collect
-from leaderboard.columns import COLUMNS, data, fields
-from leaderboard.overview import _ranks, overview
-from leaderboard.render import NAV, Frame, Site
+from rh_bench.leaderboard import Card, Collection, Entry, LeftOut, make_card, render
+from rh_bench.leaderboard.collect import collect
+from rh_bench.leaderboard.columns import COLUMNS, data, fields
+from rh_bench.leaderboard.overview import _ranks, overview
+from rh_bench.leaderboard.render import NAV, Frame, Site
 
 pytestmark = pytest.mark.browser
 

@@ -11,8 +11,8 @@ import pytest
 from browser import HOSTILE, HOSTILE_SHOWN, Watched, assert_accessible, changed, chromium, renamed, watched_page
 from fake_runs import make_families
 
-from leaderboard import Collection, render
-from leaderboard.collect import collect
+from rh_bench.leaderboard import Collection, render
+from rh_bench.leaderboard.collect import collect
 
 pytestmark = pytest.mark.browser
 

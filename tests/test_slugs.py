@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_checkpoint
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench.cli import main
-from rh_bench.grids import choose_grid
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.interchange.folder import import_file
-from rh_bench.schema import schema_text
-from rh_bench.slugs import SLUG, model_slug
+from rh_bench.sets.grids import choose_grid
+from rh_bench.system.schema import schema_text
+from rh_bench.system.slugs import SLUG, model_slug
 
 
 @given(st.text() | st.text(st.sampled_from("ab._-/é"), min_size=190, max_size=300))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from loopback_hub import LoopbackHub
 
-from data_builders.sources import parse_source, read_source
+from rh_bench.data_builders.sources import parse_source, read_source
 from rh_bench.errors import InputError
 
 
@@ -84,7 +84,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         read_source(parse_source(f"folder:{tmp_path / 'nowhere'}"), 1, 100)
 
 
-BUILD = "import sys; from rh_bench.cli import main; sys.exit(main(sys.argv[1:]))"
+BUILD = "import sys; from rh_bench.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.fixture

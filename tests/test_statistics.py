@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rh_bench import statistics
 from rh_bench.errors import InputError
-from rh_bench.statistics import (
+from rh_bench.stats import bootstrap as statistics
+from rh_bench.stats.bootstrap import (
     NANO,
     Bootstrap,
     Estimate,

@@ -10,9 +10,9 @@ import templates as t
 from thinkers import thinker_tokenizer
 from tiny import tiny_tokenizer
 
-from rh_bench.chat import chat_template
 from rh_bench.engines.base import StopRule as StopRuleOfEngines
-from rh_bench.stopping import StopRule, stop_rule, turn_token
+from rh_bench.prompting.chat import chat_template
+from rh_bench.prompting.stopping import StopRule, stop_rule, turn_token
 
 TURNS = {
     "llama": (t.LLAMA_3, "<|eot_id|>"),

@@ -16,12 +16,12 @@ from loopback_write import STRANGER, TOKEN, WritableHub
 from test_reproduce import forge
 from tiny import tiny_checkpoint
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench.files import sha256_file
-from rh_bench.grids import choose_grid
-from rh_bench.runs import read_run, write_run
-from rh_bench.schema import dump_json
+from rh_bench.artifacts.run import read_run, write_run
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
+from rh_bench.sets.grids import choose_grid
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json
 
 __all__ = ["hub"]
 SET = "org/niah"

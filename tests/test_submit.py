@@ -13,10 +13,10 @@ from loopback_hub import Blob
 from loopback_write import STRANGER, WritableHub
 
 from rh_bench.errors import CheckFailed, InputError
-from rh_bench.hub_client import Access
-from rh_bench.place import SUBMITTED
-from rh_bench.schema import dump_json
-from rh_bench.submit import Submission, submit_run
+from rh_bench.hub.client import Access
+from rh_bench.submissions.place import SUBMITTED
+from rh_bench.submissions.submit import Submission, submit_run
+from rh_bench.system.schema import dump_json
 
 __all__ = ["hub"]
 
@@ -128,7 +128,7 @@ def test_the_commit_names_the_one_that_it_was_made_from(results: WritableHub, ru
 
 def test_a_run_that_is_too_large_is_not_sent(results: WritableHub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = sum((run / name).stat().st_size for name in SUBMITTED)
-    monkeypatch.setattr("rh_bench.submit.MOST_BYTES", size - 1)
+    monkeypatch.setattr("rh_bench.submissions.submit.MOST_BYTES", size - 1)
     with pytest.raises(InputError, match=f"has {size} bytes, at most {size - 1} are taken"):
         submit_run(run, RESULTS, access=stranger(results))
     assert results.requests == []

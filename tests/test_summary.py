@@ -13,9 +13,9 @@ from jsonschema import Draft202012Validator
 from measured import GRID, LAYERS, measured, runs
 
 from rh_bench.records import Json, Layer, SampleResult
-from rh_bench.scoring import score
-from rh_bench.statistics import Estimate
-from rh_bench.summary import sparsity_verdict, summarise
+from rh_bench.scores.heads import score
+from rh_bench.scores.summary import sparsity_verdict, summarise
+from rh_bench.stats.bootstrap import Estimate
 
 RUN_ID = "0123456789abcdef"
 SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "summary.v1.schema.json").read_text(encoding="utf-8"))

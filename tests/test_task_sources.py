@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from loopback_hub import LoopbackHub
 
-from data_builders.tasks import load_task
+from rh_bench.data_builders.tasks import load_task
 from rh_bench.errors import InputError
 
 # The Hub is named by the environment, which its clients read when they are imported: so in a process of its own.

@@ -9,10 +9,9 @@ import templates as t
 from thinkers import thinker_tokenizer
 from tiny import tiny_tokenizer
 
-from rh_bench.chat import chat_template
 from rh_bench.errors import InputError
-from rh_bench.schema import parse_json, schema_text
-from rh_bench.thinking import (
+from rh_bench.prompting.chat import chat_template
+from rh_bench.prompting.thinking import (
     AFTER,
     AUTO,
     BEFORE,
@@ -25,6 +24,7 @@ from rh_bench.thinking import (
     recorded_thinking,
     settle_thinking,
 )
+from rh_bench.system.schema import parse_json, schema_text
 
 ASKED = [{"role": "user", "content": "Where is it?"}]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rh_bench.thoughts import (
+from rh_bench.prompting.thoughts import (
     FAMILIES,
     Markers,
     begins_thought,

@@ -20,16 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from leaderboard import Card, Collection, Entry, make_card, render
-from leaderboard.collect import collect
-from leaderboard.cross_card import NO_EVENTS, SHUFFLES, CrossCard, packed, unpacked
-from leaderboard.definitions import UNIVERSALITY
-from leaderboard.render import Frame
-from leaderboard.universality import MOST_MATRIX, MOST_MODELS, MOST_ROWS, OTHERS, universality
-from leaderboard.universality_charts import curve_points, depth_shares, family_paths
-from rh_bench.robustness import run_robustness
-from rh_bench.runs import read_run
-from rh_bench.statistics import NANO
+from rh_bench.artifacts.run import read_run
+from rh_bench.leaderboard import Card, Collection, Entry, make_card, render
+from rh_bench.leaderboard.collect import collect
+from rh_bench.leaderboard.cross_card import NO_EVENTS, SHUFFLES, CrossCard, packed, unpacked
+from rh_bench.leaderboard.definitions import UNIVERSALITY
+from rh_bench.leaderboard.render import Frame
+from rh_bench.leaderboard.universality import MOST_MATRIX, MOST_MODELS, MOST_ROWS, OTHERS, universality
+from rh_bench.leaderboard.universality_charts import curve_points, depth_shares, family_paths
+from rh_bench.scores.robustness import run_robustness
+from rh_bench.stats.bootstrap import NANO
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rh_bench.files import sha256_file
-from rh_bench.rows import MOST
-from rh_bench.runs import RUN_FILES
-from rh_bench.schema import dump_json
-from rh_bench.tables import EVENTS, SAMPLES, table_bytes
-from rh_bench.validate import Problem, validate_path
+from rh_bench.artifacts.run import RUN_FILES
+from rh_bench.artifacts.table_checks import MOST
+from rh_bench.artifacts.tables import EVENTS, SAMPLES, table_bytes
+from rh_bench.artifacts.validate import Problem, validate_path
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json
 from tests.fake_runs import make_run
 
 

@@ -11,8 +11,8 @@ import pytest
 from fake_runs import make_run
 
 from rh_bench.errors import InputError
-from rh_bench.files import sha256_file
-from rh_bench.verify import Level, Verification, verify_run
+from rh_bench.system.files import sha256_file
+from rh_bench.verification.verify import Level, Verification, verify_run
 
 
 def rehash(folder: Path, name: str) -> None:

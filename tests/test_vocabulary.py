@@ -12,14 +12,14 @@ from fake_runs import make_run
 from tiny import tiny_checkpoint, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench.cli import main
+from rh_bench.artifacts.run import read_run
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.grids import choose_grid
-from rh_bench.models import load_model
-from rh_bench.runs import read_run
-from rh_bench.vocabulary import largest_token, refuse_beyond_embedding
+from rh_bench.models.load import load_model
+from rh_bench.prompting.vocabulary import largest_token, refuse_beyond_embedding
+from rh_bench.sets.grids import choose_grid
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_one_line_names_the_token_its_id_and_the_rows(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rh_bench.models.load_checkpoint", lambda *_: pytest.fail("the weights were loaded"))
+    monkeypatch.setattr("rh_bench.models.load.load_checkpoint", lambda *_: pytest.fail("the weights were loaded"))
     command = [verb, str(place / "model"), "--out", str(tmp_path / "out"), "--device", "cpu"]
     if verb in ("evaluate", "detect", "ablate"):
         command += ["--haystack", str(place / "set")]
@@ -97,7 +97,7 @@ def test_ends_of_answers_may_be_beyond(tmp_path: Path) -> None:
 
 def test_padding_that_was_added_is_not_fed(place: Path, tmp_path: Path) -> None:
     """Rows of a batch are filled with a token that has an embedding."""
-    from rh_bench.experiments.generate import Generator
+    from rh_bench.experiments.qa.generate import Generator
 
     loaded = load_model(str(tiny_checkpoint(tmp_path / "model")), device="cpu")
     loaded.tokenizer.add_special_tokens({"pad_token": "<fill>"})

@@ -12,17 +12,17 @@ from fake_runs import make_run
 from tiny import tiny_checkpoint, tiny_model, tiny_tokenizer
 from transformers import AutoConfig
 
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
-from rh_bench.cli import main
+from rh_bench.artifacts.run import read_run
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.evaluate import Request, evaluate
-from rh_bench.experiments.detect_run import detect
-from rh_bench.grids import choose_grid
-from rh_bench.models import load_model
-from rh_bench.runs import read_run
-from rh_bench.verify import Evidence, verify_run
-from rh_bench.window import Window, find_window, position_table, stated_window
+from rh_bench.experiments.detectors.run import detect
+from rh_bench.measure.evaluate import Request, evaluate
+from rh_bench.models.load import load_model
+from rh_bench.models.window import Window, find_window, position_table, stated_window
+from rh_bench.sets.grids import choose_grid
+from rh_bench.verification.verify import Evidence, verify_run
 
 LLAMA = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "max_position_embeddings": 1000}
 FACTORS = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}

@@ -20,16 +20,16 @@ from pathlib import Path
 import pytest
 from fake_runs import make_run
 
-from data_builders.build import Recipe, build_set
-from data_builders.collect import collect_results
-from data_builders.sources import parse_source
-from leaderboard.build import _WORTH_WORKERS, build_site
-from rh_bench import workshop as module
-from rh_bench.cli import main
+from rh_bench.cli.main import main
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.files import atomic_write
-from rh_bench.grids import Grid
-from rh_bench.workshop import hidden, part_of, scratch, sweep, workshop
+from rh_bench.leaderboard.build import _WORTH_WORKERS, build_site
+from rh_bench.sets.grids import Grid
+from rh_bench.submissions.collect import collect_results
+from rh_bench.system import workshop as module
+from rh_bench.system.files import atomic_write
+from rh_bench.system.workshop import hidden, part_of, scratch, sweep, workshop
 
 SMALL = Grid("custom", (300,), (0.0, 100.0), needles=2, haystacks=1)
 HANG = """
@@ -99,7 +99,7 @@ def test_a_killed_build_leaves_nothing_after_the_next(tmp_path: Path, where: str
 
 
 def test_two_builds_of_one_folder_do_not_disturb_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("data_builders.build.PATIENCE", 0.2)
+    monkeypatch.setattr("rh_bench.data_builders.build.PATIENCE", 0.2)
     with at_work(BUILD.replace("{where}", "_move"), tmp_path / "set"):
         before = contents(hidden(tmp_path / "set"))
         assert len(before) > 3
@@ -279,7 +279,7 @@ hub._without_links(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 
 @pytest.mark.parametrize("moment", ["hub.os.link = hang", "from rh_bench import workshop; workshop._remove = hang"])
 def test_a_fetched_set_that_was_half_laid_out(tmp_path: Path, moment: str) -> None:
-    from rh_bench.hub import _without_links
+    from rh_bench.hub.read import _without_links
 
     snapshot, folder = tmp_path / "snapshot", tmp_path / "sets" / "one"
     (snapshot / "needles").mkdir(parents=True)

@@ -20,8 +20,8 @@ from rh_bench.engines.base import StopRule
 from rh_bench.engines.fast import FastEngine
 from rh_bench.engines.follow import Claimed, Follower
 from rh_bench.errors import InputError
-from rh_bench.events import copy_events
 from rh_bench.records import Decoded, Prompt
+from rh_bench.scores.events import copy_events
 
 EXACT, REFUSED, WRONG, TRACEBACK, NOT_BUILT = "exact", "refused", "wrong", "traceback", "not built"
 CHUNK = 7
@@ -88,7 +88,7 @@ def check_default_memory(model_type: str) -> str | None:
     """What is wrong with the memory plan of a type's default configuration; None if it is made."""
     from transformers import AutoConfig
 
-    from rh_bench.memory import model_shape, plan_memory
+    from rh_bench.system.memory import model_shape, plan_memory
 
     try:
         config = AutoConfig.for_model(model_type)
@@ -163,7 +163,7 @@ def _check_weights(model_type: str, rope: str, config: Any, seed: int) -> Row:
 
 
 def _measured(model_type: str, rope: str, saved: Path) -> Row:
-    from rh_bench.models import load_model
+    from rh_bench.models.load import load_model
 
     prompts = make_prompts(seed=3)
     longest = max(len(prompt.ids) for prompt in prompts)

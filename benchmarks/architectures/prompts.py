@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.architectures.tiny_configs import VOCABULARY
-from rh_bench.prompts import prompt_sha256
 from rh_bench.records import IntArray, Prompt, Sample
+from rh_bench.sets.prompts import prompt_sha256
 
 NEEDLE, SUFFIX, SPAN = 12, 7, 8
 ROOMS = (10, 31, 60)

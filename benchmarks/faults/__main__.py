@@ -43,10 +43,10 @@ from benchmarks.faults.record import (
     counts,
     places,
 )
-from rh_bench.environment import describe_environment, usable_cores
-from rh_bench.files import atomic_write
 from rh_bench.records import Json
-from rh_bench.schema import dump_json
+from rh_bench.system.environment import describe_environment, usable_cores
+from rh_bench.system.files import atomic_write
+from rh_bench.system.schema import dump_json
 
 if TYPE_CHECKING:
     from benchmarks.faults.bench import Bench

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from leaderboard.cache import CACHE
-from rh_bench.files import sha256_file
-from rh_bench.schema import dump_json
-from rh_bench.tables import table_bytes
+from rh_bench.artifacts.tables import table_bytes
+from rh_bench.leaderboard.cache import CACHE
+from rh_bench.system.files import sha256_file
+from rh_bench.system.schema import dump_json
 
 Snapshot = Mapping[str, str]
 """What each path holds; folders end in a slash."""

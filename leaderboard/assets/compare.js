@@ -65,7 +65,7 @@
     return waiting.get(key);
   }
 
-  // --- Measures, as rh_bench/similarity.py has them ---
+  // --- Measures, as rh_bench/stats/similarity.py has them ---
 
   function correlation(x, y) {
     const [n, sx, sy] = [x.length, sum(x), sum(y)];

@@ -9,7 +9,7 @@ from rh_bench.detectors.base import Detector
 from rh_bench.detectors.copying import Copying
 from rh_bench.detectors.repeats import Repeats
 from rh_bench.errors import InputError
-from rh_bench.files import shown
+from rh_bench.system.files import shown
 
 DETECTORS: tuple[Detector, ...] = (Copying(), AttentionMass(), Repeats())
 """Every detector, in the order in which they are measured."""

@@ -1,7 +1,8 @@
 """What a detector of retrieval heads is: a score for every head on every sample, and a rule that names heads by it.
 
-Detectors measure the same samples, so that what they find can be compared; see :mod:`rh_bench.experiments.detectors`
-for what is computed from their scores, and `docs/extending.md` for how to add one.
+Detectors measure the same samples, so that what they find can be compared; see
+:mod:`rh_bench.experiments.detectors.derive` for what is computed from their scores, and `docs/extending.md` for
+how to add one.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rh_bench.engines.base import StopRule
-from rh_bench.models import LoadedModel
-from rh_bench.prompts import PromptBuilder
+from rh_bench.models.load import LoadedModel
 from rh_bench.records import IntArray, Json, Prompt
+from rh_bench.sets.prompts import PromptBuilder
 
 Scores = npt.NDArray[np.float64]
 """float64 [S, H] in [-1, 1]: one row a score of the detector, H in the order of `records.head_grid`."""

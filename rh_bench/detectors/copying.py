@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from rh_bench.detectors.base import Measured, Rule, Subject
 from rh_bench.engines import make_engine
-from rh_bench.events import copy_events, count_copies, head_places
 from rh_bench.records import Prompt, head_grid
+from rh_bench.scores.events import copy_events, count_copies, head_places
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rh_bench.capture import capture
+from rh_bench.attention.attention_mass import MassRecorder
+from rh_bench.attention.capture import capture
 from rh_bench.engines.base import Forward, can_crop, new_cache, not_finite, reads_weights
 from rh_bench.engines.fast import Planned, SharedPrefix, plan
 from rh_bench.engines.rope import LengthRope
 from rh_bench.errors import InputError
-from rh_bench.mass import MassRecorder
-from rh_bench.memory import CHUNK
 from rh_bench.records import IntArray, Layer, Prompt
+from rh_bench.system.memory import CHUNK
 
 Positions = npt.NDArray[np.int64]
 """int64 [S, R, P]: S sets of P key positions for each of the last R rows of a prompt."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from rh_bench.chat import uses_bos
 from rh_bench.detectors.base import Measured, Rule, Subject
 from rh_bench.detectors.passes import Passes, Positions
+from rh_bench.prompting.chat import uses_bos
 from rh_bench.records import IntArray, Prompt
 
 REPEATS = 4

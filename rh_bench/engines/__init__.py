@@ -25,7 +25,7 @@ def make_engine(
     """The engine called `name` for a loaded model.
 
     Args:
-        chunk: prompt tokens in one forward pass of the fast engine, see :mod:`rh_bench.memory`.
+        chunk: prompt tokens in one forward pass of the fast engine, see :mod:`rh_bench.system.memory`.
         thought: what the model thinks before it answers; None where it answers at once.
 
     Raises:

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import torch
 
-from rh_bench.capture import UnsupportedAttention
+from rh_bench.attention.capture import UnsupportedAttention
 from rh_bench.errors import InputError
+from rh_bench.prompting.stopping import StopRule as StopRule
+from rh_bench.prompting.stopping import stop_rule as stop_rule
 from rh_bench.records import Decoded, Layer, Prompt
-from rh_bench.stopping import StopRule as StopRule
-from rh_bench.stopping import stop_rule as stop_rule
 
 MAX_NEW_TOKENS = 50
 

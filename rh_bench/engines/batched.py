@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from rh_bench.ablation import Head, How, MeanInputs, Phase, ablate_rows
-from rh_bench.capture import Recorder, capture
+from rh_bench.attention.ablation import Head, How, MeanInputs, Phase, ablate_rows
+from rh_bench.attention.capture import Recorder, capture
+from rh_bench.attention.interventions import decoding, most_shared
 from rh_bench.engines.base import Forward, StopRule, can_crop, most_likely, new_cache, reads_weights
 from rh_bench.engines.fast import Planned, SharedPrefix, plan
 from rh_bench.engines.rope import LengthRope
 from rh_bench.errors import InputError
-from rh_bench.interventions import decoding, most_shared
-from rh_bench.memory import CHUNK
 from rh_bench.records import IntArray, Layer, Prompt
+from rh_bench.system.memory import CHUNK
 
 CACHE_BUDGET = {"cuda": 16 << 30, "cpu": 2 << 30}
 """Bytes that the caches of one batch may take."""
@@ -97,7 +97,8 @@ class BatchedEngine:
         """Answers to every prompt without every set of heads, in an order of the engine's own.
 
         Args:
-            how, phase, means: as :func:`rh_bench.ablation.ablate` takes them. An empty set is the model as it is.
+            how, phase, means: as :func:`rh_bench.attention.ablation.ablate` takes them. An empty set is the model as
+                it is.
             done: (batch, sample id) of what an earlier sitting answered. The batches stay the same.
 
         Raises:

@@ -7,7 +7,7 @@ token is processed twice for want of order.
 An answer is mostly a copy, so it can be guessed: the guess runs in one pass with the end of the prompt, the tokens that
 greedy decoding would have produced are kept, and decoding goes on from the first that differs. Attention is computed by
 a fused kernel, and the rows that produce tokens are reduced to a position a head where they are computed (see
-:mod:`rh_bench.capture`), so that nothing of size queries × keys exists at any time.
+:mod:`rh_bench.attention.capture`), so that nothing of size queries × keys exists at any time.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from rh_bench.compiled import compiled_arithmetic
+from rh_bench.attention.compiled import compiled_arithmetic
+from rh_bench.attention.interventions import active, decoding, most_shared
 from rh_bench.engines.base import StopRule, Thought, can_crop, new_cache, reads_weights
 from rh_bench.engines.drafts import Draft, propose
 from rh_bench.engines.runner import Runner
-from rh_bench.interventions import active, decoding, most_shared
-from rh_bench.memory import CHUNK, MOST_ROWS
 from rh_bench.records import Decoded, IntArray, Layer, Prompt
+from rh_bench.system.memory import CHUNK, MOST_ROWS
 
 _WORTH_COMPILING = 1e16
 """Arithmetic of a run, in floating-point operations, from which compiling takes less time than it saves."""

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from rh_bench.attention.interventions import decoding, most_shared
+from rh_bench.attention.leads import LeadRecorder, leads
 from rh_bench.engines.base import can_crop, new_cache, not_finite, reads_weights, scored_weights
 from rh_bench.engines.fast import Answer, SharedPrefix, plan
 from rh_bench.engines.runner import Runner
-from rh_bench.interventions import decoding, most_shared
-from rh_bench.leads import LeadRecorder, leads
-from rh_bench.memory import CHUNK, MOST_ROWS
+from rh_bench.prompting.stopping import StopRule
 from rh_bench.records import IntArray, Layer, Prompt
-from rh_bench.stopping import StopRule
+from rh_bench.system.memory import CHUNK, MOST_ROWS
 
 FloatArray = npt.NDArray[np.float32]
 

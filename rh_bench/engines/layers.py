@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from rh_bench.capture import Recorder, UnsupportedAttention, capture, eager, takes_functions
+from rh_bench.attention.capture import Recorder, UnsupportedAttention, capture, eager, takes_functions
 from rh_bench.engines.trial import Trial, refuse_two_way
 from rh_bench.errors import InputError
 from rh_bench.records import Layer

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from rh_bench.capture import Sinks, eager
+from rh_bench.attention.capture import Sinks, eager
+from rh_bench.attention.interventions import decoding
 from rh_bench.engines.base import Forward, StopRule, Thought, can_crop, most_likely, new_cache, scored_weights
 from rh_bench.engines.rope import LengthRope
-from rh_bench.interventions import decoding
 from rh_bench.records import Decoded, IntArray, Layer, Prompt
 
 _WEIGHTS_BUDGET = 1 << 30

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from rh_bench.capture import UnsupportedAttention
+from rh_bench.attention.capture import UnsupportedAttention
 
 _DEPENDENT = ("dynamic", "longrope")
 _FAR = 1 << 24

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from rh_bench.capture import Recorder, Sinks, capture, eager
+from rh_bench.attention.capture import Recorder, Sinks, capture, eager
+from rh_bench.attention.fused import QUERY_STEP
 from rh_bench.engines.base import Forward, can_crop, new_cache, not_finite, reads_weights, scored_weights
 from rh_bench.engines.rope import LengthRope
 from rh_bench.errors import InputError
-from rh_bench.fused import QUERY_STEP
-from rh_bench.memory import MOST_ROWS, SCORES_BUDGET, SMALLEST_CHUNK
 from rh_bench.records import IntArray, Layer, Prompt
+from rh_bench.system.memory import MOST_ROWS, SCORES_BUDGET, SMALLEST_CHUNK
 
 
 class Runner:
@@ -128,7 +128,8 @@ class Runner:
     def _piece_end(self, first: int, last: int, rows: int, cached: int) -> int:
         """Where the piece that begins at `first` ends; the last piece holds all recorded rows.
 
-        On a GPU a rest goes in halves of the chunk, down to what `rh_bench.fused` splits: new shapes cost it a plan.
+        On a GPU a rest goes in halves of the chunk, down to what `rh_bench.attention.fused` splits: new shapes cost it
+        a plan.
         """
         if not self._shares:
             return last

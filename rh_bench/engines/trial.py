@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rh_bench.capture import UnsupportedAttention, eager
+from rh_bench.attention.capture import UnsupportedAttention, eager
 from rh_bench.engines.base import Forward, StopRule, not_finite, scored_weights
 from rh_bench.records import Decoded, IntArray, Layer, Prompt, Sample
 

@@ -16,20 +16,20 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from rh_bench.artifacts.journal import NAME as JOURNAL
+from rh_bench.artifacts.run import model_slug
+from rh_bench.artifacts.table_checks import MOST
+from rh_bench.artifacts.tables import read_table, write_table
+from rh_bench.artifacts.validate import Problem, folder_name_of, layer_problems
 from rh_bench.errors import InputError
 from rh_bench.experiments.document import experiment_folder, experiment_id, new_document, run_reference
 from rh_bench.experiments.kind import Kind, Tables
-from rh_bench.experiments.kinds import KINDS, NAMES
-from rh_bench.files import atomic_write, regular_file, sha256_file, shown
-from rh_bench.journal import NAME as JOURNAL
+from rh_bench.experiments.registry import KINDS, NAMES
 from rh_bench.protocol import bootstrap_problems
 from rh_bench.records import Json
-from rh_bench.results import run_folders
-from rh_bench.rows import MOST
-from rh_bench.runs import model_slug
-from rh_bench.schema import dump_json, load_json, validate_document
-from rh_bench.tables import read_table, write_table
-from rh_bench.validate import Problem, folder_name_of, layer_problems
+from rh_bench.submissions.results_repo import run_folders
+from rh_bench.system.files import atomic_write, regular_file, sha256_file, shown
+from rh_bench.system.schema import dump_json, load_json, validate_document
 
 __all__ = [
     "DOCUMENT",

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rh_bench.experiments.kind import Kind
-from rh_bench.files import regular_file, sha256_file
 from rh_bench.interchange.folder import DOCUMENT as IMPORT_DOCUMENT
 from rh_bench.interchange.folder import is_import
 from rh_bench.records import Json
+from rh_bench.system.files import regular_file, sha256_file
 
 SCHEMA_VERSION = "1.1"
 

@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from rh_bench.rouge import words
-from rh_bench.statistics import rounded
+from rh_bench.scores.rouge import words
+from rh_bench.stats.bootstrap import rounded
 
 RULE_VERSION = 1
 """Goes up whenever some response would get another type."""

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
+from rh_bench.artifacts.tables import HEADS, read_table
 from rh_bench.errors import InputError
 from rh_bench.records import Layer, head_grid
-from rh_bench.schema import load_json
-from rh_bench.statistics import NANO, FloatArray, competition_ranks
-from rh_bench.tables import HEADS, read_table
+from rh_bench.stats.bootstrap import NANO, FloatArray, competition_ranks
+from rh_bench.system.schema import load_json
 
 Head = tuple[int, int]
 """(layer, query head)."""

@@ -1,4 +1,4 @@
-"""How far an experiment can be believed: the levels of `rh_bench.verify`, for experiments.
+"""How far an experiment can be believed: the levels of `rh_bench.verification.verify`, for experiments.
 
 *valid*: it is well formed and agrees with itself. *recomputed*: results are what its tables give; what was removed,
 drawn and asked is what its runs, its data and its model's tokenizer give. *rerun*: units that its maker could not
@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rh_bench.errors import InputError
-from rh_bench.experiments.agreement import NOISE, choose_units, judge_answers, judge_heads, most_differing
 from rh_bench.experiments.artifact import DOCUMENT, Experiment, derived_problems, read_experiment, validate_experiment
 from rh_bench.experiments.kind import HeadsRemeasured, Remeasured
+from rh_bench.experiments.remeasured import NOISE, choose_units, judge_answers, judge_heads, most_differing
 from rh_bench.experiments.run_evidence import find_runs, run_problems
 from rh_bench.experiments.verifying import VERIFYING
-from rh_bench.files import sha256_file
-from rh_bench.model_config import config_problems
+from rh_bench.models.config import config_problems
 from rh_bench.records import Json
-from rh_bench.verify import Evidence, Level, untried
+from rh_bench.system.files import sha256_file
+from rh_bench.verification.verify import Evidence, Level, untried
 
 _MOST_REASONS = 20
 _SOURCE = "its model is a local file; name a copy with --model"

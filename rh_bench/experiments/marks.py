@@ -1,14 +1,17 @@
-"""By what a run or an experiment is recognised, however its files were written; see :mod:`rh_bench.fingerprint`."""
+"""By what a run or an experiment is recognised, however its files were written.
+
+See :mod:`rh_bench.artifacts.fingerprint`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from rh_bench.artifacts.fingerprint import SKETCH, WEIGHTS, Fingerprint, digest, fingerprint
+from rh_bench.artifacts.run import read_run
 from rh_bench.experiments.artifact import Experiment, is_experiment, read_experiment
-from rh_bench.fingerprint import SKETCH, WEIGHTS, Fingerprint, digest, fingerprint
 from rh_bench.interchange.folder import is_import
-from rh_bench.runs import read_run
 
 _FEWEST_TEXTS = 3
 """Different answers to one prompt that say something: a model that is right under every condition is like any other."""

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rh_bench.artifacts.run import derive_outputs, read_run
+from rh_bench.artifacts.validate import validate_path
 from rh_bench.errors import InputError
 from rh_bench.experiments.document import run_reference
-from rh_bench.files import shown
 from rh_bench.interchange.folder import check_import, is_import
 from rh_bench.records import Json
-from rh_bench.runs import derive_outputs, read_run
-from rh_bench.validate import validate_path
+from rh_bench.system.files import shown
 
 if TYPE_CHECKING:
     from rh_bench.experiments.artifact import Experiment

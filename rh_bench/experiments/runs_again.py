@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rh_bench.experiments import dynamic, intrinsic
+from rh_bench.experiments.dynamic import derive as dynamic
+from rh_bench.experiments.intrinsic import derive as intrinsic
 from rh_bench.experiments.kind import Tables, Verifying
 from rh_bench.records import Json
 

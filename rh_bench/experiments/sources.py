@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from rh_bench.evaluate import choose_samples, find_set, request_for
+from rh_bench.artifacts.run import Run
 from rh_bench.experiments.heads import Ranking
 from rh_bench.experiments.run_evidence import model_differences
-from rh_bench.model_source import base_revision, hub_name
+from rh_bench.measure.evaluate import choose_samples, find_set, request_for
+from rh_bench.measure.reproduce import layer_problems, model_problems
+from rh_bench.models.source import base_revision, hub_name
+from rh_bench.models.window import stated_window
 from rh_bench.records import Json, Layer, Sample
-from rh_bench.reproduce import layer_problems, model_problems
-from rh_bench.runs import Run
-from rh_bench.sets import HaystackSet
-from rh_bench.window import stated_window
+from rh_bench.sets.dataset import HaystackSet
 
 if TYPE_CHECKING:
     from rh_bench.experiments.artifact import Experiment
-    from rh_bench.models import LoadedModel
-    from rh_bench.verify import Evidence
+    from rh_bench.models.load import LoadedModel
+    from rh_bench.verification.verify import Evidence
 
 
 def set_of(experiment: Experiment, haystack: str | None) -> tuple[HaystackSet, list[str]]:
@@ -32,8 +32,8 @@ def set_of(experiment: Experiment, haystack: str | None) -> tuple[HaystackSet, l
 
 def tokenizer_of(experiment: Experiment, model: str | None) -> tuple[Any, list[str]]:
     """The tokenizer of an experiment's model, and what shows that it is another model."""
-    from rh_bench.models import read_config, resolve_model
-    from rh_bench.models import tokenizer_of as tokenizer_of_source
+    from rh_bench.models.load import read_config, resolve_model
+    from rh_bench.models.load import tokenizer_of as tokenizer_of_source
 
     named = experiment.document["model"]
     source = resolve_model(model or hub_name(named), base_revision=base_revision(named))
@@ -45,7 +45,7 @@ def load_again(
     experiment: Experiment, evidence: Evidence, *, dtype: str, positions: int | None = None, prompts: Any = None
 ) -> tuple[LoadedModel, list[str]]:
     """An experiment's model, in the type that it was measured in, and what shows that it is another."""
-    from rh_bench.models import load_model
+    from rh_bench.models.load import load_model
 
     named = experiment.document["model"]
     loaded = load_model(

@@ -1,4 +1,4 @@
-"""How somebody else makes again what an experiment says: one entry for every kind of `rh_bench.experiments.kinds`.
+"""How somebody else makes again what an experiment says: one entry for every kind of `rh_bench.experiments.registry`.
 
 Apart from `kinds.py`, because readers of experiments need no prompts and no engines.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from rh_bench.experiments import causal_again, detect_again, qa_again, runs_again
+from rh_bench.experiments import runs_again
+from rh_bench.experiments.causal import again as causal_again
+from rh_bench.experiments.detectors import again as detect_again
 from rh_bench.experiments.kind import Verifying
+from rh_bench.experiments.qa import again as qa_again
 
 VERIFYING: Mapping[str, Verifying] = {
     "causal": causal_again.VERIFYING,

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rh_bench.errors import InputError
-from rh_bench.files import shown
 from rh_bench.interchange.base import MOST_JSON, Written, all_heads, parse_grid
 from rh_bench.interchange.names import own_name, quantisation_of
 from rh_bench.interchange.records import HeadList
 from rh_bench.records import Json
-from rh_bench.schema import dump_json, load_json
+from rh_bench.system.files import shown
+from rh_bench.system.schema import dump_json, load_json
 
 _MASS = "avg_mass"
 _FIELDS = ("n_layers", "n_heads", _MASS)

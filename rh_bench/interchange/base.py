@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeGuard
 
 from rh_bench.errors import InputError
-from rh_bench.files import shown
 from rh_bench.interchange.records import LARGEST_SCORE, MEASURES, Head, HeadList
+from rh_bench.system.files import shown
 
 HEAD = re.compile(r"([0-9]{1,4})-([0-9]{1,4})")
 MOST_HEADS = 1 << 17

@@ -12,8 +12,8 @@ from rh_bench.errors import InputError
 from rh_bench.interchange.base import MOST_HEADS, MOST_JSON, Written, all_heads, read_text
 from rh_bench.interchange.names import own_name, quantisation_of
 from rh_bench.interchange.records import MEASURES, HeadList
-from rh_bench.schema import dump_json, load_json
-from rh_bench.statistics import FloatArray
+from rh_bench.stats.bootstrap import FloatArray
+from rh_bench.system.schema import dump_json, load_json
 
 REDUCTIONS: Mapping[str, Callable[[FloatArray], FloatArray]] = {
     "max": lambda grouped: grouped.max(axis=2),

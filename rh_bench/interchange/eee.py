@@ -9,13 +9,13 @@ from datetime import datetime
 from pathlib import Path
 
 import rh_bench
-from rh_bench.coverage import coverage
+from rh_bench.artifacts.coverage import coverage
 from rh_bench.errors import InputError
-from rh_bench.files import shown
 from rh_bench.interchange.base import Written
 from rh_bench.interchange.reports import run_documents
 from rh_bench.records import Json
-from rh_bench.schema import dump_json
+from rh_bench.system.files import shown
+from rh_bench.system.schema import dump_json
 
 VERSION = "0.3.0"
 COLLECTION = "rh_bench"

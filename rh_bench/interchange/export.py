@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rh_bench.artifacts.run import read_run
 from rh_bench.errors import InputError
-from rh_bench.files import atomic_write
 from rh_bench.interchange import reports
 from rh_bench.interchange.eee import every_eval_ever
 from rh_bench.interchange.folder import is_import, read_import
 from rh_bench.interchange.formats import Written, write
-from rh_bench.runs import read_run
+from rh_bench.system.files import atomic_write
 
 
 def export_run(

@@ -14,17 +14,17 @@ import numpy as np
 import pyarrow as pa
 
 import rh_bench.interchange.audit as auditing
+from rh_bench.artifacts.run import model_slug
+from rh_bench.artifacts.tables import read_table, table_bytes
+from rh_bench.artifacts.validate import Problem
 from rh_bench.errors import InputError
-from rh_bench.files import atomic_write, regular_file, sha256_file, shown
 from rh_bench.interchange.formats import MOST_JSON
 from rh_bench.interchange.measures import measure_of_means, measure_of_samples
 from rh_bench.interchange.names import own_name
 from rh_bench.interchange.records import LARGEST_SCORE, MEASURES, HeadList, Measure
 from rh_bench.records import Json
-from rh_bench.runs import model_slug
-from rh_bench.schema import dump_json, load_json, validate_document
-from rh_bench.tables import read_table, table_bytes
-from rh_bench.validate import Problem
+from rh_bench.system.files import atomic_write, regular_file, sha256_file, shown
+from rh_bench.system.schema import dump_json, load_json, validate_document
 
 DOCUMENT = "import.json"
 _NO_INTERVAL = "no interval: samples of a foreign file carry no labels to resample within"

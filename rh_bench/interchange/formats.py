@@ -14,17 +14,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rh_bench.errors import InputError
-from rh_bench.files import shown
 from rh_bench.interchange.atlas import is_atlas, read_atlas, write_atlas
 from rh_bench.interchange.base import HEAD, MOST_JSON, Written, head_names, parse_head
 from rh_bench.interchange.duo import REDUCTIONS, read_duo, write_duo
 from rh_bench.interchange.pairs import read_pairs, write_pairs
-from rh_bench.interchange.plain_yaml import plain_yaml
 from rh_bench.interchange.profile import read_profile, write_profile
 from rh_bench.interchange.qrhead import read_qrhead, write_qrhead
 from rh_bench.interchange.records import HeadList
 from rh_bench.interchange.seed import read_seed, write_seed
-from rh_bench.schema import load_json
+from rh_bench.system.files import shown
+from rh_bench.system.plain_yaml import plain_yaml
+from rh_bench.system.schema import load_json
 
 __all__ = [
     "MOST_JSON",

@@ -22,7 +22,7 @@ from fractions import Fraction
 import numpy as np
 
 from rh_bench.interchange.records import Measure
-from rh_bench.statistics import FloatArray
+from rh_bench.stats.bootstrap import FloatArray
 
 LONGEST_ANSWER = 100
 """Tokens of a plausible answer: twice what the protocol generates, three times the longest of a released detection."""

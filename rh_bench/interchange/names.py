@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import re
 
-from rh_bench.files import shown
 from rh_bench.records import Json
+from rh_bench.system.files import shown
 
 _MARK = re.compile(
     r"""(?<![a-z0-9])(?:

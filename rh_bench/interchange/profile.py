@@ -11,7 +11,7 @@ from rh_bench.errors import InputError
 from rh_bench.interchange.base import MOST_JSON, Written, all_heads, mislabelled, parse_grid, parse_pair
 from rh_bench.interchange.names import own_name, quantisation_of
 from rh_bench.interchange.records import HeadList
-from rh_bench.schema import dump_json, load_json
+from rh_bench.system.schema import dump_json, load_json
 
 _FIELDS = ("n_layers", "n_heads", "argmax_heads", "argmax_scores")
 

@@ -9,8 +9,8 @@ import yaml
 from rh_bench.errors import InputError
 from rh_bench.interchange.base import Written, parse_head, read_text
 from rh_bench.interchange.names import own_name, quantisation_of
-from rh_bench.interchange.plain_yaml import plain_yaml
 from rh_bench.interchange.records import HeadList
+from rh_bench.system.plain_yaml import plain_yaml
 
 EVERY_HEAD = "full_heads"
 """What the file says for all heads of the model, whose number it does not give."""

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from rh_bench.records import Json
-from rh_bench.statistics import FloatArray
+from rh_bench.stats.bootstrap import FloatArray
 
 Head = tuple[int, int]
 """(layer, head)."""

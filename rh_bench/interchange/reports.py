@@ -8,16 +8,16 @@ from typing import Literal
 
 import numpy as np
 
-from rh_bench.coverage import coverage
+from rh_bench.artifacts.coverage import coverage
+from rh_bench.artifacts.run import read_run
 from rh_bench.errors import InputError
-from rh_bench.files import shown
 from rh_bench.interchange.base import Written
 from rh_bench.interchange.records import HeadList
 from rh_bench.records import Json, Layer, head_grid
-from rh_bench.runs import read_run
-from rh_bench.schema import load_json, validate_document
-from rh_bench.scoring import in_order, sample_scores
-from rh_bench.statistics import NANO, mean
+from rh_bench.scores.heads import in_order, sample_scores
+from rh_bench.stats.bootstrap import NANO, mean
+from rh_bench.system.files import shown
+from rh_bench.system.schema import load_json, validate_document
 
 Rule = Literal["paper", "events"]
 
@@ -116,7 +116,7 @@ def eval_results(folder: Path, dataset: str | None = None, task: str = "niah") -
     Raises:
         InputError: the run names no dataset of the Hub and none was given, or it has no success rate.
     """
-    from rh_bench.hub import eval_results_yaml
+    from rh_bench.hub.read import eval_results_yaml
 
     run, summary = run_documents(folder)
     haystack, rate = run["haystack"], summary["success"]["rate"]

@@ -7,11 +7,11 @@ import math
 from pathlib import Path
 
 from rh_bench.errors import InputError
-from rh_bench.files import shown
 from rh_bench.interchange.base import MOST_HEADS, MOST_JSON, Written, head_names, is_number, mislabelled, parse_head
 from rh_bench.interchange.measures import measure_of_samples
 from rh_bench.interchange.records import LARGEST_SCORE, Head, HeadList
-from rh_bench.schema import load_json
+from rh_bench.system.files import shown
+from rh_bench.system.schema import load_json
 
 
 def read_seed(path: Path) -> HeadList:

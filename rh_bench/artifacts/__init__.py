@@ -1,0 +1,1 @@
+"""What a run is on disk: its documents, tables and journal, and whether they are sound."""

@@ -1,0 +1,1 @@
+"""Where heads look, and what is done to them: capture, fused kernels, attention mass, ablation."""

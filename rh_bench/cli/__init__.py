@@ -1,0 +1,1 @@
+"""The command `rh-bench`: a thin layer over functions that can be imported."""

@@ -1,0 +1,1 @@
+"""Causal: whether a model fails to retrieve without its retrieval heads."""

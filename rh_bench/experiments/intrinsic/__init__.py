@@ -1,0 +1,1 @@
+"""Intrinsic: whether two models have the same retrieval heads."""

@@ -1,0 +1,1 @@
+"""Question answering with heads removed: chain of thought and extractive QA."""

@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: reading, writing, pull requests, jobs. Only here is huggingface_hub imported."""

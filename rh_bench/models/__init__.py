@@ -1,0 +1,1 @@
+"""Loading a model for measuring: found, checked, loaded whole, or refused in one line."""

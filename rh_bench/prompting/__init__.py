@@ -1,0 +1,1 @@
+"""How a model is asked: chat templates, thinking, and what ends an answer."""

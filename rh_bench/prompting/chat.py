@@ -1,0 +1,233 @@
+"""A tokenizer's chat template: rendered the same on every day, and only where it prints all that it was given.
+
+A chat template is a program that came with the model. It may print today's date, want its text in typed parts, fail, or
+leave out what it does not expect; a prompt must not depend on the first, and is refused by name after the last two.
+
+Neither torch nor transformers is imported: all goes through the tokenizer's own ``apply_chat_template``, and that
+through `rh_bench.prompting.rendering`, which keeps it within limits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rh_bench.errors import InputError
+from rh_bench.prompting.rendering import Renderer, RenderingLimitError
+from rh_bench.system.files import shown
+
+TEMPLATES = ("auto", "plain", "chat")
+PLAIN, CHAT = TEMPLATES[1:]
+
+Variable = bool | int | str
+"""What a template is told beside the messages."""
+Message = Mapping[str, Any]
+"""A turn: "role", "content", and what some templates read besides."""
+
+DATE = {
+    "%Y": "2024", "%m": "07", "%d": "26", "%B": "July", "%b": "Jul", "%h": "Jul", "%A": "Friday", "%a": "Fri",
+    "%y": "24", "%C": "20", "%G": "2024", "%V": "30", "%u": "5", "%w": "5", "%j": "208", "%U": "29", "%W": "30",
+    "%e": "26", "%F": "2024-07-26", "%D": "07/26/24", "%x": "07/26/24", "%c": "Fri Jul 26 00:00:00 2024",
+    "%H": "00", "%I": "12", "%k": " 0", "%l": "12", "%M": "00", "%S": "00", "%f": "000000", "%p": "AM", "%P": "am",
+    "%T": "00:00:00", "%X": "00:00:00", "%R": "00:00", "%r": "12:00:00 AM", "%z": "", "%Z": "", "%s": "1721952000",
+    "%n": "\n", "%t": "\t",
+    "%-d": "26", "%-m": "7", "%-y": "24", "%-j": "208", "%-H": "0", "%-I": "12", "%-M": "0", "%-S": "0",
+}  # fmt: skip
+"""The moment that every prompt is from, as each directive of strftime writes it: the first of 26 July 2024. In English
+on every machine, which strftime itself is not."""
+
+_VARIABLES: Mapping[str, Variable] = {"date_string": f"{DATE['%d']} {DATE['%b']} {DATE['%Y']}"}
+"""What every template is told. Those that do not ask are not touched."""
+
+_CHANCE = re.compile(r"\|\s*random\b|['\"]random['\"]|\blipsum\s*\(")
+"""What of Jinja's own prints something else each time."""
+_LONGEST = 1 << 20
+"""Characters of a template; the longest of well-known models have some 20,000."""
+_ADDRESS = re.compile(r" object at 0x[0-9a-f]+")
+"""How Python prints what has no text of its own: otherwise in each process."""
+
+_CONTROL = re.compile(r"<.+>|\[.+\]|.*[|｜].*", re.DOTALL)
+"""How the tokens look that mark turns, tools and reasoning. Not all tokenizers declare theirs special."""
+
+
+def _frozen_clock() -> str:
+    """A macro that stands before a template and takes the place of transformers' ``strftime_now``.
+
+    A function cannot be handed over: since 5.23 templates are told nothing but plain data. The line break after it goes
+    with the tag, so that the template itself begins where a line begins.
+    """
+    doubled = "\\x01"
+    steps = [("%%", doubled), *DATE.items(), (doubled, "%")]
+    quoted = ((old, new.replace("\n", "\\n").replace("\t", "\\t")) for old, new in steps)
+    chain = "".join(f'|replace("{old}","{new}")' for old, new in quoted)
+    return "{%- macro strftime_now(format) -%}{{- format" + chain + " -}}{%- endmacro %}\n"
+
+
+_CLOCK = _frozen_clock()
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """The chat template of a tokenizer. :func:`chat_template` makes one."""
+
+    tokenizer: Any
+    source: str
+    """The template's own text."""
+    _renderer: Renderer = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_renderer", Renderer(self.tokenizer, self.name))
+
+    @property
+    def name(self) -> str:
+        return tokenizer_name(self.tokenizer)
+
+    def render(
+        self, messages: Sequence[Message], variables: Mapping[str, Variable] | None = None, *, answer: bool = True
+    ) -> str:
+        """Turns as the template writes them.
+
+        Messages are given as text first, and as typed parts (``[{"type": "text", "text": …}]``) to a template that
+        fails on text or does not print it.
+
+        Args:
+            variables: what the template is told besides.
+            answer: up to where the model's answer begins; else up to the end of the last turn.
+
+        Raises:
+            InputError: the template fails on them, does not print each text as it is, once and in its order, or takes
+                more than rendering may.
+        """
+        problems = []
+        for form in (list(messages), [_in_parts(message) for message in messages]):
+            rendered, problem = self._attempt(form, variables or {}, answer)
+            problem = problem or _unprinted(messages, rendered)
+            if problem is None:
+                return rendered
+            problems.append(problem)
+        raise InputError(problems[0], where=self.name, mend="use --template plain")
+
+    def attempt(
+        self, messages: Sequence[Message], variables: Mapping[str, Variable] | None = None, *, answer: bool = True
+    ) -> str | None:
+        """What the template makes of messages that it need not know; None where it fails or does not print them.
+
+        Raises:
+            RenderingLimitError: it takes more than rendering may.
+        """
+        try:
+            return self.render(messages, variables, answer=answer)
+        except RenderingLimitError:
+            raise
+        except InputError:
+            return None
+
+    def _attempt(
+        self, messages: Sequence[Message], variables: Mapping[str, Variable], answer: bool
+    ) -> tuple[str, str | None]:
+        """What it prints, and how it failed."""
+        source = _CLOCK + self.source if "strftime_now" in self.source else self.source
+        rendered, problem = self._renderer.render(messages, source, {**_VARIABLES, **variables}, answer=answer)
+        if problem is not None:
+            turns = "one message of the user" if len(messages) == 1 else f"{len(messages)} turns of user and assistant"
+            return "", f"its chat template fails on {turns} ({shown(problem)})"
+        if _ADDRESS.search(rendered):
+            return "", "its chat template prints where an object lies in memory, which differs from time to time"
+        return rendered, None
+
+
+def chat_template(tokenizer: Any) -> ChatTemplate:
+    """The chat template that a tokenizer uses.
+
+    Raises:
+        InputError: it has several and none is the default one, or it prints something else each time.
+    """
+    name = tokenizer_name(tokenizer)
+    try:
+        source = str(tokenizer.get_chat_template())
+    except Exception as error:
+        raise InputError(
+            f"its chat template cannot be had ({shown(str(error).splitlines()[0][:200])})",
+            where=name,
+            mend="use --template plain",
+        ) from None
+    if len(source) > _LONGEST:
+        raise InputError(
+            f"its chat template is longer than {_LONGEST} characters", where=name, mend="use --template plain"
+        )
+    if _CHANCE.search(source):
+        raise InputError("its chat template prints something at random", where=name, mend="use --template plain")
+    return ChatTemplate(tokenizer, source)
+
+
+def choose_template(tokenizer: Any, template: str) -> ChatTemplate | None:
+    """The chat template to use; None for plain text.
+
+    Args:
+        template: "plain", "chat" or "auto" (chat where there is one).
+
+    Raises:
+        InputError: there is no such template, or none though one was asked for.
+    """
+    if template not in TEMPLATES:
+        raise InputError(f"unknown template {template!r}", where="--template", mend=f"use {', '.join(TEMPLATES)}")
+    has_chat = getattr(tokenizer, "chat_template", None) is not None
+    if template == CHAT and not has_chat:
+        raise InputError("this tokenizer has no chat template", where="--template", mend="use --template plain")
+    return chat_template(tokenizer) if has_chat and template != PLAIN else None
+
+
+def _in_parts(message: Message) -> Message:
+    content = message["content"]
+    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
+
+
+def _unprinted(messages: Sequence[Message], rendered: str) -> str | None:
+    """What is wrong with what a template made of messages; outer white space it may drop.
+
+    A text of the user's must stand there as often as in the messages, one of the assistant's at least once: it can be
+    as short as a word.
+    """
+    place = 0
+    for message in messages:
+        text = message["content"].strip() if isinstance(message["content"], str) else ""
+        found = rendered.find(text, place)
+        if found < 0:
+            return f"its chat template drops or changes the text of the {message['role']}"
+        place = found + len(text)
+        given = sum(str(other["content"]).count(text) for other in messages) if text else 0
+        if text and message["role"] == "user" and rendered.count(text) != given:
+            return "its chat template does not print the user's text exactly once"
+    return None
+
+
+def encode_template(tokenizer: Any, text: str) -> list[int]:
+    """The ids of template text: its special tokens are meant and are parsed."""
+    encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=False, verbose=False)
+    return [int(i) for i in encoded["input_ids"]]
+
+
+def control_tokens(tokenizer: Any) -> dict[int, str]:
+    """Tokens by id that steer a model and spell no text: those declared special, and added ones that look like them."""
+    control = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    for number, token in tokenizer.added_tokens_decoder.items():
+        if token.special or _CONTROL.fullmatch(token.content):
+            control[number] = token.content
+    # The token of unknown characters stands for text, unless it has a second meaning.
+    if tokenizer.unk_token_id not in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        control.pop(tokenizer.unk_token_id, None)
+    return control
+
+
+def uses_bos(tokenizer: Any) -> bool:
+    """Whether the tokenizer begins a sequence with its token for that."""
+    bos = tokenizer.bos_token_id
+    ids = tokenizer("x", add_special_tokens=True)["input_ids"]
+    return bos is not None and bool(ids) and ids[0] == bos
+
+
+def tokenizer_name(tokenizer: Any) -> str:
+    """What a tokenizer is called in an error."""
+    return str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)

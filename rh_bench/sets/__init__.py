@@ -1,0 +1,1 @@
+"""Haystack sets: reading one, grids of lengths and depths, samples as token ids."""

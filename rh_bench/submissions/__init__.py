@@ -1,0 +1,1 @@
+"""Submissions to a results repository: made, reviewed, judged once, collected, published; and attested runs."""

@@ -1,0 +1,158 @@
+"""Whose fault an error is, and the one line that says so.
+
+A model's code, a machine that is too small and a disk that is full are no faults of this package: their errors become
+:class:`InputError`. What is left over is a fault of ours: the command line says that it is, and where to report it.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, metadata
+from pathlib import Path
+
+from rh_bench.errors import InputError, RhBenchError
+from rh_bench.system.files import shown
+
+OUR_FAULT = 70
+"""Exit status of a fault of this package: EX_SOFTWARE of sysexits.h."""
+TRACE = "--debug shows the whole trace"
+_LONGEST = 200
+_MACHINE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EIO,
+    errno.EMFILE,
+    errno.ENFILE,
+)
+_MODEL_CODE = ("transformers.models.", "transformers_modules.")
+"""Modules of architectures: those of transformers, and those that came with a model."""
+_NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "failed to map segment",  # a library that is loaded for the first time
+    "bad_alloc",
+    "can't start new thread",
+    "failed to launch worker thread",
+)
+
+
+def in_words(error: BaseException) -> str:
+    """What an error says, on one line and cut where it is long; its type where it says nothing."""
+    words = shown(" ".join(str(error).split()))
+    return (words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…") or type(error).__name__
+
+
+@contextmanager
+def model_code(doing: str, where: str, architecture: str) -> Iterator[None]:
+    """Inside the block runs code of a model: whatever it raises becomes one line.
+
+    Args:
+        doing: what is being done, as in "while it was loaded".
+        where: the model's name.
+        architecture: its class or type.
+
+    Raises:
+        InputError: names the architecture and what it raised.
+    """
+    try:
+        yield
+    except (InputError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a model's code may also try to end this process
+        if is_out_of_memory(error):
+            raise out_of_memory(error) from error
+        raise InputError(
+            f"the code of {shown(architecture)} raised {type(error).__name__} {doing} ({in_words(error)})",
+            where=where,
+            mend=f"this model cannot be measured; {TRACE}",
+        ) from error
+
+
+def explain(error: Exception) -> InputError | None:
+    """An error that nobody expected, as one of the input if it is not ours; None if it is."""
+    if is_out_of_memory(error):
+        return out_of_memory(error)
+    if isinstance(error, OSError) and error.errno in _MACHINE:
+        return InputError(error.strerror or type(error).__name__, where=shown(error.filename or "this machine"))
+    if isinstance(error, FileNotFoundError) and "usable temporary directory" in str(error):  # of the module tempfile
+        mend = "make room on their disk, or name another folder with TMPDIR"
+        return InputError("no folder for temporary files can be written to", where="this machine", mend=mend)
+    culprit = _innermost(error)
+    if culprit is None or not culprit.startswith(_MODEL_CODE):
+        return None
+    said = f"{type(error).__name__} ({in_words(error)})"
+    return InputError(f"the model's own code raised {said}", where=culprit, mend=f"it cannot be measured; {TRACE}")
+
+
+def our_fault(error: Exception) -> str:
+    """The line for a fault of this package."""
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = f" at {Path(place[0].filename).name}:{place[0].lineno}" if place else ""
+    words = f" ({in_words(error)})" if str(error).strip() else ""
+    said = f"{type(error).__name__}{where}{words}"
+    return f"this is a fault of rh-bench and not of your input: {said}; {_report()}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or this machine has no memory left."""
+    of_torch = getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)  # it may be half loaded
+    if isinstance(error, (MemoryError, of_torch)):
+        return True
+    said = isinstance(error, Exception) and not isinstance(error, RhBenchError)
+    return said and any(words in str(error).lower() for words in _NO_MEMORY)
+
+
+def is_host_memory(error: BaseException) -> bool:
+    """Whether it was this machine's memory that was refused, as a limit of the process does: to what raised `error`, or
+    to what that was raised for."""
+    of_device, seen = getattr(sys.modules.get("torch"), "OutOfMemoryError", ()), error
+    while True:
+        refused = isinstance(seen, OSError) and seen.errno == errno.ENOMEM
+        if refused or (is_out_of_memory(seen) and not isinstance(seen, of_device)):
+            return True
+        cause = seen.__cause__ or seen.__context__
+        if cause is None:
+            return False
+        seen = cause
+
+
+def out_of_memory(error: BaseException) -> InputError:
+    """The line for it."""
+    model = "torch" in sys.modules
+    mend = "give shorter --lengths, a smaller --dtype or another --device" if model else "free some, or raise the limit"
+    return InputError(f"there is not enough ({in_words(_innermost_cause(error))})", where="memory", mend=mend)
+
+
+def _innermost_cause(error: BaseException) -> BaseException:
+    """Of an error and those that it came from, the one that says most plainly that memory is wanted."""
+    found = error
+    while (cause := error.__cause__ or error.__context__) is not None and is_out_of_memory(cause):
+        found = error = cause
+    return found
+
+
+def _innermost(error: BaseException) -> str | None:
+    """The last module of the trace that is a model's or ours: whoever called the library that raised."""
+    names = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = (*_MODEL_CODE, "rh_bench")
+    return next((name for name in reversed(names) if name.startswith(ours)), None)
+
+
+def _report() -> str:
+    """Where to report a fault: the issue tracker of the package's metadata, if it names one."""
+    try:
+        urls = dict(line.split(", ", 1) for line in metadata("rh-bench").get_all("Project-URL") or ())
+    except (PackageNotFoundError, ValueError):
+        urls = {}
+    tracker = next((url for label, url in urls.items() if label.lower() in ("issues", "bug tracker", "tracker")), None)
+    return f"please report it{f' at {tracker}' if tracker else ''} with the output of --debug"

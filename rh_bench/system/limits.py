@@ -1,0 +1,165 @@
+"""What work on a stranger's files may take: memory, processor time, time on the clock.
+
+Memory and processor time are limits that the system keeps, of the process that does the work. The clock is kept by
+another process (`rh_bench.verification.sandbox`), since work can also sleep, or not heed a signal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rh_bench.records import Json
+from rh_bench.system.environment import usable_cores
+
+GIB = 1 << 30
+PROCESSOR, MEMORY, CLOCK, WEIGHTS = "processor time", "memory", "clock", "weights"
+"""What can be exceeded."""
+RENDERED, DOWNLOADED = "rendering", "download"
+"""Limits that are kept elsewhere (`rh_bench.prompting.rendering`, `rh_bench.hub.read`)."""
+ENDED = "process"
+"""Not a limit of ours: the process was ended by somebody else, or by a library, where that says nothing of the run."""
+
+_ROOM = {".safetensors": 6, ".gguf": 16}
+"""Bytes that loading a byte of weights may take: mapped, converted to float32 and merged with an adapter; a GGUF file
+packs a number into as little as two bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What one piece of work may take."""
+
+    memory: int
+    """Bytes that it may add to the process."""
+    processor: int
+    """Seconds of processor time, of all threads together."""
+    clock: int
+    """Seconds on the clock."""
+
+    def words(self, exceeded: str) -> str:
+        """What is said of work that took more."""
+        return {
+            MEMORY: f"takes more than {self.memory} bytes of memory",
+            PROCESSOR: f"takes more than {self.processor} s of processor time",
+            CLOCK: f"takes longer than {self.clock} s",
+        }[exceeded]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What each level of a verification may take. Recomputing and measuring again download what they need, and that
+    counts on the clock."""
+
+    valid: Limit = Limit(4 * GIB, 300, 900)
+    recomputed: Limit = Limit(8 * GIB, 1800, 3600)
+    rerun: Limit = Limit(16 * GIB, 4 * 3600 * usable_cores(), 4 * 3600)
+    """Its memory is beside what the model's weights need."""
+    most_weights: int = 256 * GIB
+    """Bytes of the weights' files of a model that is measured again."""
+
+    def of(self, level: str) -> Limit:
+        """The limit of a level, by its name."""
+        found: Limit = getattr(self, level)
+        return found
+
+    def with_weights(self, model: Json) -> Limit:
+        """The limit of *rerun* for the `model` of a run whose files were found to be as it says."""
+        room = min(weights_bytes(model, _ROOM), _ROOM[".safetensors"] * self.most_weights)
+        return replace(self.rerun, memory=self.rerun.memory + room)
+
+
+def make_limits(seconds: int | None = None, memory: int | None = None, weights: int | None = None) -> Limits:
+    """The limits with what a user gave in place of the usual.
+
+    Args:
+        seconds: of every level, on the clock and, times the cores where a model is run, of processor time.
+        memory: bytes, of every level.
+        weights: bytes of the weights' files.
+    """
+    usual = Limits()
+    found = {}
+    for name, cores in (("valid", 1), ("recomputed", 1), ("rerun", usable_cores())):
+        limit = usual.of(name)
+        if seconds is not None:
+            limit = replace(limit, processor=seconds * cores, clock=seconds)
+        found[name] = limit if memory is None else replace(limit, memory=memory)
+    return Limits(**found, most_weights=usual.most_weights if weights is None else weights)
+
+
+def read_limits(document: Json) -> Limits:
+    """Limits as `dataclasses.asdict` gives them."""
+    levels = {name: Limit(**document[name]) for name in ("valid", "recomputed", "rerun")}
+    return Limits(**levels, most_weights=document["most_weights"])
+
+
+def weights_bytes(model: Json, factors: dict[str, int] | None = None) -> int:
+    """Bytes of the weights' files that the `model` of a run names, its base's with an adapter's.
+
+    Args:
+        factors: by what the bytes of a file with such an ending are multiplied.
+    """
+    base = (model.get("adapter") or {}).get("base") or {}
+    return sum(
+        file["bytes"] * (factor if factors else 1)
+        for file in [*model["files"], *base.get("files", [])]
+        for ending, factor in (factors or _ROOM).items()
+        if file["path"].endswith(ending)
+    )
+
+
+@contextmanager
+def limited(limit: Limit) -> Iterator[None]:
+    """Inside the block this process may take only so much memory and processor time, where the system has such limits
+    (not on Windows; on macOS without that of memory).
+
+    Memory that is refused raises MemoryError, or ends the process where a library takes no refusal. A process that
+    takes too much processor time is ended by SIGXCPU.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a process that is ended leaves no gigabytes behind
+    used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])) + 1
+    wanted = {kind: most + limit.memory for kind, most in _memory().items()}
+    wanted[resource.RLIMIT_CPU] = used + limit.processor
+    before = {kind: resource.getrlimit(kind) for kind in wanted}
+    for kind, most in wanted.items():
+        hard = before[kind][1]
+        allowed = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(kind, (allowed, hard))
+    try:
+        yield
+    finally:
+        for kind, old in before.items():
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(kind, old)
+
+
+def _memory() -> dict[int, int]:
+    """The system's limit of memory, with what this process has of it now.
+
+    On Linux it is that of data: memory of its own that a process may write to. An address space would not do for a
+    process with a GPU: CUDA reserves 14 GiB of it and more, and writes to next to none.
+    """
+    import resource
+
+    statm = _statm()
+    if sys.platform == "linux" and len(statm) > 5:
+        return {resource.RLIMIT_DATA: statm[5]}
+    return {resource.RLIMIT_AS: statm[0] if statm else 0}
+
+
+def _statm() -> Sequence[int]:
+    """Bytes of this process as Linux counts them: all address space, resident, shared, code, 0, data."""
+    try:
+        return [int(pages) * os.sysconf("SC_PAGE_SIZE") for pages in Path("/proc/self/statm").read_text().split()]
+    except (OSError, ValueError):
+        return ()

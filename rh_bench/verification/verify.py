@@ -1,0 +1,243 @@
+"""How far a run can be believed, from the lowest level up.
+
+*valid*: it is well formed, and agrees with itself and with its model's public configuration. *recomputed*: its scores
+are what its events give, its samples are those of the set, and every prompt is reproduced with the model's tokenizer.
+*rerun*: samples that its maker could not choose, measured again here, agree. A level for which there is no evidence is
+not reached, and says why.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rh_bench.artifacts.coverage import coverage
+from rh_bench.artifacts.run import Run, derive_outputs, read_run
+from rh_bench.artifacts.validate import Problem, validate_path
+from rh_bench.errors import InputError, LimitError
+from rh_bench.interchange.folder import check_import, is_import
+from rh_bench.models.config import config_problems
+from rh_bench.records import Json
+from rh_bench.system.faults import is_host_memory
+from rh_bench.system.limits import RENDERED
+from rh_bench.system.schema import load_json
+
+LEVELS = ("valid", "recomputed", "rerun")
+_MOST_REASONS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One level: `reached` is None where it was not tried, because a lower level failed or there is no evidence."""
+
+    name: str
+    reached: bool | None
+    reasons: tuple[str, ...] = ()
+    exceeded: str | None = None
+    """The limit that trying it exceeded, as `rh_bench.system.limits` names them: nobody knows then whether the level
+    would be reached, and if it is failed, it is not for what the run says. None for every other level."""
+
+    def to_json(self) -> Json:
+        more = {"exceeded": self.exceeded} if self.exceeded else {}
+        return {"level": self.name, "reached": self.reached, "reasons": list(self.reasons), **more}
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What was found about a run, from the lowest level up."""
+
+    folder: Path
+    levels: tuple[Level, ...]
+
+    @property
+    def failed(self) -> bool:
+        return any(level.reached is False for level in self.levels)
+
+    @property
+    def exceeded(self) -> str | None:
+        """The limit that a level exceeded; None where none did."""
+        return next((level.exceeded for level in self.levels if level.exceeded), None)
+
+    def to_json(self) -> Json:
+        return {
+            "folder": str(self.folder),
+            "levels": [level.to_json() for level in self.levels],
+        }
+
+    def to_markdown(self) -> str:
+        """A report for a pull request. What comes from the run stands in code spans, so that none of it is markup."""
+        marks = {True: "✅ yes", False: "❌ no", None: "– not tried"}
+        lines = [
+            f"### Verification of {markdown_code('/'.join(self.folder.resolve().parts[-2:]))}",
+            "",
+            "| level | reached |",
+        ]
+        lines += ["|---|---|", *(f"| {level.name} | {marks[level.reached]} |" for level in self.levels)]
+        for level in self.levels:
+            if level.reasons:
+                lines += ["", f"**{level.name}**", "", *(f"* {markdown_code(reason)}" for reason in level.reasons)]
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What to verify with; what is None or 0 is taken from the run, or left untried."""
+
+    haystack: str | None = None
+    """Folder of the set, or its repository."""
+    model: str | None = None
+    """As of `rh-bench evaluate`."""
+    rerun: int = 0
+    """How many samples to measure again."""
+    salt: str | None = None
+    """Mixed into the choice of samples; drawn where it is None, and told with what was found. The bytes of a run can be
+    varied until they choose pleasant samples; a salt that was drawn when the run had arrived cannot be known before."""
+    device: str = "auto"
+    runs: tuple[str, ...] = ()
+    """Folders of runs that an experiment is about; those beside it without them."""
+    most_download: int | None = None
+    """Bytes that the model or the set may take to download from the Hub; None for any number."""
+
+
+def verify_run(folder: Path, evidence: Evidence | None = None) -> Verification:
+    """Verify a run, or an import as far as that goes.
+
+    Raises:
+        InputError: there is no such folder, or what was named as evidence cannot be had.
+    """
+    return Verification(folder, tuple(verify_levels(folder, evidence or Evidence())))
+
+
+def verify_levels(folder: Path, evidence: Evidence) -> Iterator[Level]:
+    """The levels one by one, as soon as each is known. Arguments and errors as of `verify_run`."""
+    if not folder.is_dir():
+        raise InputError("no such folder", where=folder, mend="give a finished run's folder")
+    from rh_bench.experiments.artifact import is_experiment
+
+    if is_experiment(folder):
+        from rh_bench.experiments.levels import experiment_levels
+
+        yield from experiment_levels(folder, evidence)
+        return
+    imported = is_import(folder)
+    level = _valid_import(folder) if imported else _valid(folder, evidence)
+    yield level
+    if imported and level.reached:
+        reason = "imported from another project's file: there are no events to compute anything from"
+        yield from (Level(name, None, (reason,)) for name in ("recomputed", "rerun"))
+        return
+    run = read_run(folder) if level.reached else None
+    steps: tuple[tuple[str, Callable[[Run, Evidence], Level]], ...] = (("recomputed", _recomputed), ("rerun", _rerun))
+    for name, step in steps:
+        if run is None or level.reached is False:
+            level, run = Level(name, None, (f"the run is not {level.name}",)), None
+        else:
+            level = _tried(name, step, run, evidence)
+        yield level
+
+
+def _tried(name: str, step: Callable[[Run, Evidence], Level], run: Run, evidence: Evidence) -> Level:
+    """A level; not tried where the run's own set or model cannot be had, an error where those named here cannot."""
+    try:
+        return step(run, evidence)
+    except InputError as error:
+        return untried(name, error, evidence)
+
+
+def untried(name: str, error: InputError, evidence: Evidence) -> Level:
+    """A level that could not be tried; one that failed where rendering with the model's template has no end.
+
+    Raises:
+        InputError: `error`, where it is about what was named as evidence, or about this machine.
+    """
+    exceeded = error.exceeded if isinstance(error, LimitError) else None
+    if exceeded == RENDERED:
+        return Level(name, False, (str(error),), exceeded)
+    if evidence.haystack is not None or evidence.model is not None or is_host_memory(error):
+        raise error
+    return Level(name, None, (f"could not be tried here: {error}",), exceeded)
+
+
+def _valid_import(folder: Path) -> Level:
+    problems = _in_words(check_import(folder))
+    return Level("valid", not problems, problems)
+
+
+def _valid(folder: Path, evidence: Evidence) -> Level:
+    """What the run's files show, and whether its layers and heads are those of its model's configuration."""
+    problems = _in_words(validate_path(folder))
+    if problems:
+        return Level("valid", False, problems)
+    run, named = load_json(folder / "run.json"), evidence.model
+    note = coverage(run).note
+    notes = (note.rstrip("."),) if note else ()
+    try:
+        wrong = config_problems(run["model"], named)
+    except InputError as error:
+        if named is not None:
+            raise
+        return Level("valid", True, (*notes, f"not compared with its model's configuration: {error}"))
+    return Level("valid", not wrong, tuple(wrong) or notes)
+
+
+def _in_words(found: list[Problem]) -> tuple[str, ...]:
+    return tuple(f"{p.file}{'#' + p.pointer if p.pointer else ''}: {p.message}" for p in found)
+
+
+def _recomputed(run: Run, evidence: Evidence) -> Level:
+    differing = [
+        f"{name} is not what the events give"
+        for name, data in derive_outputs(run.document, run.layers, run.results).items()
+        if (run.folder / name).read_bytes() != data
+    ]
+    if differing:
+        return Level("recomputed", False, tuple(differing))
+    missing = _missing_evidence(run, evidence)
+    if missing:
+        return Level("recomputed", None, ("heads.parquet and summary.json are what the events give", missing))
+    from rh_bench.measure.reproduce import covered, prompt_problems
+
+    problems = prompt_problems(run, evidence.haystack, evidence.model)
+    if problems:
+        return Level("recomputed", False, _first(problems))
+    return Level("recomputed", True, (f"measured on {covered(run, evidence.haystack).words}",))
+
+
+def _rerun(run: Run, evidence: Evidence) -> Level:
+    if not evidence.rerun:
+        return Level("rerun", None, ("no samples were to be measured again; ask with --rerun N",))
+    missing = _missing_evidence(run, evidence)
+    if missing:
+        return Level("rerun", None, (missing,))
+    from rh_bench.verification.rerun import rerun
+
+    salt = secrets.token_hex(8) if evidence.salt is None else evidence.salt
+    agreed, words = rerun(run, evidence.haystack, evidence.model, evidence.rerun, salt, evidence.device)
+    return Level("rerun", agreed, _first(words))
+
+
+def _missing_evidence(run: Run, evidence: Evidence) -> str | None:
+    """Why the prompts cannot be reproduced, if they cannot."""
+    model, haystack = run.document["model"], run.document["haystack"]
+    if evidence.haystack is None and haystack["revision"] is None:
+        return "its prompts were not reproduced: it was measured on a local set; name a copy with --haystack"
+    if evidence.model is None and model["source"] != "hub":
+        return "its prompts were not reproduced: its model is a local file; name a copy with --model"
+    return None
+
+
+def _first(words: list[str]) -> tuple[str, ...]:
+    more = [f"and {len(words) - _MOST_REASONS} more"] if len(words) > _MOST_REASONS else []
+    return tuple(words[:_MOST_REASONS] + more)
+
+
+def markdown_code(text: str) -> str:
+    """A Markdown code span of any text: on one line, in more backticks than it holds."""
+    flat = " ".join(text.split())
+    fence = "`"
+    while fence in flat:
+        fence += "`"
+    space = " " if flat.startswith("`") or flat.endswith("`") else ""
+    return f"{fence}{space}{flat}{space}{fence}"
