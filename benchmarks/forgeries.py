@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import IntArray, Layer, SampleResult, head_grid
 from rh_bench.scores.heads import sample_scores
-from rh_bench.scores.summary import HEAD_THRESHOLD
 
 Results = tuple[SampleResult, ...]
 Forgery = Callable[[Results, Sequence[Layer]], Results]

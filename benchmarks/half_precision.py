@@ -23,11 +23,11 @@ from benchmarks.engines import build_prompts, timed
 from benchmarks.machine import describe
 from rh_bench.errors import RhBenchError
 from rh_bench.models.load import load_model
+from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import Decoded, Json, Layer, Prompt, SampleResult, head_grid
 from rh_bench.scores.events import copy_events
 from rh_bench.scores.heads import sample_scores
 from rh_bench.scores.rouge import rouge1_recall, succeeds
-from rh_bench.scores.summary import HEAD_THRESHOLD
 from rh_bench.stats.bootstrap import spearman
 from rh_bench.system.files import atomic_write
 from rh_bench.system.schema import dump_json

@@ -131,7 +131,7 @@ def _chosen_needles(recipe: Recipe) -> tuple[RawNeedle, ...]:
     else:
         needles, count = recipe.needles, recipe.needle_count or len(recipe.needles)
     if count > len(needles):
-        raise InputError(f"there are only {len(needles)}", where="--needle-count", mend="give fewer, or more needles")
+        raise InputError(f"there are only {len(needles)}", where="--needle-count", hint="give fewer, or more needles")
     return needles[:count]
 
 
@@ -156,7 +156,7 @@ def _place_needles(raw: Sequence[RawNeedle], haystacks: Sequence[Haystack]) -> t
 def _name(recipe: Recipe) -> str:
     name = recipe.name or f"{recipe.source.id.partition('#')[0].replace('/', '__')}-{recipe.grid.name}"
     if not _NAME.fullmatch(name):
-        raise InputError(f"{shown(name)!r} is no name for a set", where="--name", mend="use letters, digits, . _ -")
+        raise InputError(f"{shown(name)!r} is no name for a set", where="--name", hint="use letters, digits, . _ -")
     return name
 
 
@@ -243,7 +243,7 @@ def _move(fresh: Path, out: Path) -> None:
         raise InputError(
             "is not empty and holds something other than this set",
             where=out,
-            mend="give another folder, or remove this one",
+            hint="give another folder, or remove this one",
         )
     fresh.chmod(0o755)
     fresh.replace(out)  # an empty folder is replaced, too
@@ -260,4 +260,4 @@ def _same(first: Path, second: Path) -> bool:
 
 def _refuse_file(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise InputError("is a file", where=out, mend="give a folder for --out")
+        raise InputError("is a file", where=out, hint="give a folder for --out")

@@ -71,7 +71,7 @@ def read_needles(path: Path) -> tuple[RawNeedle, ...]:
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})", where=shown(path)) from None
     if len(data) > MAX_FILE_BYTES:
-        raise InputError(f"is larger than {MAX_FILE_BYTES} bytes", where=shown(path), mend="split it")
+        raise InputError(f"is larger than {MAX_FILE_BYTES} bytes", where=shown(path), hint="split it")
     return _parse(data, shown(path))
 
 
@@ -99,7 +99,7 @@ def _parse(data: bytes, where: str) -> tuple[RawNeedle, ...]:
     rows = _own_rows(text, where) if text.lstrip().startswith("[") else _released_rows(text, where)
     needles = tuple(_needle(row, place) for place, row in rows)
     if not needles:
-        raise InputError("holds no needle", where=where, mend="a file of needles has one row or more")
+        raise InputError("holds no needle", where=where, hint="a file of needles has one row or more")
     _refuse_twins(needles, where)
     return needles
 
@@ -111,7 +111,7 @@ def _own_rows(text: str, where: str) -> Iterator[tuple[str, Mapping[str, object]
         unknown = [key for key in row if key not in _FIELDS]
         if unknown:
             raise InputError(
-                f"unknown field {shown(unknown[0])}", where=place, mend=f"the fields are {', '.join(_FIELDS)}"
+                f"unknown field {shown(unknown[0])}", where=place, hint=f"the fields are {', '.join(_FIELDS)}"
             )
 
 
@@ -134,10 +134,10 @@ def _json(text: str, where: str) -> Any:
 
 def _object(row: object, fields: Iterable[str], place: str) -> Mapping[str, object]:
     if not isinstance(row, dict):
-        raise InputError("is not an object", where=place, mend=f"a row has the fields {', '.join(fields)}")
+        raise InputError("is not an object", where=place, hint=f"a row has the fields {', '.join(fields)}")
     for name in fields:
         if name not in row:
-            raise InputError(f"has no field {name}", where=place, mend=f"a row has the fields {', '.join(fields)}")
+            raise InputError(f"has no field {name}", where=place, hint=f"a row has the fields {', '.join(fields)}")
     return row
 
 
@@ -146,17 +146,17 @@ def _needle(row: Mapping[str, object], place: str) -> RawNeedle:
     needle_id, domain = _text(row, "needle_id", MAX_NAME, place), _text(row, "domain", MAX_NAME, place)
     if not _ID.fullmatch(needle_id):
         raise InputError(
-            f"needle_id {shown(needle_id)} is no id", where=place, mend="use lower-case letters, digits and hyphens"
+            f"needle_id {shown(needle_id)} is no id", where=place, hint="use lower-case letters, digits and hyphens"
         )
     if not words(answer):
-        raise InputError("answer has no words", where=place, mend="ROUGE-1 recall compares words")
+        raise InputError("answer has no words", where=place, hint="ROUGE-1 recall compares words")
     try:
         start, end = locate_answer(needle, answer)
     except ValueError as error:
-        raise InputError(f"answer {error}", where=place, mend="it must stand in the needle exactly once") from None
+        raise InputError(f"answer {error}", where=place, hint="it must stand in the needle exactly once") from None
     given_away = question_problem(question, needle[start:end])
     if given_away:
-        raise InputError(given_away, where=place, mend="ask without them, or choose another answer")
+        raise InputError(given_away, where=place, hint="ask without them, or choose another answer")
     return RawNeedle(needle_id, domain, needle, question, start, end)
 
 
@@ -169,9 +169,9 @@ def _text(row: Mapping[str, object], field: str, longest: int, place: str) -> st
     if len(value) > longest:
         raise InputError(f"{field} is longer than {longest} characters", where=place)
     if any(unicodedata.category(character) in _UNPRINTABLE for character in value):
-        raise InputError(f"{field} holds a control character", where=place, mend="write it as one line of plain text")
+        raise InputError(f"{field} holds a control character", where=place, hint="write it as one line of plain text")
     if value != value.strip():
-        raise InputError(f"{field} begins or ends with white space", where=place, mend="remove it")
+        raise InputError(f"{field} begins or ends with white space", where=place, hint="remove it")
     return value
 
 
@@ -179,5 +179,5 @@ def _refuse_twins(needles: Iterable[RawNeedle], where: str) -> None:
     seen: set[str] = set()
     for needle in needles:
         if needle.needle_id in seen:
-            raise InputError(f"needle_id {needle.needle_id} stands twice", where=where, mend="give each needle its own")
+            raise InputError(f"needle_id {needle.needle_id} stands twice", where=where, hint="give each needle its own")
         seen.add(needle.needle_id)

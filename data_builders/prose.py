@@ -60,9 +60,9 @@ def synthetic_text(seed: int, characters: int) -> str:
         InputError: an argument is out of range.
     """
     if seed < 0:
-        raise InputError(f"{seed} is negative", where="seed", mend="use an integer from 0")
+        raise InputError(f"{seed} is negative", where="seed", hint="use an integer from 0")
     if not 1 <= characters <= MAX_CHARACTERS:
-        raise InputError(f"{characters} is out of range", where="characters", mend=f"use 1 to {MAX_CHARACTERS}")
+        raise InputError(f"{characters} is out of range", where="characters", hint=f"use 1 to {MAX_CHARACTERS}")
     written: list[str] = []
     length = -2
     for paragraph in _paragraphs(_Decks(random.Random(seed))):

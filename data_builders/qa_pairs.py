@@ -1,8 +1,8 @@
 """Question–passage pairs from a seed: the embedded data of extractive QA, licence CC0, without a network.
 
 A passage is a few paragraphs of synthetic prose (:mod:`rh_bench.data_builders.prose`) in which facts are told. One of
-them is asked about; the others are of the same kind but about somebody else, so that the question must be read, too. The
-answer stands in the passage once and verbatim. The facts are put together from `data/qa_facts.json`.
+them is asked about; the others are of the same kind but about somebody else, so that the question must be read, too.
+The answer stands in the passage once and verbatim. The facts are put together from `data/qa_facts.json`.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def synthetic_pairs(seed: int, count: int = COUNT) -> TaskData:
         InputError: an argument is out of range.
     """
     if not 0 <= seed <= MAX_SEED:
-        raise InputError(f"{seed} is out of range", where="seed", mend=f"use 0 to {MAX_SEED}")
+        raise InputError(f"{seed} is out of range", where="seed", hint=f"use 0 to {MAX_SEED}")
     if not 1 <= count <= 10_000:
-        raise InputError(f"{count} is out of range", where="count", mend="use 1 to 10000")
+        raise InputError(f"{count} is out of range", where="count", hint="use 1 to 10000")
     questions = [_pair(seed, number) for number in range(count)]
     digest = hashlib.sha256("".join(question.sha256 for question in questions).encode()).hexdigest()
     name = f"synthetic-pairs:{seed} v{QA_VERSION}.{PROSE_VERSION}"

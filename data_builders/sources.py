@@ -67,7 +67,7 @@ def parse_source(text: str) -> Source:
             raise InputError(
                 f"{shown(rest)!r} does not name a revision of a Hub dataset",
                 where="--source",
-                mend="write hub:org/name@revision, with #config/split:column where needed",
+                hint="write hub:org/name@revision, with #config/split:column where needed",
             )
         part = {key: value for key, value in match.groupdict().items() if value is not None}
         config, split, column = part.get("config"), part.get("split", "train"), part.get("column", "text")
@@ -78,7 +78,7 @@ def parse_source(text: str) -> Source:
     raise InputError(
         f"{shown(text)!r} is no source",
         where="--source",
-        mend="use synthetic, synthetic:SEED, folder:PATH or hub:REPO@REVISION",
+        hint="use synthetic, synthetic:SEED, folder:PATH or hub:REPO@REVISION",
     )
 
 
@@ -122,7 +122,7 @@ def _cut(documents: Iterable[str], count: int, longest: int, where: object) -> t
         raise InputError(
             f"has {len(rest)} characters of text; a length of {longest} tokens needs at least {LEAST * longest}",
             where=where,
-            mend="give more text or shorter --lengths",
+            hint="give more text or shorter --lengths",
         )
     return tuple(texts) or (rest,)
 
@@ -130,10 +130,10 @@ def _cut(documents: Iterable[str], count: int, longest: int, where: object) -> t
 def _folder_texts(folder: Path) -> Iterator[str]:
     """The text of the folder's ``*.txt`` files, in the order of their names, whatever the folder's own order is."""
     if not folder.is_dir():
-        raise InputError("no such folder", where=folder, mend="give a folder of *.txt files")
+        raise InputError("no such folder", where=folder, hint="give a folder of *.txt files")
     paths = sorted((path for path in folder.glob("*.txt") if path.is_file()), key=lambda path: path.name.encode())
     if not paths:
-        raise InputError("there are no *.txt files in it", where=folder, mend="give a folder of *.txt files")
+        raise InputError("there are no *.txt files in it", where=folder, hint="give a folder of *.txt files")
     for path in paths:
         text = _clean(_read_text(path), path)
         if text:
@@ -144,7 +144,7 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"is not UTF-8 text (byte {error.start})", where=path, mend="convert it to UTF-8") from None
+        raise InputError(f"is not UTF-8 text (byte {error.start})", where=path, hint="convert it to UTF-8") from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})", where=path) from None
 
@@ -176,7 +176,7 @@ def _stream(source: Source, commit: str) -> Iterator[str]:
         for row in rows:
             if source.column not in row:
                 known = ", ".join(columns or row)
-                raise InputError(f"there is no column {source.column!r}", where=where, mend=f"there are {known}")
+                raise InputError(f"there is no column {source.column!r}", where=where, hint=f"there are {known}")
             if not isinstance(row[source.column], str):
                 raise InputError(f"column {source.column!r} does not hold text", where=where)
             text = _clean(row[source.column], where)

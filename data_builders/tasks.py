@@ -47,7 +47,7 @@ def load_task(task: str, text: str) -> TaskData:
     if path.exists() or match is None:
         return read_task(task, path)
     if task not in PLACES:
-        raise InputError(f"unknown task {shown(task)!r}", where="--task", mend=f"use {', '.join(PLACES)}")
+        raise InputError(f"unknown task {shown(task)!r}", where="--task", hint=f"use {', '.join(PLACES)}")
     config, split = PLACES[task]
     return _from_hub(task, match["repo"], match["revision"], match["config"] or config, match["split"] or split)
 
@@ -71,7 +71,7 @@ def _rows(task: str, repo: str, commit: str, config: str | None, split: str) -> 
         stream = load_dataset(repo, config, split=split, revision=commit, streaming=True)
         for number, row in enumerate(stream):
             if number == MAX_QUESTIONS:
-                raise InputError(f"has more than {MAX_QUESTIONS} questions", where=where, mend="name a smaller split")
+                raise InputError(f"has more than {MAX_QUESTIONS} questions", where=where, hint="name a smaller split")
             place = f"{where}, row {number}"
             yield place, row_question(task, row, number, place)
     except (ValueError, OSError, RuntimeError) as error:

@@ -80,7 +80,7 @@ class Card:
     """What is known of each claim, as `experiment_card.scorecard_rows` gives it."""
     experiments: tuple[Json, ...]
     """Valid experiments on this very run, thinned by `experiment_card.thin_experiments`."""
-    doubtful: tuple[tuple[str, str], ...]
+    rejected: tuple[tuple[str, str], ...]
     """Experiments that are not shown: folder, and why."""
     cross: CrossCard
     """The heads, for pages that compare them."""
@@ -104,7 +104,7 @@ class Card:
         lists = ("bases", "facts", "table_facts", "scorecard", "experiments")
         values |= {name: tuple(values[name]) for name in lists}
         values["coverage"] = Coverage.from_json(values["coverage"])
-        values["doubtful"] = tuple((folder, why) for folder, why in values["doubtful"])
+        values["rejected"] = tuple((folder, why) for folder, why in values["rejected"])
         return cls(**values | {"cross": CrossCard.from_json(document["cross"])})
 
 
@@ -165,7 +165,7 @@ def _make_card(entry: Entry) -> Card:
         rh_bench=run["environment"]["rh_bench"],
         scorecard=scorecard_rows(entry),
         experiments=thin_experiments(entry.experiments, entry.records),
-        doubtful=entry.doubtful,
+        rejected=entry.rejected,
         cross=make_cross(entry),
     )
 

@@ -14,14 +14,15 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from rh_bench.artifacts.coverage import Coverage, coverage
-from rh_bench.artifacts.validate import Problem, validate_path
+from rh_bench.artifacts.results_repo import Layout, find_layout, run_folders
+from rh_bench.artifacts.validate import validate_path
+from rh_bench.artifacts.verification_record import read_verification, set_sizes
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import experiment_folders, read_document, run_reference
 from rh_bench.experiments.record import read_experiment_record
 from rh_bench.experiments.scorecard import read_about
 from rh_bench.interchange.folder import check_import, is_import
-from rh_bench.records import Json
-from rh_bench.submissions.results_repo import Layout, find_layout, read_verification, run_folders, set_sizes
+from rh_bench.records import Json, Problem
 from rh_bench.system.schema import load_json
 
 _MANIFEST = re.compile(rb'"manifest_sha256": "([0-9a-f]{64})"')
@@ -59,7 +60,7 @@ class Entry:
     """The `experiment.json` of each valid experiment about this run's very bytes, sorted by kind and id."""
     records: Mapping[str, Json] = field(default_factory=dict)
     """What a maintainer found of these experiments' very bytes, by the name of their folder."""
-    doubtful: tuple[tuple[str, str], ...] = ()
+    rejected: tuple[tuple[str, str], ...] = ()
     """Experiments that seem to be about this run and are not shown: folder, and why."""
     set_samples: int | None = None
     """Samples of its set, where a run shows it that was verified against the set."""
@@ -111,7 +112,7 @@ class Source:
     experiments: tuple[Path, ...] = ()
     """Folders of experiments that may be about this run."""
     set_sizes: Mapping[str, int] = field(default_factory=dict)
-    """Samples of sets, as of `rh_bench.submissions.results_repo.set_sizes`."""
+    """Samples of sets, as of `rh_bench.artifacts.verification_record.set_sizes`."""
 
     @property
     def name(self) -> str:
@@ -131,7 +132,7 @@ def sources(runs_root: Path, experiments: Path | None = None) -> list[Source]:
     """
     layout = find_layout(runs_root)
     if experiments is not None and not experiments.is_dir():
-        raise InputError("no such folder", where=experiments, mend="give what was --out of the experiments")
+        raise InputError("no such folder", where=experiments, hint="give what was --out of the experiments")
     if experiments is None and layout.runs != runs_root and (runs_root / "experiments").is_dir():
         experiments = runs_root / "experiments"
     index = _experiments_by_model(experiments) if experiments else {}
@@ -233,7 +234,7 @@ def _in_words(problems: list[Problem]) -> tuple[str, ...]:
 def _read_entry(source: Source) -> Entry:
     folder = source.folder
     run = _read_json(folder / "run.json")
-    experiments, records, doubtful = _experiments(source, run["model"])
+    experiments, records, rejected = _experiments(source, run["model"])
     return Entry(
         slug=folder.parent.name,
         run_id=folder.name,
@@ -244,7 +245,7 @@ def _read_entry(source: Source) -> Entry:
         folder=folder,
         experiments=tuple(experiments),
         records=records,
-        doubtful=tuple(doubtful),
+        rejected=tuple(rejected),
         set_samples=source.set_sizes.get(run["haystack"]["manifest_sha256"]),
     )
 
@@ -254,7 +255,7 @@ def _experiments(source: Source, model: Json) -> tuple[list[Json], dict[str, Jso
     and those that say nothing, with the reason."""
     if not source.experiments:
         return [], {}, []
-    reference, kept, doubtful = run_reference(source.folder), [], []
+    reference, kept, rejected = run_reference(source.folder), [], []
     records: dict[str, Json] = {}
     for folder in source.experiments:
         why, document = read_about(folder, source.folder, reference, model)
@@ -263,8 +264,8 @@ def _experiments(source: Source, model: Json) -> tuple[list[Json], dict[str, Jso
             record = read_experiment_record(source.layout.verification, folder)
             records |= {folder.name: record} if record is not None else {}
         elif why:
-            doubtful.append(("/".join(folder.parts[-2:]), why))
-    return sorted(kept, key=lambda one: (one["kind"], one["experiment_id"])), records, doubtful
+            rejected.append(("/".join(folder.parts[-2:]), why))
+    return sorted(kept, key=lambda one: (one["kind"], one["experiment_id"])), records, rejected
 
 
 def _read_json(path: Path) -> Json:

@@ -563,13 +563,13 @@ class Experiments:
     pairs: tuple[PairView, ...]
     answers: tuple[AnswersView, ...]
     detectors: tuple[AgreementView, ...]
-    doubtful: tuple[tuple[str, str], ...]
+    rejected: tuple[tuple[str, str], ...]
     verified: tuple[Verified, ...]
     """All of them, with how far each is verified."""
 
 
 def experiments_view(
-    scorecard: Sequence[Json], experiments: Sequence[Json], doubtful: Sequence[tuple[str, str]]
+    scorecard: Sequence[Json], experiments: Sequence[Json], rejected: Sequence[tuple[str, str]]
 ) -> Experiments:
     """Scorecard and charts of one run, from what its card keeps."""
     charts: dict[str, list[Json]] = {}
@@ -583,6 +583,6 @@ def experiments_view(
         pairs=tuple(pair_view(chart) for chart in charts.get("intrinsic", [])),
         answers=tuple(answers_view(chart) for chart in answers),
         detectors=tuple(detectors_view(chart) for chart in charts.get("detectors", [])),
-        doubtful=tuple((words.visible(folder), words.visible(why)) for folder, why in doubtful),
+        rejected=tuple((words.visible(folder), words.visible(why)) for folder, why in rejected),
         verified=verified(experiments),
     )

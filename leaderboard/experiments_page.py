@@ -74,7 +74,7 @@ class ExperimentsPage:
     factors: tuple[str, ...]
     pages: Mapping[tuple[str, str], str]
     """Where the page of each run lies, by slug and run id."""
-    doubtful: tuple[tuple[str, str], ...]
+    rejected: tuple[tuple[str, str], ...]
     verified: tuple[tuple[str, str, Verified], ...]
     badges: tuple[tuple[str, str], ...]
     """Name and meaning of each badge that stands on the page, the best first."""
@@ -87,8 +87,8 @@ def documents(site: Site) -> Iterator[Document]:
 
 def experiments_page(cards: Sequence[Card], imported: Sequence[Imported] = ()) -> ExperimentsPage:
     """The view of runs that have experiments, in the order of their models. Imports have none but pairs."""
-    chosen = [card for card in cards if card.experiments or card.doubtful]
-    views = [(card, experiments_view(card.scorecard, card.experiments, card.doubtful)) for card in chosen]
+    chosen = [card for card in cards if card.experiments or card.rejected]
+    views = [(card, experiments_view(card.scorecard, card.experiments, card.rejected)) for card in chosen]
     labelled = [(words.visible(card.model), card.page, view) for card, view in views]
     listed = tuple(dict.fromkeys((name, page, one) for name, page, view in labelled for one in view.verified))
     names = {one.badge.name for _, _, one in listed}
@@ -104,7 +104,7 @@ def experiments_page(cards: Sequence[Card], imported: Sequence[Imported] = ()) -
         detectors=tuple((name, page, one) for name, page, view in labelled for one in view.detectors)[:MOST_CHARTS],
         factors=FACTORS,
         pages={(card.slug, card.run_id): card.page for card in cards},
-        doubtful=tuple(sorted({one for _, view in views for one in view.doubtful})),
+        rejected=tuple(sorted({one for _, view in views for one in view.rejected})),
         verified=listed[:MOST_LISTED],
         badges=tuple((name, ABOUT[name]) for name in reversed(ORDER) if name in names),
     )

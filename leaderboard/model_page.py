@@ -181,7 +181,7 @@ def model_page(
         strata=" × ".join(summary["bootstrap"]["strata"]),
         offers=offers,
         experiments=experiments_view(
-            scorecard_rows(entry), thin_experiments(entry.experiments, entry.records), entry.doubtful
+            scorecard_rows(entry), thin_experiments(entry.experiments, entry.records), entry.rejected
         ),
         detectors=detectors_views(entry.experiments),
         always_on=_always_on(summary["always_on"]),

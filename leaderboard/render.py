@@ -13,6 +13,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from rh_bench.artifacts.results_repo import SITE_MARK
 from rh_bench.errors import InputError
 from rh_bench.leaderboard.badges import ATTESTED
 from rh_bench.leaderboard.cards import Card
@@ -20,7 +21,6 @@ from rh_bench.leaderboard.charts import WHISKER_WIDTH
 from rh_bench.leaderboard.collect import Imported, LeftOut
 from rh_bench.leaderboard.formatting import visible
 from rh_bench.leaderboard.palette import LEVELS, difference_css, rate_level, scale_css, score_level
-from rh_bench.submissions.results_repo import SITE_MARK
 from rh_bench.system.workshop import Workshop, workshop
 
 Document = tuple[str, str | bytes]
@@ -73,7 +73,7 @@ def checked_url(text: str) -> str:
         return ""
     whole = text if text.endswith("/") else text + "/"
     if not _URL.fullmatch(whole):
-        raise InputError("is no address of a site", where=repr(text), mend="write it as https://example.org/heads")
+        raise InputError("is no address of a site", where=repr(text), hint="write it as https://example.org/heads")
     return whole
 
 
@@ -152,9 +152,9 @@ def replacing(out: Path) -> Iterator[tuple[Workshop, Path]]:
 def _refuse_foreign(out: Path) -> None:
     """Replacing deletes, so only what is surely a site, or empty, is ever replaced."""
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise InputError("is not a folder", where=out, mend="name a new folder for the site")
+        raise InputError("is not a folder", where=out, hint="name a new folder for the site")
     if not out.exists() or not any(out.iterdir()):
         return
     index = out / "index.html"
     if not index.is_file() or GENERATOR not in index.read_text(encoding="utf-8", errors="replace"):
-        raise InputError("holds something other than a site", where=out, mend="name a new or an empty folder")
+        raise InputError("holds something other than a site", where=out, hint="name a new or an empty folder")

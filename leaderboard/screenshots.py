@@ -56,10 +56,10 @@ def take(site: Path, out: Path) -> list[Path]:
     from playwright.sync_api import sync_playwright
 
     if not (site / "index.html").is_file():
-        raise InputError("holds no index.html", where=site, mend="build it with rh-bench leaderboard RUNS --out SITE")
+        raise InputError("holds no index.html", where=site, hint="build it with rh-bench leaderboard RUNS --out SITE")
     chromium = find_chromium()
     if chromium is None:
-        raise InputError("no Chromium found", mend="install Debian's chromium or set RH_BENCH_CHROMIUM to its path")
+        raise InputError("no Chromium found", hint="install Debian's chromium or set RH_BENCH_CHROMIUM to its path")
     pages = kinds(site)
     out.mkdir(parents=True, exist_ok=True)
     pictures = []

@@ -60,13 +60,13 @@ def make_server(site: Path, port: int = 0) -> ThreadingHTTPServer:
         InputError: `site` holds no site, or the port is taken.
     """
     if not (site / "index.html").is_file():
-        raise InputError("holds no index.html", where=site, mend="build it with rh-bench leaderboard RUNS --out SITE")
+        raise InputError("holds no index.html", where=site, hint="build it with rh-bench leaderboard RUNS --out SITE")
     handler = functools.partial(_Handler, directory=str(site))
     try:
         return ThreadingHTTPServer((HOST, port), handler)
     except OSError as error:
         raise InputError(
-            f"cannot listen on port {port} ({error.strerror or error})", mend="choose another --port"
+            f"cannot listen on port {port} ({error.strerror or error})", hint="choose another --port"
         ) from None
 
 

@@ -10,17 +10,17 @@ class RhBenchError(Exception):
 
 
 class InputError(RhBenchError):
-    """The input is wrong (exit status 2): says which file or option, which field, and how to mend it, on one line."""
+    """The input is wrong (exit status 2): says which file or option, which field, and how to fix it, on one line."""
 
-    def __init__(self, problem: str, *, where: object = None, mend: str | None = None) -> None:
+    def __init__(self, problem: str, *, where: object = None, hint: str | None = None) -> None:
         """
         Args:
             problem: what is wrong, without a final full stop.
             where: the file, option or field that is wrong.
-            mend: what the user can do about it.
+            hint: what the user can do about it.
         """
-        self.problem = " ".join((f"{problem}; {mend}" if mend else problem).split())
-        """What is wrong and how to mend it, without the place."""
+        self.problem = " ".join((f"{problem}; {hint}" if hint else problem).split())
+        """What is wrong and how to fix it, without the place."""
         text = f"{where}: {self.problem}" if where is not None else self.problem
         super().__init__(" ".join(text.split()))
 
@@ -28,13 +28,13 @@ class InputError(RhBenchError):
 class LimitError(InputError):
     """The input takes more than it may, so that nobody knows whether it is right."""
 
-    def __init__(self, problem: str, exceeded: str, *, where: object = None, mend: str | None = None) -> None:
+    def __init__(self, problem: str, exceeded: str, *, where: object = None, hint: str | None = None) -> None:
         """
         Args:
             exceeded: the limit, as `rh_bench.system.limits` names it.
         """
         self.exceeded = exceeded
-        super().__init__(problem, where=where, mend=mend)
+        super().__init__(problem, where=where, hint=hint)
 
 
 class CheckFailed(RhBenchError):

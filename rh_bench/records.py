@@ -169,3 +169,12 @@ def head_grid(layers: list[Layer] | tuple[Layer, ...]) -> list[tuple[int, int]]:
 
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: in which file, where in it (JSON pointer; rows of a table count from 0), what."""
+
+    file: str
+    pointer: str
+    message: str

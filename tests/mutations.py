@@ -29,8 +29,10 @@ import pyarrow.parquet as pq
 from fake_experiments import SMALL
 from fake_runs import make_run
 
+from rh_bench.artifacts.results_repo import RUNS, Layout
 from rh_bench.artifacts.run import RUN_FILES, compute_run_id
 from rh_bench.artifacts.validate import validate_path
+from rh_bench.artifacts.verification_record import read_verification, verification_document
 from rh_bench.data_builders.build import Recipe, build_set
 from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import CheckFailed, InputError
@@ -44,7 +46,6 @@ from rh_bench.sets.grids import Grid
 from rh_bench.submissions.attest_order import new_order, read_order
 from rh_bench.submissions.judgement import Submission, decided, make_draw, make_verdict, open_judgement, read_judgement
 from rh_bench.submissions.place import find_place
-from rh_bench.submissions.results_repo import RUNS, Layout, read_verification, verification_document
 from rh_bench.system.files import sha256_file
 from rh_bench.system.schema import dump_json
 from rh_bench.verification.verify import verify_run
@@ -546,7 +547,7 @@ def mutate(chance: random.Random, name: str, data: bytes) -> bytes:
 
 
 def play(chance: random.Random, subject: Subject, case: str) -> tuple[str | None, bool]:
-    """One case: damage, read, mend. Returns what rule was broken, if one was, and whether it was found sound."""
+    """One case: damage, read, repair. Returns what rule was broken, if one was, and whether it was found sound."""
     name = chance.choice(subject.files)
     original = subject.originals[name]
     data = mutate(chance, name, original)

@@ -20,6 +20,7 @@ from tiny import tiny_checkpoint, tiny_tokenizer
 from tiny_multimodal import tiny_whole
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+from rh_bench.artifacts.levels import Evidence
 from rh_bench.artifacts.run import read_run
 from rh_bench.artifacts.validate import validate_path
 from rh_bench.cli.main import main
@@ -34,7 +35,7 @@ from rh_bench.models.load import load_model, resolve_model
 from rh_bench.sets.dataset import read_set
 from rh_bench.sets.grids import choose_grid
 from rh_bench.system.files import sha256_file
-from rh_bench.verification.verify import Evidence, verify_run
+from rh_bench.verification.verify import verify_run
 
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": LINEAR}

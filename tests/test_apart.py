@@ -20,13 +20,14 @@ from fake_runs import make_run
 from test_hostile import footer_changed, lost_histogram, seal, varint
 
 from rh_bench.artifacts.fingerprint import fingerprint
+from rh_bench.artifacts.levels import Evidence
 from rh_bench.artifacts.run import read_run
 from rh_bench.artifacts.tables import EVENTS
 from rh_bench.cli.main import main
 from rh_bench.errors import InputError
 from rh_bench.interchange.folder import import_file
 from rh_bench.verification.sandbox import Ended, Limit, Limits, run_apart, unfinished, verify_apart
-from rh_bench.verification.verify import Evidence, verify_run
+from rh_bench.verification.verify import verify_run
 
 
 @pytest.fixture

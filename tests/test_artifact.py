@@ -14,7 +14,6 @@ from fake_runs import make_run
 
 from rh_bench.artifacts.run import read_run
 from rh_bench.artifacts.tables import write_table
-from rh_bench.artifacts.validate import Problem
 from rh_bench.cli.main import main
 from rh_bench.errors import InputError
 from rh_bench.experiments import artifact
@@ -33,6 +32,7 @@ from rh_bench.experiments.artifact import (
 )
 from rh_bench.experiments.kind import Kind, Tables, claim, column
 from rh_bench.experiments.registry import KINDS, NAMES
+from rh_bench.records import Problem
 from rh_bench.stats.bootstrap import wilson
 from rh_bench.system import schema
 from rh_bench.system.files import sha256_file

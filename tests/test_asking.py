@@ -17,6 +17,7 @@ import transformers.utils.chat_template_utils as transformers_templates
 from thinkers import script, thinker_checkpoint
 from tiny import tiny_checkpoint
 
+from rh_bench.artifacts.levels import Evidence
 from rh_bench.artifacts.run import compute_run_id, read_run, write_run
 from rh_bench.artifacts.tables import samples_to_table
 from rh_bench.artifacts.validate import validate_path
@@ -39,7 +40,7 @@ from rh_bench.prompting.thinking import BEFORE
 from rh_bench.sets.dataset import read_set
 from rh_bench.sets.grids import Grid
 from rh_bench.system.schema import dump_json
-from rh_bench.verification.verify import Evidence, verify_run
+from rh_bench.verification.verify import verify_run
 
 GRID = Grid("custom", (700, 900), (0.0, 100.0), needles=1, haystacks=1)
 THINKS = script("\n", "h", "m", "</think>", "X", "Q", "<|im_end|>")

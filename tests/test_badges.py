@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from fake_runs import make_run
 
+from rh_bench.artifacts.verification_record import verification_document, verification_path
 from rh_bench.interchange.folder import import_file
 from rh_bench.leaderboard import build_site
 from rh_bench.leaderboard.badges import badge
 from rh_bench.leaderboard.collect import collect
-from rh_bench.submissions.results_repo import verification_document, verification_path
 from rh_bench.system.schema import dump_json, validate_document
 from rh_bench.verification.verify import verify_run
 

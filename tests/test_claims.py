@@ -13,6 +13,7 @@ import pytest
 from fake_runs import run_id_of
 from tiny import tiny_checkpoint
 
+from rh_bench.artifacts.levels import Evidence
 from rh_bench.cli.main import main
 from rh_bench.data_builders.build import Recipe, build_set
 from rh_bench.data_builders.sources import parse_source
@@ -20,7 +21,7 @@ from rh_bench.measure.claims import _file_claims
 from rh_bench.measure.evaluate import Request, evaluate
 from rh_bench.sets.grids import choose_grid
 from rh_bench.system.schema import dump_json, schema_text
-from rh_bench.verification.verify import Evidence, verify_run
+from rh_bench.verification.verify import verify_run
 
 Lie = Callable[[dict[str, Any]], Any]
 CARD = "---\nbase_model: acme/base\n---\n"

@@ -16,6 +16,7 @@ from hub_fixtures import RESULTS, hub, owner
 from loopback_hub import Blob
 from loopback_write import WritableHub, card_errors
 
+from rh_bench.artifacts.verification_record import verification_document, verification_path
 from rh_bench.data_builders.card import size_category
 from rh_bench.errors import InputError
 from rh_bench.experiments.record import experiment_record, experiment_record_path
@@ -26,7 +27,6 @@ from rh_bench.submissions.collect import CONFIGS, collect_results
 from rh_bench.submissions.judgement import Submission, decided, make_verdict, open_judgement
 from rh_bench.submissions.place import KINDS, Place
 from rh_bench.submissions.publish import publish_folder
-from rh_bench.submissions.results_repo import verification_document, verification_path
 from rh_bench.system.schema import dump_json
 from rh_bench.verification.verify import verify_run
 

@@ -14,7 +14,10 @@ from fake_runs import make_run
 from tiny import tiny_checkpoint
 
 from rh_bench.artifacts.coverage import OWN, PART, WHOLE, WHOLE_GRID, coverage, coverage_problems
+from rh_bench.artifacts.levels import Evidence
+from rh_bench.artifacts.results_repo import find_layout
 from rh_bench.artifacts.run import compute_run_id
+from rh_bench.artifacts.verification_record import set_sizes, verification_document, verification_path
 from rh_bench.cli.main import main
 from rh_bench.data_builders.build import Recipe, build_set
 from rh_bench.data_builders.sources import parse_source
@@ -26,10 +29,9 @@ from rh_bench.protocol import constants
 from rh_bench.sets.dataset import read_set
 from rh_bench.sets.grids import choose_grid
 from rh_bench.submissions.collect import collect_results
-from rh_bench.submissions.results_repo import find_layout, set_sizes, verification_document, verification_path
 from rh_bench.submissions.submit import _warnings
 from rh_bench.system.schema import dump_json
-from rh_bench.verification.verify import Evidence, verify_run
+from rh_bench.verification.verify import verify_run
 
 PROTOCOL = {
     **constants(),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from rh_bench.artifacts.levels import Evidence
 from rh_bench.artifacts.validate import validate_path
 from rh_bench.cli.demo import DemoReport, find_weights, run_demo
 from rh_bench.errors import InputError
@@ -15,7 +16,7 @@ from rh_bench.experiments.artifact import read_document
 from rh_bench.measure.evaluate import Request, Step, evaluate
 from rh_bench.sets.dataset import check_set
 from rh_bench.verification.checks import check_folder
-from rh_bench.verification.verify import Evidence, verify_run
+from rh_bench.verification.verify import verify_run
 
 
 @pytest.fixture(scope="module")

@@ -111,7 +111,7 @@ def test_the_plan_shares_what_neighbours_share() -> None:
 
 
 def test_every_interruption_gives_the_same_tokens_in_the_same_pieces() -> None:
-    """Bitwise: the logits of a sample do not depend on which samples an earlier sitting had measured."""
+    """Bitwise: the logits of a sample do not depend on which samples an earlier session had measured."""
     model = tiny_model("llama")
     layers = find_layers(model)
     prompts = make_prompts(seed=7, haystack_length=90)

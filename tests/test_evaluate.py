@@ -191,11 +191,11 @@ class Death(BaseException):
 
 
 def test_interrupted_again_and_again(whole: Outcome, place: Path, tmp_path: Path) -> None:
-    """Ctrl-C again and again: every sitting goes on where the last one stopped."""
-    for sitting in (1, 2, 5, 11):
+    """Ctrl-C again and again: every session goes on where the last one stopped."""
+    for session in (1, 2, 5, 11):
 
-        def stop(step: Step, sitting: int = sitting) -> None:
-            if step.samples_done == sitting:
+        def stop(step: Step, session: int = session) -> None:
+            if step.samples_done == session:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):

@@ -15,6 +15,7 @@ from fake_experiments import make_dynamic, make_intrinsic, make_relatives
 from fake_runs import make_run
 from tiny import tiny_checkpoint
 
+from rh_bench.artifacts.levels import Evidence, Verification
 from rh_bench.artifacts.run import read_run
 from rh_bench.cli.main import main
 from rh_bench.data_builders.build import Recipe, build_set
@@ -38,7 +39,7 @@ from rh_bench.models.load import load_model
 from rh_bench.records import head_grid
 from rh_bench.sets.grids import Grid
 from rh_bench.system.schema import dump_json
-from rh_bench.verification.verify import Evidence, Verification, verify_run
+from rh_bench.verification.verify import verify_run
 
 GRID = Grid("custom", (400, 500), (0.0, 100.0), needles=3, haystacks=2)
 Change = Callable[[dict[str, Any], dict[str, pa.Table]], None]

@@ -15,6 +15,7 @@ from loopback_hub import Blob
 from loopback_write import TOKEN, WritableHub
 from test_experiment_levels import ablated, answers_made_up, detected, forge, place
 
+from rh_bench.artifacts.levels import Evidence
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import experiment_folder, experiment_id, read_experiment, write_experiment
 from rh_bench.experiments.registry import KINDS
@@ -26,7 +27,6 @@ from rh_bench.submissions.place import find_place
 from rh_bench.submissions.review import Found, Ways, review, verify_pull
 from rh_bench.submissions.submit import submit_run
 from rh_bench.system.schema import validate_document
-from rh_bench.verification.verify import Evidence
 
 __all__ = ["ablated", "detected", "hub", "place"]
 

@@ -298,7 +298,7 @@ def test_a_site_without_experiments_says_how_to_make_one(cards: list[Card]) -> N
 
 
 def test_what_is_not_shown_is_named(cards: list[Card]) -> None:
-    card = replace(cards[0], experiments=(), doubtful=(("acme__base/dynamic-x", f"is {HOSTILE}"),))
+    card = replace(cards[0], experiments=(), rejected=(("acme__base/dynamic-x", f"is {HOSTILE}"),))
     ((_, text),) = documents(Site([card], (), (), Frame()))
     assert "Experiments that are not shown" in text and "<script>alert" not in text
 

@@ -29,11 +29,12 @@ from fake_runs import make_run
 from rh_bench.artifacts.parquet_footer import column_values
 from rh_bench.artifacts.run import RUN_FILES, compute_run_id
 from rh_bench.artifacts.tables import EVENTS, SAMPLES
-from rh_bench.artifacts.validate import Problem, validate_path
+from rh_bench.artifacts.validate import validate_path
 from rh_bench.errors import InputError
 from rh_bench.interchange.folder import check_import, import_file
 from rh_bench.interchange.formats import MOST_JSON, plain_yaml
 from rh_bench.leaderboard import build_site
+from rh_bench.records import Problem
 from rh_bench.system.files import sha256_file
 from rh_bench.system.schema import dump_json
 from rh_bench.verification.verify import verify_run

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rh_bench.artifacts.levels import Level, Verification
 from rh_bench.errors import InputError
 from rh_bench.submissions.judgement import (
     Judgement,
@@ -24,7 +25,6 @@ from rh_bench.submissions.judgement import (
 from rh_bench.submissions.place import KINDS, Place, find_place
 from rh_bench.system.limits import CLOCK, DOWNLOADED, ENDED, MEMORY, RENDERED
 from rh_bench.system.schema import dump_json, validate_document
-from rh_bench.verification.verify import Level, Verification
 
 PLACE = Place(KINDS[0], "org__model", "0123456789abcdef")
 BROUGHT = Submission(PLACE, "a" * 64, "mallory", 3, "c" * 40, ("org/model", "d" * 40), 600)

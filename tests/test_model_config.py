@@ -11,10 +11,11 @@ from fake_runs import make_document, make_layers, make_run
 from hub_fixtures import command, hub
 from loopback_write import WritableHub
 
+from rh_bench.artifacts.levels import Evidence
 from rh_bench.errors import InputError
 from rh_bench.hub.read import RepoRef
 from rh_bench.models.config import config_problems
-from rh_bench.verification.verify import Evidence, verify_run
+from rh_bench.verification.verify import verify_run
 
 __all__ = ["hub"]
 FITTING: dict[str, Any] = {"num_hidden_layers": 4, "num_attention_heads": 4}

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import tiny_checkpoint
 
+from rh_bench.artifacts.levels import Evidence, Verification
 from rh_bench.artifacts.run import compute_run_id, read_run, write_run
 from rh_bench.cli.main import main
 from rh_bench.data_builders.build import Recipe, build_set
@@ -23,7 +24,7 @@ from rh_bench.sets.grids import choose_grid
 from rh_bench.system.files import sha256_file
 from rh_bench.system.schema import dump_json
 from rh_bench.verification.rerun import choose
-from rh_bench.verification.verify import Evidence, Verification, verify_run
+from rh_bench.verification.verify import verify_run
 
 GRID = choose_grid("quick", "300,400", "0,50,100")
 

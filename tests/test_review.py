@@ -18,6 +18,7 @@ from loopback_pulls import open_pull
 from loopback_write import TOKEN, WritableHub
 
 import rh_bench.submissions.review as reviewing
+from rh_bench.artifacts.levels import Evidence
 from rh_bench.artifacts.run import read_run, run_folder, write_run
 from rh_bench.artifacts.tables import SCHEMAS
 from rh_bench.errors import InputError
@@ -31,7 +32,6 @@ from rh_bench.submissions.submission import submission_problems
 from rh_bench.submissions.submit import submit_run
 from rh_bench.system.files import sha256_file
 from rh_bench.system.schema import dump_json, validate_document
-from rh_bench.verification.verify import Evidence
 
 __all__ = ["hub"]
 PLACE = "runs/acme__tiny-1/0123456789abcdef"

@@ -16,6 +16,7 @@ from loopback_write import WritableHub
 from test_review import written_anew
 
 import rh_bench.submissions.review as reviewing
+from rh_bench.artifacts.levels import Evidence, Level, Verification
 from rh_bench.errors import InputError
 from rh_bench.submissions.judgement import open_judgement
 from rh_bench.submissions.place import SUBMITTED
@@ -25,7 +26,6 @@ from rh_bench.submissions.submit import submit_run
 from rh_bench.system.files import sha256_file
 from rh_bench.system.schema import dump_json, validate_document
 from rh_bench.verification.sandbox import Examined
-from rh_bench.verification.verify import Evidence, Level, Verification
 
 __all__ = ["hub"]
 

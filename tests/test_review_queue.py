@@ -12,6 +12,7 @@ from loopback_hub import Blob
 from loopback_write import STRANGER, WritableHub
 from test_review_once import answering, levels, main_tree, records
 
+from rh_bench.artifacts.levels import Evidence
 from rh_bench.cli.main import main
 from rh_bench.errors import InputError
 from rh_bench.submissions.review import Ways, review
@@ -19,7 +20,6 @@ from rh_bench.submissions.review_report import Found
 from rh_bench.submissions.submit import submit_run
 from rh_bench.system.faults import OUR_FAULT
 from rh_bench.verification.sandbox import Examined
-from rh_bench.verification.verify import Evidence
 
 __all__ = ["hub"]
 

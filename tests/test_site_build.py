@@ -13,11 +13,11 @@ import pytest
 from fake_experiments import make_dynamic, make_intrinsic, make_relatives
 from fake_runs import make_run
 
+from rh_bench.artifacts.verification_record import verification_document, verification_path
 from rh_bench.leaderboard import Card, build_site, make_card
 from rh_bench.leaderboard.build import _WORTH_WORKERS
 from rh_bench.leaderboard.cache import CACHE
 from rh_bench.leaderboard.collect import collect, read_source, sources
-from rh_bench.submissions.results_repo import verification_document, verification_path
 from rh_bench.system.schema import dump_json, load_json
 from rh_bench.verification.verify import verify_run
 
@@ -178,8 +178,8 @@ def test_experiments_reach_the_card_of_the_run_whose_bytes_they_name(tmp_path: P
     assert report.kept == 0
     found = {card.slug: [one["kind"] for one in card.experiments] for card in report.cards}
     assert found == {"acme__base": ["dynamic", "intrinsic"], "acme__chat": ["intrinsic"], "other__stranger": []}
-    assert [card.doubtful for card in report.cards][:2] == [(), ()]
-    ((name, why),) = report.cards[2].doubtful
+    assert [card.rejected for card in report.cards][:2] == [(), ()]
+    ((name, why),) = report.cards[2].rejected
     assert name.startswith("other__stranger/dynamic-") and "does not belong" in why
     entry = read_source(sources(root)[0])
     assert report.cards[0] == make_card(entry)  # type: ignore[arg-type]
@@ -191,4 +191,4 @@ def test_experiments_reach_the_card_of_the_run_whose_bytes_they_name(tmp_path: P
     (base / "run.json").write_bytes(dump_json(run | {"timings": {**run["timings"], "seconds": 2.0}}))
     first = build_site(root, site).cards[0]
     assert first.experiments == ()
-    assert {why for _, why in first.doubtful} == {"was made from this run before its bytes changed"}
+    assert {why for _, why in first.rejected} == {"was made from this run before its bytes changed"}

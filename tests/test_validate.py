@@ -17,7 +17,8 @@ import pytest
 from rh_bench.artifacts.run import RUN_FILES
 from rh_bench.artifacts.table_checks import MOST
 from rh_bench.artifacts.tables import EVENTS, SAMPLES, table_bytes
-from rh_bench.artifacts.validate import Problem, validate_path
+from rh_bench.artifacts.validate import validate_path
+from rh_bench.records import Problem
 from rh_bench.system.files import sha256_file
 from rh_bench.system.schema import dump_json
 from tests.fake_runs import make_run

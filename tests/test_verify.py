@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from fake_runs import make_run
 
+from rh_bench.artifacts.levels import Level, Verification
 from rh_bench.errors import InputError
 from rh_bench.system.files import sha256_file
-from rh_bench.verification.verify import Level, Verification, verify_run
+from rh_bench.verification.verify import verify_run
 
 
 def rehash(folder: Path, name: str) -> None:

@@ -12,6 +12,7 @@ from fake_runs import make_run
 from tiny import tiny_checkpoint, tiny_model, tiny_tokenizer
 from transformers import AutoConfig
 
+from rh_bench.artifacts.levels import Evidence
 from rh_bench.artifacts.run import read_run
 from rh_bench.cli.main import main
 from rh_bench.data_builders.build import Recipe, build_set
@@ -22,7 +23,7 @@ from rh_bench.measure.evaluate import Request, evaluate
 from rh_bench.models.load import load_model
 from rh_bench.models.window import Window, find_window, position_table, stated_window
 from rh_bench.sets.grids import choose_grid
-from rh_bench.verification.verify import Evidence, verify_run
+from rh_bench.verification.verify import verify_run
 
 LLAMA = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "max_position_embeddings": 1000}
 FACTORS = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}

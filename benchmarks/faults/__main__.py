@@ -197,7 +197,7 @@ def report_of(cases: Sequence[Case], seed: int, seconds: float, kept: int = 0) -
     """The document that --out writes.
 
     Args:
-        kept: how many of the cases are of an earlier sitting.
+        kept: how many of the cases are of an earlier session.
     """
     return {
         "benchmark": "faults",
@@ -276,7 +276,7 @@ def _name(task: Task) -> str:
 
 
 def _kept(path: Path | None) -> dict[str, Case]:
-    """Cases of an earlier sitting that were not wrong."""
+    """Cases of an earlier session that were not wrong."""
     lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.exists() else []
     cases = [Case(**{**one, "left": tuple(one["left"])}) for one in map(json.loads, lines)]
     return {case.name: case for case in cases if case.outcome != WRONG}

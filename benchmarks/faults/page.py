@@ -59,7 +59,7 @@ def write_page(report: Json) -> str:
     versions = ", ".join(f"{name} {environment[name]}" for name in names if environment.get(name))
     wrong = len(report["wrong"])
     counted = f"{report['cases']} cases, {report['kills']} of them kills that struck; {wrong or 'none'} wrong."
-    counted += f" {report['kept']} are of an earlier sitting." if report["kept"] else ""
+    counted += f" {report['kept']} are of an earlier session." if report["kept"] else ""
     made = f"Seed {report['seed']}, {report['seconds'] // 60} minutes on {report['cores']} cores; {versions}."
     machine = f"{environment['platform']}."
     rows = "".join(_row(row) for row in report["counts"])

@@ -43,7 +43,7 @@ class Entry:
 
 
 class Lines(Generic[T]):
-    """An open journal. `entries` are those of earlier sittings; :meth:`write` adds one and makes it durable."""
+    """An open journal. `entries` are those of earlier sessions; :meth:`write` adds one and makes it durable."""
 
     def __init__(self, path: Path, file: FileIO, started: str, entries: tuple[T, ...]) -> None:
         self.path, self.file = path, file
@@ -59,7 +59,7 @@ class Lines(Generic[T]):
         _append(self.path, self.file, line)
 
     def timings(self, seconds: float) -> Json:
-        """When the measuring began and ended, and how long it took. A clock that was set back between the sittings, or
+        """When the measuring began and ended, and how long it took. A clock that was set back between the sessions, or
         runs behind that of the machine of the first, makes nothing end before it began."""
         return {"started": self.started, "finished": max(self.started, now()), "seconds": round(seconds, 3)}
 
@@ -94,7 +94,7 @@ def open_lines(folder: Path, identity: Json, started: str, parse: Callable[[Json
     Args:
         folder: the run's folder; it exists.
         identity: what decides the events. A journal of anything else is not gone on with.
-        started: when this sitting began (UTC, ISO 8601); an older journal keeps its own.
+        started: when this session began (UTC, ISO 8601); an older journal keeps its own.
         parse: makes an entry of a line; None where it is none. From the first such line on, all is measured again.
 
     Raises:
@@ -150,7 +150,7 @@ def _lock(path: Path, file: FileIO) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InputError("another rh-bench is at work on this run", where=path, mend="wait for it") from None
+        raise InputError("another rh-bench is at work on this run", where=path, hint="wait for it") from None
     except OSError:
         pass  # a file system without locks
 
@@ -193,7 +193,7 @@ def _refuse_other(path: Path, header: Json, identity: Json) -> None:
     raise InputError(
         f"this unfinished run was begun with {what}, and its samples cannot be mixed with new ones",
         where=path,
-        mend="go on with what it was begun with, or remove this file to start again",
+        hint="go on with what it was begun with, or remove this file to start again",
     )
 
 

@@ -7,7 +7,6 @@ after them, and each check is made as far as the ones it stands on allow.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,7 +20,7 @@ from rh_bench.errors import InputError
 from rh_bench.prompting.chat import CHAT
 from rh_bench.prompting.thinking import AFTER
 from rh_bench.protocol import constant_problems, engine_problems
-from rh_bench.records import SCORED_KINDS, Json, Layer
+from rh_bench.records import SCORED_KINDS, Json, Layer, Problem
 from rh_bench.system.files import regular_file, sha256_file, shown
 from rh_bench.system.schema import load_json, validate_document
 
@@ -40,15 +39,6 @@ _MOST_CELLS = 1 << 26
 """Samples × heads and replicates × heads: what computing the scores again holds in memory at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong: in which file, where in it (JSON pointer; rows of a table count from 0), what."""
-
-    file: str
-    pointer: str
-    message: str
-
-
 def validate_path(path: Path) -> list[Problem]:
     """Every problem of a run folder; none if the run is sound.
 
@@ -63,7 +53,7 @@ def validate_path(path: Path) -> list[Problem]:
 
 
 def _problems(path: Path) -> Iterator[Problem]:
-    yield from _strangers(path)
+    yield from _unexpected_files(path)
     run, found = _document(path, "run")
     yield from found
     layers = None
@@ -94,7 +84,7 @@ def _in_file(name: str, found: Iterable[tuple[str, str]]) -> Iterator[Problem]:
     return (Problem(name, pointer, message) for pointer, message in found)
 
 
-def _strangers(path: Path) -> Iterator[Problem]:
+def _unexpected_files(path: Path) -> Iterator[Problem]:
     """Files that do not belong to a run: they would be published with it, and no hash covers them."""
     try:
         names = sorted(child.name for child in path.iterdir())

@@ -76,7 +76,7 @@ def find_projections(model: Any) -> dict[int, Projection]:
         raise InputError(
             f"{which} has no output projection whose input keeps the heads apart",
             where=type(model).__name__,
-            mend="heads of this architecture cannot be removed",
+            hint="heads of this architecture cannot be removed",
         )
     return probe.found
 
@@ -391,7 +391,7 @@ def _masks(
                 held = (
                     f"layer {layer} has {projection.heads} query heads" if projection else f"{layer} is no such layer"
                 )
-                raise InputError(f"there is no head ({layer}, {head})", where=type(model).__name__, mend=held)
+                raise InputError(f"there is no head ({layer}, {head})", where=type(model).__name__, hint=held)
             if layer not in masks:
                 masks[layer] = torch.zeros(len(sets), projection.heads, dtype=torch.bool)
             masks[layer][place, head] = True

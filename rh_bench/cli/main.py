@@ -1,7 +1,7 @@
 """The command `rh-bench`: a thin layer over functions that can be imported.
 
 Exit status 0: done. 1: a check failed. 2: the input, the model or the machine is at fault, with one line that says what
-and how to mend it. 70: a fault of rh-bench itself. 130: interrupted. 143: told to end (SIGTERM). Results go to standard
+and how to fix it. 70: a fault of rh-bench itself. 130: interrupted. 143: told to end (SIGTERM). Results go to standard
 output, everything else to standard error.
 """
 
@@ -32,6 +32,7 @@ from rh_bench.cli.hub import HUB_COMMANDS
 from rh_bench.cli.options import FOLDER, Session, Verb, debug_option, err, json_option, out, print_json, window_option
 from rh_bench.cli.questions import ANSWER_COMMANDS
 from rh_bench.errors import CheckFailed, InputError, RhBenchError, RhBenchWarning
+from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.system.faults import OUR_FAULT, explain, our_fault
 from rh_bench.system.files import shown
 
@@ -530,7 +531,7 @@ def import_(file: Path, format_name: str | None, model: str | None, out_folder: 
 @click.option(
     "--rule", type=click.Choice(["paper", "events"]), default="paper", show_default=True, help="Scoring rule."
 )
-@click.option("--threshold", type=float, default=0.1, show_default=True, help="Heads above it are chosen.")
+@click.option("--threshold", type=float, default=HEAD_THRESHOLD, show_default=True, help="Heads above it are chosen.")
 @click.option("--top", type=click.IntRange(1, 100_000), help="Choose this many of the strongest heads instead.")
 @click.option(
     "--reduce",

@@ -14,7 +14,7 @@ from rh_bench.measure.evaluate import Step
 
 
 class _TimeLeft(ProgressColumn):
-    """Time left, from the work done in this sitting: samples of an earlier one took none of its time."""
+    """Time left, from the work done in this session: samples of an earlier one took none of its time."""
 
     def render(self, task: Task) -> Text:
         begun = task.fields.get("begun", 0.0)

@@ -56,7 +56,7 @@ def render_run(folder: Path, top: int = 10) -> Group:
     try:
         return _render(run, summary, scores, top)
     except KeyError as error:
-        raise InputError(f"lacks the field {error}", where=folder, mend="see rh-bench validate") from error
+        raise InputError(f"lacks the field {error}", where=folder, hint="see rh-bench validate") from error
 
 
 def render_figures(folder: Path, top: int = 5) -> Group:
@@ -81,19 +81,19 @@ def _render(run: Json, summary: Json, scores: Scores, top: int) -> Group:
     return Group(*parts)
 
 
-def _read_json(path: Path, schema: str, mend: str) -> Json:
+def _read_json(path: Path, schema: str, hint: str) -> Json:
     try:
         document: Any = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError("cannot be read", where=path, mend=mend) from error
+        raise InputError("cannot be read", where=path, hint=hint) from error
     except ValueError as error:
-        raise InputError("is not JSON", where=path, mend=mend) from error
+        raise InputError("is not JSON", where=path, hint=hint) from error
     if not isinstance(document, dict) or document.get("schema") != schema:
-        raise InputError(f"is not a document of schema {schema}", where=path, mend=mend)
+        raise InputError(f"is not a document of schema {schema}", where=path, hint=hint)
     if str(document.get("schema_version")).split(".")[0] != SCHEMA_MAJOR:
         version = document.get("schema_version")
         raise InputError(
-            f"has schema version {version}, this rh_bench reads {SCHEMA_MAJOR}.x", where=path, mend="upgrade"
+            f"has schema version {version}, this rh_bench reads {SCHEMA_MAJOR}.x", where=path, hint="upgrade"
         )
     return document
 
@@ -102,7 +102,7 @@ def _read_scores(path: Path) -> Scores:
     try:
         rows = pq.read_table(path, columns=["layer", "head", "score"]).to_pylist()
     except (OSError, ValueError) as error:
-        raise InputError("cannot be read", where=path, mend="make it again with rh-bench score") from error
+        raise InputError("cannot be read", where=path, hint="make it again with rh-bench score") from error
     return {(row["layer"], row["head"]): row["score"] for row in rows}
 
 

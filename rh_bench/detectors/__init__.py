@@ -27,8 +27,8 @@ def choose_detectors(names: Sequence[str] | None) -> tuple[Detector, ...]:
     for name in names:
         if name not in known:
             raise InputError(
-                f"unknown detector {shown(name)!r}", where="--detectors", mend=f"choose from {', '.join(known)}"
+                f"unknown detector {shown(name)!r}", where="--detectors", hint=f"choose from {', '.join(known)}"
             )
     if len(set(names)) != len(names):
-        raise InputError("a detector stands there twice", where="--detectors", mend="give each once")
+        raise InputError("a detector stands there twice", where="--detectors", hint="give each once")
     return tuple(detector for detector in DETECTORS if detector.name in names)

@@ -110,7 +110,7 @@ class Detector(Protocol):
         """Measure each prompt whose sample id is not in `done`, in an order of its own.
 
         `prompts` is always the whole experiment, and `done` has the tokens generated for each sample that an earlier
-        sitting measured (none from a detector that decodes nothing), so that what samples share is computed in the same
+        session measured (none from a detector that decodes nothing), so that what samples share is computed in the same
         way whether or not the experiment was interrupted.
         """
         ...

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rh_bench.detectors.base import Measured, Rule, Subject
 from rh_bench.engines import make_engine
+from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import Prompt, head_grid
 from rh_bench.scores.events import copy_events, count_copies, head_places
 
@@ -22,7 +23,7 @@ class Copying:
         "as rh-bench evaluate measures it"
     )
     scores: tuple[str, ...] = ("copy",)
-    rules: tuple[Rule, ...] = (Rule("copy", "above", 0.1),)
+    rules: tuple[Rule, ...] = (Rule("copy", "above", HEAD_THRESHOLD),)
     needs_data: bool = True
     counted_only: bool = True
 

@@ -49,7 +49,7 @@ class Passes:
             raise InputError(
                 "its attention does not go through transformers' attention interface",
                 where=type(model).__name__,
-                mend="only the copy detector measures this architecture",
+                hint="only the copy detector measures this architecture",
             )
         self._recorder = MassRecorder(rows={layer.index: place for place, layer in enumerate(scored)})
         self._recorder.masses = torch.zeros(sets, len(scored), most, device=model.device)
@@ -117,7 +117,7 @@ class Passes:
         except torch.OutOfMemoryError:
             raise InputError(
                 "the device has too little memory for this model at this length",
-                mend="give shorter --lengths, a smaller --dtype or another --device",
+                hint="give shorter --lengths, a smaller --dtype or another --device",
             ) from None
         finally:
             self._recorder.positions = None

@@ -39,4 +39,4 @@ def make_engine(
         from rh_bench.engines.fast import FastEngine
 
         return FastEngine(model, layers, stop, max_new_tokens, chunk, thought=thought)
-    raise InputError(f"unknown engine {name!r}", where="--engine", mend=f"use {' or '.join(ENGINES)}")
+    raise InputError(f"unknown engine {name!r}", where="--engine", hint=f"use {' or '.join(ENGINES)}")

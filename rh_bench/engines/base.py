@@ -27,7 +27,7 @@ class Engine(Protocol):
     def decode(self, prompts: Sequence[Prompt], done: Mapping[str, Sequence[int]] | None = None) -> Iterator[Decoded]:
         """Yield one :class:`Decoded` for each prompt whose sample id is not in `done`, in an order of the engine's own.
 
-        `prompts` is always the whole run, and `done` has the tokens generated for each sample that an earlier sitting
+        `prompts` is always the whole run, and `done` has the tokens generated for each sample that an earlier session
         measured, so that what is shared between samples is computed in the same way whether or not the run was
         interrupted.
         """
@@ -164,5 +164,5 @@ def not_finite(model: Any) -> InputError:
     return InputError(
         f"its logits are NaN or infinite in {dtype}, so its answers mean nothing",
         where=type(model).__name__,
-        mend=f"give --dtype {other}" if dtype != "float32" else "the weights themselves may be broken",
+        hint=f"give --dtype {other}" if dtype != "float32" else "the weights themselves may be broken",
     )

@@ -71,7 +71,7 @@ class BatchedEngine:
             raise InputError(
                 "its attention does not go through transformers' attention interface",
                 where=type(model).__name__,
-                mend="heads of this architecture cannot be removed",
+                hint="heads of this architecture cannot be removed",
             )
 
     @property
@@ -99,7 +99,7 @@ class BatchedEngine:
         Args:
             how, phase, means: as :func:`rh_bench.attention.ablation.ablate` takes them. An empty set is the model as
                 it is.
-            done: (batch, sample id) of what an earlier sitting answered. The batches stay the same.
+            done: (batch, sample id) of what an earlier session answered. The batches stay the same.
 
         Raises:
             InputError: the device has too little memory for so many rows.
@@ -117,7 +117,7 @@ class BatchedEngine:
         except torch.OutOfMemoryError:
             raise InputError(
                 f"the device has too little memory for {self._rows} conditions at once",
-                mend=f"give --rows {max(1, self._rows // 2)} or shorter --lengths",
+                hint=f"give --rows {max(1, self._rows // 2)} or shorter --lengths",
             ) from None
 
     def _refuse_starting_over(self, prompts: Sequence[Prompt]) -> None:
@@ -127,7 +127,7 @@ class BatchedEngine:
                     f"a prompt of {len(prompt.ids)} tokens and its answer lie on both sides of the window at which "
                     "this model changes its rotary factors",
                     where=type(self._model).__name__,
-                    mend="give other --lengths",
+                    hint="give other --lengths",
                 )
 
     def _batch(

@@ -43,13 +43,13 @@ def find_layers(model: Any) -> tuple[Layer, ...]:
     """
     name = type(model).__name__
     if getattr(model.config, "is_encoder_decoder", False):
-        raise InputError("encoder-decoder models are not supported", where=name, mend="use a decoder-only model")
+        raise InputError("encoder-decoder models are not supported", where=name, hint="use a decoder-only model")
     try:
         refuse_two_way(model)
         layers = (_from_interface(model) if takes_functions(model) else ()) or _from_weights(model)
         return _as_tried(model, layers)
     except UnsupportedAttention as error:
-        raise InputError(str(error), where=name, mend="this architecture is not supported") from None
+        raise InputError(str(error), where=name, hint="this architecture is not supported") from None
 
 
 def _as_tried(model: Any, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
@@ -70,7 +70,7 @@ def _as_tried(model: Any, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
     raise InputError(
         f"what is recorded of its attention is not what the model does ({problem})",
         where=type(model).__name__,
-        mend="this architecture is not supported",
+        hint="this architecture is not supported",
     )
 
 

@@ -84,7 +84,7 @@ class LengthRope:
             raise UnsupportedAttention(
                 f"its answers to prompts of {crossing[0]} tokens outgrow the {after} of its original window, where "
                 "generate() of this version of transformers loses the prompt",
-                mend="give other --lengths, or install a newer transformers",
+                hint="give other --lengths, or install a newer transformers",
             )
 
     @contextmanager

@@ -147,6 +147,6 @@ class Runner:
         if not self._shares or self.chunk < SMALLEST_CHUNK:
             raise InputError(
                 "the device has too little memory for this model at this length",
-                mend="give shorter --lengths, a smaller --dtype or another --device",
+                hint="give shorter --lengths, a smaller --dtype or another --device",
             )
         torch.cuda.empty_cache()

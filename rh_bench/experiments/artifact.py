@@ -17,17 +17,17 @@ from pathlib import Path
 import pyarrow as pa
 
 from rh_bench.artifacts.journal import NAME as JOURNAL
+from rh_bench.artifacts.results_repo import run_folders
 from rh_bench.artifacts.run import model_slug
 from rh_bench.artifacts.table_checks import MOST
 from rh_bench.artifacts.tables import read_table, write_table
-from rh_bench.artifacts.validate import Problem, folder_name_of, layer_problems
+from rh_bench.artifacts.validate import folder_name_of, layer_problems
 from rh_bench.errors import InputError
 from rh_bench.experiments.document import experiment_folder, experiment_id, new_document, run_reference
 from rh_bench.experiments.kind import Kind, Tables
 from rh_bench.experiments.registry import KINDS, NAMES
 from rh_bench.protocol import bootstrap_problems
-from rh_bench.records import Json
-from rh_bench.submissions.results_repo import run_folders
+from rh_bench.records import Json, Problem
 from rh_bench.system.files import atomic_write, regular_file, sha256_file, shown
 from rh_bench.system.schema import dump_json, load_json, validate_document
 
@@ -230,7 +230,7 @@ def _as_error(folder: Path, problem: Problem) -> InputError:
 
 
 def _problems(folder: Path, derived: bool) -> Iterator[Problem]:
-    yield from _strangers(folder)
+    yield from _unexpected_files(folder)
     document, found = _document(folder)
     yield from found
     if document is None:
@@ -264,7 +264,7 @@ def _derived_problems(kind: Kind, document: Json, tables: Tables) -> Iterator[Pr
             yield Problem(DOCUMENT, f"/{name}", "is not what the tables give")
 
 
-def _strangers(folder: Path) -> Iterator[Problem]:
+def _unexpected_files(folder: Path) -> Iterator[Problem]:
     """Files that do not belong to an experiment: they would be published with it, and no hash covers them."""
     try:
         names = sorted(child.name for child in folder.iterdir())

@@ -16,15 +16,13 @@ import numpy as np
 
 from rh_bench.artifacts.tables import HEADS, read_table
 from rh_bench.errors import InputError
+from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import Layer, head_grid
 from rh_bench.stats.bootstrap import NANO, FloatArray, competition_ranks
 from rh_bench.system.schema import load_json
 
 Head = tuple[int, int]
 """(layer, query head)."""
-
-RETRIEVAL_THRESHOLD = 0.1
-"""A head whose score is above this is a retrieval head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ class Ranking:
     @property
     def retrieval(self) -> tuple[Head, ...]:
         """The heads above the threshold, the strongest first."""
-        above = (score > RETRIEVAL_THRESHOLD for score in self.scores)
+        above = (score > HEAD_THRESHOLD for score in self.scores)
         return tuple(head for head, yes in zip(self.heads, above, strict=True) if yes)
 
     def top(self, k: int) -> tuple[Head, ...]:
@@ -47,7 +45,7 @@ class Ranking:
             InputError: the model has fewer heads.
         """
         if not 0 <= k <= len(self.heads):
-            raise InputError(f"{k} heads cannot be chosen of {len(self.heads)}", where="--top", mend="give a smaller K")
+            raise InputError(f"{k} heads cannot be chosen of {len(self.heads)}", where="--top", hint="give a smaller K")
         return self.heads[:k]
 
 
@@ -76,7 +74,7 @@ def rank_heads(layers: Sequence[Layer], scores: FloatArray | None) -> Ranking:
     """
     grid = head_grid(list(layers))
     if scores is None:
-        raise InputError("no sample of this run counted, so no head has a score", mend="measure a run that succeeds")
+        raise InputError("no sample of this run counted, so no head has a score", hint="measure a run that succeeds")
     if len(scores) != len(grid):
         raise InputError(f"the run has {len(scores)} scores for {len(grid)} heads", where="heads.parquet")
     nano = np.rint(np.asarray(scores, dtype=np.float64) * NANO).astype(np.int64)
@@ -120,7 +118,7 @@ def draw_random_heads(
         raise InputError(
             f"{len(top)} random heads cannot be drawn from the {len(free)} neither removed nor retrieval heads",
             where="--top",
-            mend=f"give K of at most {len(free)}",
+            hint=f"give K of at most {len(free)}",
         )
     random = np.random.RandomState(seed)
     shuffled = [free[i] for i in random.permutation(len(free))]

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
-from rh_bench.artifacts.validate import Problem
-from rh_bench.records import Json
+from rh_bench.records import Json, Problem
 from rh_bench.stats.bootstrap import Estimate, rounded
 
 if TYPE_CHECKING:
+    from rh_bench.artifacts.levels import Evidence
     from rh_bench.experiments.artifact import Experiment
-    from rh_bench.verification.verify import Evidence
 
 Tables = Mapping[str, pa.Table]
 """Tables by name, without `.parquet`."""

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from rh_bench.artifacts.levels import Evidence, Level, untried
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import DOCUMENT, Experiment, derived_problems, read_experiment, validate_experiment
 from rh_bench.experiments.kind import HeadsRemeasured, Remeasured
@@ -20,7 +21,6 @@ from rh_bench.experiments.verifying import VERIFYING
 from rh_bench.models.config import config_problems
 from rh_bench.records import Json
 from rh_bench.system.files import sha256_file
-from rh_bench.verification.verify import Evidence, Level, untried
 
 _MOST_REASONS = 20
 _SOURCE = "its model is a local file; name a copy with --model"

@@ -10,13 +10,14 @@ from datetime import datetime
 from pathlib import Path
 
 from rh_bench.artifacts.fingerprint import Fingerprint, read_fingerprint
+from rh_bench.artifacts.levels import Verification
+from rh_bench.artifacts.results_repo import VERIFICATION
+from rh_bench.artifacts.verification_record import verification_body
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import DOCUMENT, is_experiment
 from rh_bench.records import Json
-from rh_bench.submissions.results_repo import VERIFICATION, verification_body
 from rh_bench.system.files import regular_file, sha256_file
 from rh_bench.system.schema import load_json, validate_document
-from rh_bench.verification.verify import Verification
 
 SCHEMA = "experiment_verification"
 
@@ -57,7 +58,7 @@ def read_experiment_record(verification: Path | None, folder: Path) -> Json | No
     """The record of an experiment's very bytes, or None: one of other bytes than these says nothing about them.
 
     Args:
-        verification: the folder of records, as of `rh_bench.submissions.results_repo.Layout`.
+        verification: the folder of records, as of `rh_bench.artifacts.results_repo.Layout`.
     """
     if verification is None or not is_experiment(folder):
         return None

@@ -50,7 +50,7 @@ def find_runs(experiment: Experiment, named: Sequence[str]) -> tuple[list[Path |
 def _key(folder: Path) -> str:
     real = folder.resolve()
     if not any((real / name).is_file() for name in ("run.json", "import.json")):
-        raise InputError("is no run's folder", where=shown(folder), mend="give a finished run's folder with --run")
+        raise InputError("is no run's folder", where=shown(folder), hint="give a finished run's folder with --run")
     return f"{real.parent.name}/{real.name}"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rh_bench.artifacts.results_repo import RUNS
 from rh_bench.artifacts.run import read_run
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import experiment_folders, run_reference, validate_against_runs, validate_experiment
@@ -19,7 +20,6 @@ from rh_bench.experiments.kind import Verdict
 from rh_bench.experiments.qa.derive import STATEMENTS as REASONING
 from rh_bench.records import Json
 from rh_bench.scores.summary import SPARSITY_MIN_SAMPLES
-from rh_bench.submissions.results_repo import RUNS
 from rh_bench.system.files import shown
 from rh_bench.system.schema import load_json, validate_document
 
@@ -208,11 +208,11 @@ def scorecard_of(folder: Path, experiments: Path | None = None) -> Scorecard:
         InputError: the run is unfinished or damaged, or there is no such folder of experiments.
     """
     if experiments is not None and not experiments.is_dir():
-        raise InputError("no such folder", where=shown(experiments), mend="give what was --out of the experiments")
+        raise InputError("no such folder", where=shown(experiments), hint="give what was --out of the experiments")
     run = read_run(folder).document
     summary = load_json(folder / "summary.json")
     for pointer, message in validate_document(summary, "summary"):
-        raise InputError(message, where=f"{shown(folder / 'summary.json')}#{pointer}", mend="run rh-bench score")
+        raise InputError(message, where=f"{shown(folder / 'summary.json')}#{pointer}", hint="run rh-bench score")
     root = experiments or find_experiments(folder)
     reference, kept, left_out = run_reference(folder), [], []
     for one in experiment_folders(root) if root else ():

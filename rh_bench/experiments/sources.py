@@ -16,9 +16,9 @@ from rh_bench.records import Json, Layer, Sample
 from rh_bench.sets.dataset import HaystackSet
 
 if TYPE_CHECKING:
+    from rh_bench.artifacts.levels import Evidence
     from rh_bench.experiments.artifact import Experiment
     from rh_bench.models.load import LoadedModel
-    from rh_bench.verification.verify import Evidence
 
 
 def set_of(experiment: Experiment, haystack: str | None) -> tuple[HaystackSet, list[str]]:

@@ -43,9 +43,9 @@ def check_answer(method: str, path: str, content: bytes, where: str) -> None:
     try:
         shape(parse_json(content.decode("utf-8")), "")
     except Misshapen as error:
-        raise InputError(f"what answered is no Hub: {error}", where=where, mend=_MEND) from None
+        raise InputError(f"what answered is no Hub: {error}", where=where, hint=_MEND) from None
     except (ValueError, RecursionError):
-        raise InputError("what answered is no Hub: that is no JSON", where=where, mend=_MEND) from None
+        raise InputError("what answered is no Hub: that is no JSON", where=where, hint=_MEND) from None
 
 
 def is_api(path: str) -> bool:

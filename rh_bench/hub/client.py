@@ -116,7 +116,7 @@ class Talk:
 
     def watch(self, where: str, seconds: float) -> None:
         if time.monotonic() - self.began > seconds:
-            raise InputError(f"has not answered within {seconds:.0f} seconds", where=where, mend="try again later")
+            raise InputError(f"has not answered within {seconds:.0f} seconds", where=where, hint="try again later")
 
 
 class Talks:
@@ -170,7 +170,7 @@ def again(action: Callable[[], T], access: Access, *, most: Most | None = None, 
             if headers is None or tries >= TRIES or nobody:
                 raise
             access.sleep(wait_before(tries, headers))
-    raise InputError("breaks off again and again", where="the Hub", mend="run again: what has arrived is kept")
+    raise InputError("breaks off again and again", where="the Hub", hint="run again: what has arrived is kept")
 
 
 def wait_before(tries: int, headers: Mapping[str, str]) -> float:

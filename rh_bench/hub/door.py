@@ -120,7 +120,7 @@ class _Door(http.BaseTransport):
             return self._send(request, talks)
         except (HfHubHTTPError, NotReached) as error:
             words = "the download broke off, and could not be taken up again"
-            raise InputError(words, where=_address(request).geturl(), mend="run again later") from error
+            raise InputError(words, where=_address(request).geturl(), hint="run again later") from error
 
     def close(self) -> None:
         self._client.close()

@@ -86,7 +86,7 @@ def refuse_without_jobs() -> None:
     if not all(callable(getattr(huggingface_hub.HfApi, name, None)) for name in _NEEDED):
         raise InputError(
             f"huggingface_hub {huggingface_hub.__version__} knows no jobs",
-            mend="run: pip install --upgrade huggingface_hub",
+            hint="run: pip install --upgrade huggingface_hub",
         )
 
 
@@ -104,7 +104,7 @@ def _refuse_to_see_half() -> None:
     if hidden:
         raise InputError(
             f"huggingface_hub {huggingface_hub.__version__} does not show {' and '.join(hidden)} of a job",
-            mend="run: pip install --upgrade huggingface_hub",
+            hint="run: pip install --upgrade huggingface_hub",
         )
 
 
@@ -241,7 +241,7 @@ def _start_errors(where: str) -> Iterator[None]:
         }.get(status or 0)
         if said is None:
             raise
-        raise InputError(said[0], where=where, mend=said[1]) from error
+        raise InputError(said[0], where=where, hint=said[1]) from error
 
 
 @contextmanager
@@ -253,7 +253,7 @@ def _read_errors(namespace: str, job: str) -> Iterator[None]:
             raise NoSuchJob(
                 "cannot be read with this token, or is there no more",
                 where=f"job {namespace}/{job}",
-                mend=f"a member of {namespace} can read its jobs",
+                hint=f"a member of {namespace} can read its jobs",
             ) from error
         raise
 

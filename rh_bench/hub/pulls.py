@@ -63,7 +63,7 @@ def user_name(access: Access) -> str:
 
 
 def _unknown() -> InputError:
-    return InputError("the Hub does not know who you are", mend="log in with `hf auth login`, or set HF_TOKEN")
+    return InputError("the Hub does not know who you are", hint="log in with `hf auth login`, or set HF_TOKEN")
 
 
 def open_pulls(ref: RepoRef, access: Access, author: str | None = None) -> list[Pull]:
@@ -136,7 +136,7 @@ def download(ref: RepoRef, commit: str, files: Sequence[RemoteFile], folder: Pat
         most = Most(file.bytes + _SLACK, seconds=MOST_SECONDS)
         got = Path(_download_one(ref, commit, file, folder, most, access))
         if got.stat().st_size != file.bytes or file.hash not in file_hashes(got):
-            raise InputError(f"sent another {file.path} than it lists", where=f"dataset {ref}", mend="try again later")
+            raise InputError(f"sent another {file.path} than it lists", where=f"dataset {ref}", hint="try again later")
 
 
 def _download_one(ref: RepoRef, commit: str, file: RemoteFile, folder: Path, most: Most, access: Access) -> str:

@@ -82,18 +82,18 @@ def parse_repo(text: str) -> RepoRef:
     owner, slash, name = repo_id.partition("/")
     if not (slash and _NAME.fullmatch(owner) and _NAME.fullmatch(name)):
         raise InputError(
-            "is no repository of the Hub", where=repr(text), mend="write it as org/name or org/name@revision"
+            "is no repository of the Hub", where=repr(text), hint="write it as org/name or org/name@revision"
         )
     if len(repo_id) > _LONGEST_REPO_ID or "--" in repo_id or ".." in repo_id or repo_id.endswith(".git"):
         raise InputError(
             f"breaks the Hub's rules for names: at most {_LONGEST_REPO_ID} characters, no '--' or '..', no '.git' at"
             " the end",
             where=repr(text),
-            mend="copy the name from the repository's page",
+            hint="copy the name from the repository's page",
         )
     if at and not _is_revision(revision):
         raise InputError(
-            f"{revision!r} is no revision", where=repr(text), mend="give a branch, a tag or a commit after the '@'"
+            f"{revision!r} is no revision", where=repr(text), hint="give a branch, a tag or a commit after the '@'"
         )
     return RepoRef(repo_id, revision or None)
 
@@ -121,7 +121,7 @@ def fetch_set(
         raise InputError(
             "holds no manifest.json, so it is not a haystack set of rh-bench",
             where=f"dataset {ref}",
-            mend="name a repository that `rh-bench publish` made, or build a set with `rh-bench build`",
+            hint="name a repository that `rh-bench publish` made, or build a set with `rh-bench build`",
         )
     return folder, commit
 
@@ -136,7 +136,7 @@ def fetch_results(
     """
     snapshot, commit = _download(ref, "dataset", RESULT_FILES, (), cache_dir, endpoint, token)
     if not (snapshot / "runs").is_dir():
-        raise InputError("holds no runs", where=f"dataset {ref}", mend="name a results repository")
+        raise InputError("holds no runs", where=f"dataset {ref}", hint="name a results repository")
     return _without_links(snapshot, _sets_folder(cache_dir) / snapshot.parents[1].name / commit), commit
 
 
@@ -242,7 +242,7 @@ def fetch_model(
         raise InputError(
             f"the download is incomplete: {missing[0]} is missing" + _and_more(len(missing) - 1),
             where=where,
-            mend="run again while the Hub can be reached",
+            hint="run again while the Hub can be reached",
         )
     formats = ("*.safetensors", "*.gguf") if allow_gguf else ("*.safetensors",)
     if not any(path for pattern in formats for path in folder.glob(pattern)):
@@ -250,7 +250,7 @@ def fetch_model(
             "has no *.safetensors: weights must be safetensors or GGUF, never pickle, which runs code when it is"
             " loaded",
             where=where,
-            mend="choose a revision or a copy with safetensors, or download its .gguf and give gguf:FILE",
+            hint="choose a revision or a copy with safetensors, or download its .gguf and give gguf:FILE",
         )
     return folder, commit
 
@@ -379,7 +379,7 @@ def _announced(
             f"takes more than the {size_text(allowed)} that may be downloaded: {size_text(total)}",
             DOWNLOADED,
             where=where,
-            mend="allow more with --most-download",
+            hint="allow more with --most-download",
         )
     return Most(total + _SLACK)
 
@@ -428,7 +428,7 @@ def _missing_shards(folder: Path, where: str) -> list[str]:
         shards = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            "model.safetensors.index.json names no weight_map of files", where=where, mend="choose another revision"
+            "model.safetensors.index.json names no weight_map of files", where=where, hint="choose another revision"
         ) from error
     return sorted(shard for shard in shards if not (folder / shard).is_file())
 
@@ -467,24 +467,24 @@ def _explain(error: Exception, ref: RepoRef | None, kind: Kind) -> InputError | 
         return _explain_absence(error, ref, kind)
     if isinstance(error, errors.GatedRepoError):
         return InputError(
-            "is gated", where=where, mend="accept its terms on its page, then `hf auth login` or set HF_TOKEN"
+            "is gated", where=where, hint="accept its terms on its page, then `hf auth login` or set HF_TOKEN"
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         return InputError(
             f"the Hub has no {kind} {ref.repo_id}, or it is private",
             where=where,
-            mend="check the spelling, or log in with `hf auth login` if it is private",
+            hint="check the spelling, or log in with `hf auth login` if it is private",
         )
     if isinstance(error, errors.DisabledRepoError):
-        return InputError("the Hub has disabled this repository", where=where, mend="choose another one")
+        return InputError("the Hub has disabled this repository", where=where, hint="choose another one")
     if isinstance(error, errors.RevisionNotFoundError):
         return InputError(
             f"{ref.repo_id} has no revision {ref.revision!r}",
             where=where,
-            mend="give a branch, a tag or a full commit of it after the '@'",
+            hint="give a branch, a tag or a full commit of it after the '@'",
         )
     if isinstance(error, errors.HFValidationError):
-        return InputError(str(error), where=where, mend="write it as org/name or org/name@revision")
+        return InputError(str(error), where=where, hint="write it as org/name or org/name@revision")
     return _explain_transport(error, where)
 
 
@@ -502,12 +502,12 @@ def _explain_absence(error: Exception, ref: RepoRef, kind: Kind) -> InputError:
         return InputError(
             f"is {partly} in the local cache, and HF_HUB_OFFLINE forbids to ask the Hub",
             where=where,
-            mend="unset HF_HUB_OFFLINE, or give a local folder",
+            hint="unset HF_HUB_OFFLINE, or give a local folder",
         )
     return InputError(
         f"the Hub cannot be reached, and this is {partly} in the local cache",
         where=where,
-        mend="check the connection (and HF_ENDPOINT if it is set) and run again, or give a local folder",
+        hint="check the connection (and HF_ENDPOINT if it is set) and run again, or give a local folder",
     )
 
 
@@ -528,21 +528,21 @@ def _explain_transport(error: Exception, where: str) -> InputError | None:
 
     again = "run again: what has been downloaded is kept"
     if isinstance(error, errors.HfHubHTTPError):
-        return InputError(f"the Hub answered with HTTP status {error.response.status_code}", where=where, mend=again)
+        return InputError(f"the Hub answered with HTTP status {error.response.status_code}", where=where, hint=again)
     if isinstance(error, errors.FileMetadataError | json.JSONDecodeError) or misread(error):
-        mend = "check HF_ENDPOINT if it is set, and that no proxy answers instead"
-        return InputError("what answered is no Hub", where=where, mend=mend)
+        hint = "check HF_ENDPOINT if it is set, and that no proxy answers instead"
+        return InputError("what answered is no Hub", where=where, hint=hint)
     if isinstance(error, ValueError) and of_library(error):  # in the library's own words
         return InputError(str(error)[:300], where=where)
     if _forbidden(error):
-        return InputError("HF_HUB_OFFLINE forbids to ask the Hub", where=where, mend="unset it")
+        return InputError("HF_HUB_OFFLINE forbids to ask the Hub", where=where, hint="unset it")
     if isinstance(error, NotReached):
-        return InputError(f"the connection to the Hub broke off ({error.how})", where=where, mend=again)
+        return InputError(f"the connection to the Hub broke off ({error.how})", where=where, hint=again)
     # The first base is HTTPError of the HTTP client, which is httpx in huggingface_hub 1 and httpx2 in 2.
     network_errors = (errors.HfHubHTTPError.__bases__[0], ConnectionError, errors.XetDownloadError)
     if isinstance(error, network_errors):
-        return InputError(f"the download broke off ({type(error).__name__})", where=where, mend=again)
+        return InputError(f"the download broke off ({type(error).__name__})", where=where, hint=again)
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
-        return InputError(f"the download failed: {reason}", where=where, mend="check the cache's disk, or set HF_HOME")
+        return InputError(f"the download failed: {reason}", where=where, hint="check the cache's disk, or set HF_HOME")
     return None

@@ -149,7 +149,7 @@ def name_commit(ref: RepoRef, tag: str, commit: str, access: Access, kind: Kind 
         if tag in named:
             if named[tag] != commit:
                 raise InputError(
-                    f"the tag {tag!r} names {named[tag]} already", where=f"{kind} {ref}", mend="choose another --tag"
+                    f"the tag {tag!r} names {named[tag]} already", where=f"{kind} {ref}", hint="choose another --tag"
                 )
             return
         again(lambda: api.create_tag(ref.repo_id, tag=tag, revision=commit, repo_type=kind), access)
@@ -182,7 +182,7 @@ def write_errors(ref: RepoRef, kind: Kind = "dataset") -> Iterator[None]:
             raise MayNotWrite(
                 "the Hub does not let you write here",
                 where=f"{kind} {ref}",
-                mend="log in with `hf auth login`, with a token that may write to it",
+                hint="log in with `hf auth login`, with a token that may write to it",
             ) from cause
         raise
     except ValueError as error:

@@ -68,8 +68,8 @@ def read_atlas(path: Path) -> HeadList:
 def _only_entry(document: Json, path: Path) -> Json:
     if len(document) > 1:
         names = ", ".join(shown(name[:60]) for name in list(document)[:3])
-        mend = "put each model's object into a file of its own"
-        raise InputError(f"is of {len(document)} models ({names})", where=path, mend=mend)
+        hint = "put each model's object into a file of its own"
+        raise InputError(f"is of {len(document)} models ({names})", where=path, hint=hint)
     ((name, entry),) = document.items()
     return {"model_id": name, **entry}
 

@@ -12,8 +12,8 @@ import numpy as np
 from rh_bench.interchange.formats import READERS, guess_format, head_names
 from rh_bench.interchange.measures import LONGEST_ANSWER, Evidence, evidence_of_means, evidence_of_samples
 from rh_bench.interchange.records import COMPARED, MEASURES, HeadList
+from rh_bench.protocol import HEAD_THRESHOLD
 
-_THRESHOLD = 0.1
 _ROUNDING = 1e-9
 """A score is over 1 when it is over by more than sums of floating-point numbers are."""
 
@@ -129,11 +129,11 @@ def _values(heads: HeadList, values: tuple[float, ...]) -> Iterator[Finding]:
         )
     if heads.selected is None or heads.measure not in COMPARED:
         return
-    above = {head for head, value in zip(heads.heads, values, strict=True) if value > _THRESHOLD}
+    above = {head for head, value in zip(heads.heads, values, strict=True) if value > HEAD_THRESHOLD}
     if above != heads.selected:
         yield Finding(
             "selection-differs",
-            f"it chooses {len(heads.selected)} heads, {len(above)} have a score above {_THRESHOLD}, "
+            f"it chooses {len(heads.selected)} heads, {len(above)} have a score above {HEAD_THRESHOLD}, "
             f"{len(above & heads.selected)} are both",
         )
 

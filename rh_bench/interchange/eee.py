@@ -44,7 +44,7 @@ def every_eval_ever(folder: Path, developer: str | None = None) -> Written:
         raise InputError(
             f"its model {shown(model['id'])!r} names no developer, by whom records are filed",
             where=folder,
-            mend="give --developer NAME",
+            hint="give --developer NAME",
         )
     made_by = prefix if developer is None else developer
     results = _results(run, summary, protocol)
@@ -86,8 +86,8 @@ def _component(text: str, folder: Path) -> str:
     if empty or _UNSAFE.search(part) or part.endswith(".") or _RESERVED.fullmatch(part) or not part.isprintable():
         raise InputError(f"{shown(text)!r} cannot be the name of a folder everywhere", where=folder)
     if part.casefold() in ("unknown", "data"):
-        mend = "give the developer's name with --developer NAME"
-        raise InputError(f"{shown(text)!r} is no name of a developer or a model there", where=folder, mend=mend)
+        hint = "give the developer's name with --developer NAME"
+        raise InputError(f"{shown(text)!r} is no name of a developer or a model there", where=folder, hint=hint)
     return part
 
 

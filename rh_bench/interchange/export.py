@@ -10,6 +10,7 @@ from rh_bench.interchange import reports
 from rh_bench.interchange.eee import every_eval_ever
 from rh_bench.interchange.folder import is_import, read_import
 from rh_bench.interchange.formats import Written, write
+from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.system.files import atomic_write
 
 
@@ -18,7 +19,7 @@ def export_run(
     format: str,
     *,
     rule: reports.Rule = "paper",
-    threshold: float = 0.1,
+    threshold: float = HEAD_THRESHOLD,
     top: int | None = None,
     reduce: str = "max",
     dataset: str | None = None,

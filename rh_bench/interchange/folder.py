@@ -16,13 +16,13 @@ import pyarrow as pa
 import rh_bench.interchange.audit as auditing
 from rh_bench.artifacts.run import model_slug
 from rh_bench.artifacts.tables import read_table, table_bytes
-from rh_bench.artifacts.validate import Problem
 from rh_bench.errors import InputError
 from rh_bench.interchange.formats import MOST_JSON
 from rh_bench.interchange.measures import measure_of_means, measure_of_samples
 from rh_bench.interchange.names import own_name
 from rh_bench.interchange.records import LARGEST_SCORE, MEASURES, HeadList, Measure
-from rh_bench.records import Json
+from rh_bench.protocol import HEAD_THRESHOLD
+from rh_bench.records import Json, Problem
 from rh_bench.system.files import atomic_write, regular_file, sha256_file, shown
 from rh_bench.system.schema import dump_json, load_json, validate_document
 
@@ -125,14 +125,14 @@ def _main_file(path: Path) -> Path:
 
 def _checked_name(model: str) -> str:
     if not model.strip() or not model.isprintable() or model != model.strip():
-        mend = "give org/name, or any printable name without blanks around it"
-        raise InputError("is no name of a model", where=f"--model {shown(model)!r}", mend=mend)
+        hint = "give org/name, or any printable name without blanks around it"
+        raise InputError("is no name of a model", where=f"--model {shown(model)!r}", hint=hint)
     return model
 
 
 def _sparsity(heads: HeadList) -> Json:
     return {
-        "share_above_0.1": _share(heads, lambda value: value > 0.1),
+        "share_above_0.1": _share(heads, lambda value: value > HEAD_THRESHOLD),
         "share_zero": _share(heads, lambda value: value == 0),
     }
 

@@ -73,17 +73,17 @@ def guess_format(path: Path) -> str:
     Raises:
         InputError: it is none that is known.
     """
-    mend = "give --format " + ", ".join(READERS)
+    hint = "give --format " + ", ".join(READERS)
     if path.is_dir() or path.suffix == ".tsv":
         return "duo"
     if path.suffix in (".yaml", ".yml"):
         return "qrhead"
     if path.suffix != ".json":
-        raise InputError("this is no format that is known", where=path, mend=mend)
+        raise InputError("this is no format that is known", where=path, hint=hint)
     document = load_json(path, max_bytes=MOST_JSON, constant=lambda text: None)
     found = _json_format(document)
     if found is None:
-        raise InputError(f"this is no format that is known: {_said(document)}", where=path, mend=mend)
+        raise InputError(f"this is no format that is known: {_said(document)}", where=path, hint=hint)
     return found
 
 

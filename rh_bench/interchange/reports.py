@@ -13,6 +13,7 @@ from rh_bench.artifacts.run import read_run
 from rh_bench.errors import InputError
 from rh_bench.interchange.base import Written
 from rh_bench.interchange.records import HeadList
+from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import Json, Layer, head_grid
 from rh_bench.scores.heads import in_order, sample_scores
 from rh_bench.stats.bootstrap import NANO, mean
@@ -22,7 +23,9 @@ from rh_bench.system.schema import load_json, validate_document
 Rule = Literal["paper", "events"]
 
 
-def head_list(folder: Path, *, rule: Rule = "paper", threshold: float = 0.1, top: int | None = None) -> HeadList:
+def head_list(
+    folder: Path, *, rule: Rule = "paper", threshold: float = HEAD_THRESHOLD, top: int | None = None
+) -> HeadList:
     """The heads of a measured run.
 
     Args:
@@ -50,7 +53,7 @@ def list_of_heads(
     means: Sequence[float],
     instances: tuple[tuple[float, ...], ...] | None = None,
     *,
-    threshold: float = 0.1,
+    threshold: float = HEAD_THRESHOLD,
     top: int | None = None,
 ) -> HeadList:
     """A measured head list from numbers at hand.
@@ -122,7 +125,7 @@ def eval_results(folder: Path, dataset: str | None = None, task: str = "niah") -
     haystack, rate = run["haystack"], summary["success"]["rate"]
     repo = dataset or (haystack["location"] if haystack["revision"] else None)
     if repo is None:
-        raise InputError("was measured on a local set", where=folder, mend="name the benchmark with --dataset org/name")
+        raise InputError("was measured on a local set", where=folder, hint="name the benchmark with --dataset org/name")
     if rate["value"] is None:
         raise InputError(f"has no success rate ({rate['reason']})", where=folder)
     spread = "" if rate["low"] is None else f", 95% interval {rate['low']:.3f}-{rate['high']:.3f}"

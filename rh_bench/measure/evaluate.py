@@ -105,7 +105,7 @@ class Outcome:
     folder: Path
     document: Json
     resumed: int
-    """Samples that an earlier, interrupted sitting had measured."""
+    """Samples that an earlier, interrupted session had measured."""
     measured: int
     """Samples that this one measured: 0 where the run was already there."""
 
@@ -290,7 +290,7 @@ class _Measurement:
         }
 
     def identity(self, document: Json) -> Json:
-        """What must be equal for samples of two sittings to belong to one run."""
+        """What must be equal for samples of two sessions to belong to one run."""
         environment = document["environment"]
         prompts = hashlib.sha256("".join(prompt.sha256 for prompt in self._prompts).encode()).hexdigest()
         names = ("rh_bench", "torch", "transformers", "device", "device_name", "threads")
@@ -332,7 +332,7 @@ class _Measurement:
             raise BeginsWithThoughtError(
                 f"the model begins its answer to {first.sample_id} with a thought, which its prompt does not ask for",
                 where=self._loaded.source.id,
-                mend="use --thinking after" if thinking and thinking.limit is None else "use --template plain",
+                hint="use --thinking after" if thinking and thinking.limit is None else "use --template plain",
             )
 
     def _refuse_thoughts(self, results: Iterable[SampleResult]) -> None:
@@ -343,7 +343,7 @@ class _Measurement:
             raise BeginsWithThoughtError(
                 "the model begins more than half of its answers with a thought, which its prompt does not ask for",
                 where=self._loaded.source.id,
-                mend="use --thinking after" if thinking and thinking.limit is None else "use --template plain",
+                hint="use --thinking after" if thinking and thinking.limit is None else "use --template plain",
             )
 
     def answer_notes(self, results: Sequence[SampleResult]) -> list[str]:
@@ -405,7 +405,7 @@ def choose_samples(haystacks: HaystackSet, request: Request) -> tuple[tuple[Samp
         names = {needle.needle_id for needle in needles}
         samples = tuple(sample for sample in haystacks.samples if sample.needle_id in names)
     if not samples:
-        raise InputError("no samples are left to measure", where=request.haystack, mend="choose other --needles")
+        raise InputError("no samples are left to measure", where=request.haystack, hint="choose other --needles")
     chosen = spread(samples, request.limit)
     if set(chosen) == set(haystacks.samples):  # one choice in other words is not another run
         return haystacks.samples, dict(WHOLE_GRID)
@@ -433,7 +433,7 @@ def _chosen_needles(haystacks: HaystackSet, wanted: tuple[str, ...] | None) -> t
     unknown = [name for name in wanted if name not in haystacks.needles_by_id]
     if unknown:
         known = ", ".join(list(haystacks.needles_by_id)[:12])
-        raise InputError(f"the set has no needle {shown(unknown[0])!r}", where="--needles", mend=f"it has {known}")
+        raise InputError(f"the set has no needle {shown(unknown[0])!r}", where="--needles", hint=f"it has {known}")
     return tuple(needle for needle in haystacks.needles if needle.needle_id in wanted)
 
 
@@ -451,7 +451,7 @@ def refuse_beyond_window(samples: Sequence[Sample], window: int | None, max_new_
         raise InputError(
             f"its window of {window} tokens is too small for the lengths {listed} and {max_new_tokens} new tokens",
             where=model,
-            mend=f"give --lengths of at most {window - max_new_tokens}, or --window N if the model is for more",
+            hint=f"give --lengths of at most {window - max_new_tokens}, or --window N if the model is for more",
         )
 
 
@@ -488,7 +488,7 @@ def _already_there(folder: Path) -> Json | None:
         raise InputError(
             f"this run is finished but damaged ({first.file}{first.pointer}: {first.message})",
             where=folder,
-            mend="remove the folder to measure again",
+            hint="remove the folder to measure again",
         )
     (folder / JOURNAL).unlink(missing_ok=True)
     document: Json = load_json(folder / "run.json")
@@ -522,5 +522,5 @@ def refuse_light_install(command: str) -> None:
     if missing:
         raise InputError(
             f"{command} needs {' and '.join(missing)}, which this installation lacks",
-            mend="run: pip install 'rh-bench[evaluate]'",
+            hint="run: pip install 'rh-bench[evaluate]'",
         )

@@ -52,20 +52,20 @@ def read_adapter_config(folder: Path, where: str) -> AdapterConfig:
         raise InputError(f"{ADAPTER_CONFIG} is no JSON object", where=where)
     method, task = _text(settings, "peft_type", where), _text(settings, "task_type", where)
     if method is None:
-        raise InputError(f"{ADAPTER_CONFIG} has no peft_type", where=where, mend="save the adapter with a current peft")
+        raise InputError(f"{ADAPTER_CONFIG} has no peft_type", where=where, hint="save the adapter with a current peft")
     _refuse_method(method, where)
     if task not in _TASKS:
         raise InputError(
             f"this adapter is for the task {shown(task)[:60]}, not for producing text",
             where=where,
-            mend="give one whose task_type is CAUSAL_LM",
+            hint="give one whose task_type is CAUSAL_LM",
         )
     more = next((name for name in _NOT_MERGED if settings.get(name)), None)
     if more is not None:
         raise InputError(
             f"its {more} cannot be merged into the weights of its base",
             where=where,
-            mend="this adapter is not supported",
+            hint="this adapter is not supported",
         )
     return AdapterConfig(
         method, _text(settings, "base_model_name_or_path", where), _text(settings, "revision", where), settings
@@ -79,10 +79,10 @@ def _refuse_method(method: str, where: str) -> None:
         raise InputError(
             f"this adapter ({method}) puts virtual tokens before the prompt: positions are not those of its tokens",
             where=where,
-            mend=f"adapters that change weights are supported: {', '.join(METHODS)}",
+            hint=f"adapters that change weights are supported: {', '.join(METHODS)}",
         )
     raise InputError(
-        f"adapters of the kind {shown(method)[:60]} are not supported", where=where, mend=f"use {', '.join(METHODS)}"
+        f"adapters of the kind {shown(method)[:60]} are not supported", where=where, hint=f"use {', '.join(METHODS)}"
     )
 
 

@@ -48,7 +48,7 @@ def refuse_without_peft(where: str) -> None:
         raise InputError(
             "is an adapter, and PEFT, which loads adapters, is not installed",
             where=where,
-            mend="run: pip install 'rh-bench[peft]'",
+            hint="run: pip install 'rh-bench[peft]'",
         )
 
 
@@ -74,7 +74,7 @@ def merge_adapter(
         raise InputError(
             "its base is quantised, and an adapter cannot be merged into that without loss",
             where=where,
-            mend="name a base with plain weights",
+            hint="name a base with plain weights",
         )
     try:
         with quiet_libraries(), warnings.catch_warnings():
@@ -88,7 +88,7 @@ def merge_adapter(
         raise InputError(
             f"the adapter cannot be put on its base {adapter.base.id} ({type(error).__name__}: {in_words(error)})",
             where=where,
-            mend=f"give the base that it was trained on; {TRACE}",
+            hint=f"give the base that it was trained on; {TRACE}",
         ) from error
 
 
@@ -105,7 +105,7 @@ def _config(adapter: Adapter, where: str) -> Any:
 
     cls = PEFT_TYPE_TO_CONFIG_MAPPING.get(PeftType(adapter.config.method))
     if cls is None:
-        raise InputError(f"this PEFT does not know {adapter.config.method}", where=where, mend="install a newer peft")
+        raise InputError(f"this PEFT does not know {adapter.config.method}", where=where, hint="install a newer peft")
     known = {field.name for field in dataclasses.fields(cls)}
     settings = {name: value for name, value in adapter.config.settings.items() if name not in _IGNORED}
     unknown = sorted(name for name, value in settings.items() if name not in known and value)
@@ -113,7 +113,7 @@ def _config(adapter: Adapter, where: str) -> Any:
         raise InputError(
             f"{ADAPTER_CONFIG} has {shown(unknown[0])[:60]!r}, which this version of PEFT does not know",
             where=where,
-            mend="install a newer peft",
+            hint="install a newer peft",
         )
     return cls(**{name: value for name, value in settings.items() if name in known}, inference_mode=True)
 
@@ -143,7 +143,7 @@ def _resize(model: Any, folder: Path, where: str) -> None:
             f"it was trained on {wanted} rows of embedding, which are not all in it, and its base has"
             f" {first.weight.shape[0]}",
             where=where,
-            mend="save it with modules_to_save for both ends of the model",
+            hint="save it with modules_to_save for both ends of the model",
         )
     model.resize_token_embeddings(wanted, mean_resizing=False)
 
@@ -165,7 +165,7 @@ def _merged(model: Any, config: Any, folder: Path, where: str, outside: tuple[st
             raise InputError(
                 f"{many} {what} the adapter ({', '.join(shown(n)[:120] for n in names[:3])})",
                 where=where,
-                mend="give the base that it was trained on",
+                hint="give the base that it was trained on",
             )
     layers = [module for module in peft_model.modules() if isinstance(module, BaseTunerLayer)]
     if not layers and not config.modules_to_save:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.formats import plain_yaml
 from rh_bench.system.files import regular_file
+from rh_bench.system.plain_yaml import plain_yaml
 
 CARD = "README.md"
 MOST_BASES = 8

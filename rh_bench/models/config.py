@@ -58,7 +58,7 @@ def _config_path(model: Json, named: str | None) -> Path | None:
     if not folder.is_dir():
         return fetch_config(parse_repo(named))
     if not (folder / "config.json").is_file():
-        raise InputError("there is no config.json", where=folder, mend="give the folder that save_pretrained wrote")
+        raise InputError("there is no config.json", where=folder, hint="give the folder that save_pretrained wrote")
     return folder / "config.json"
 
 

@@ -74,7 +74,7 @@ def refuse_beyond_bounds(folder: Path, names: list[str], where: str) -> None:
     config = load_json(folder / "config.json", max_bytes=MOST_CONFIG, constant=lambda text: None)
     problem = next(bounds_problems(config), None)
     if problem is not None:
-        raise InputError(f"config.json: {problem}", where=where, mend="this is no model that can be measured")
+        raise InputError(f"config.json: {problem}", where=where, hint="this is no model that can be measured")
 
 
 def refuse_more_layers_than_weights(folder: Path, names: list[str], where: str) -> None:
@@ -91,7 +91,7 @@ def refuse_more_layers_than_weights(folder: Path, names: list[str], where: str) 
         raise InputError(
             f"config.json: {layers} layers, and its weights hold {tensors} tensors",
             where=where,
-            mend="give the configuration of these weights",
+            hint="give the configuration of these weights",
         )
 
 
@@ -104,7 +104,7 @@ def refuse_large_files(folder: Path, names: list[str], where: str) -> None:
     for name in names:
         most = next((size << 20 for pattern, size in _FILES if pattern.fullmatch(name)), None)
         if most is not None and (folder / name).stat().st_size > most:
-            raise InputError(f"{shown(name)} is larger than {most} bytes", where=where, mend="no model needs so much")
+            raise InputError(f"{shown(name)} is larger than {most} bytes", where=where, hint="no model needs so much")
 
 
 def bounds_problems(config: Any) -> Iterator[str]:

@@ -64,14 +64,14 @@ def refuse_gguf_beyond_bounds(path: Path) -> None:
         reader = GGUFReader(path)
         found = {str(name): field.contents() for name, field in reader.fields.items() if len(field.types) == 1}
     except Exception as error:  # a file from outside fails its parser in any way
-        raise InputError(f"its metadata cannot be loaded ({in_words(error)})", where=where, mend=TRACE) from error
+        raise InputError(f"its metadata cannot be loaded ({in_words(error)})", where=where, hint=TRACE) from error
     numbers = {name.replace(".", "_"): value for name, value in found.items() if isinstance(value, int | float)}
     problem = next(bounds_problems(numbers), None)
     layers = max((value for name, value in numbers.items() if name.endswith("_block_count")), default=0)
     if problem is None and layers > len(reader.tensors):
         problem = f"it has {layers} layers and {len(reader.tensors)} tensors"
     if problem is not None:
-        raise InputError(f"its metadata: {problem}", where=where, mend="this is no model that can be measured")
+        raise InputError(f"its metadata: {problem}", where=where, hint="this is no model that can be measured")
 
 
 def _is_reported(architecture: str) -> bool:
@@ -95,7 +95,7 @@ def _refuse_unread_scaling(path: Path, reader: Any, architecture: str, config: A
         raise InputError(
             "its positions are scaled for long contexts, which transformers does not read from GGUF files",
             where=f"gguf:{path.name}",
-            mend="give the model's safetensors folder",
+            hint="give the model's safetensors folder",
         )
 
 
@@ -108,5 +108,5 @@ def _no_match(path: Path, why: str) -> InputError:
     return InputError(
         f"its tensors and its metadata do not belong together: {why}",
         where=f"gguf:{path.name}",
-        mend="convert the model again, or give its safetensors folder",
+        hint="convert the model again, or give its safetensors folder",
     )

@@ -199,9 +199,9 @@ def tokenizer_of(source: ModelSource, trust_remote_code: bool = False) -> Any:
         with quiet_libraries():
             tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=trust_remote_code, **options)
     except Exception as error:  # files from outside fail their parsers in any way
-        raise InputError(f"its tokenizer cannot be loaded ({in_words(error)})", where=files.id, mend=TRACE) from error
+        raise InputError(f"its tokenizer cannot be loaded ({in_words(error)})", where=files.id, hint=TRACE) from error
     if not tokenizer.is_fast:
-        raise InputError("its tokenizer gives no character offsets", where=files.id, mend="a fast tokenizer is needed")
+        raise InputError("its tokenizer gives no character offsets", where=files.id, hint="a fast tokenizer is needed")
     if files.gguf_file:
         check_gguf_tokenizer(files.folder / files.gguf_file, tokenizer)
     return tokenizer
@@ -258,7 +258,7 @@ def load_model(
     torch_device = _device(device)
     name = ("bfloat16" if torch_device.type == "cuda" else "float32") if dtype == "auto" else dtype
     if name not in DTYPES:
-        raise InputError(f"unknown dtype {dtype!r}", where="--dtype", mend=f"use {', '.join(DTYPES)}")
+        raise InputError(f"unknown dtype {dtype!r}", where="--dtype", hint=f"use {', '.join(DTYPES)}")
     if torch_device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         # Threads beyond the quota of a container wait for one another.
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))

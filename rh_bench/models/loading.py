@@ -88,10 +88,10 @@ def _unreadable(source: ModelSource, error: Exception, trust_remote_code: bool) 
     kind = document.get("model_type") if isinstance(document, dict) else None
     if isinstance(document, dict) and "auto_map" in document and not trust_remote_code:
         hint = "read that code, then give --trust-remote-code"
-        return InputError("it brings code of its own, which is not run unasked", where=source.id, mend=hint)
+        return InputError("it brings code of its own, which is not run unasked", where=source.id, hint=hint)
     if isinstance(kind, str) and kind not in CONFIG_MAPPING_NAMES:
         said = f"transformers {transformers.__version__} does not know its model type {shown(kind)[:60]!r}"
-        return InputError(said, where=source.id, mend="install a newer transformers")
+        return InputError(said, where=source.id, hint="install a newer transformers")
     return _cannot("be loaded", error, source.id)
 
 
@@ -119,7 +119,7 @@ def _refuse_encoders(config: Any, where: str) -> None:
     kind = str(config.model_type)
     if getattr(config, "is_encoder_decoder", False):
         raise InputError(
-            f"encoder-decoder models ({kind}) are not supported", where=where, mend="give a decoder-only model"
+            f"encoder-decoder models ({kind}) are not supported", where=where, hint="give a decoder-only model"
         )
     text = config.get_text_config(decoder=True)
     # Only the BERT family has an is_decoder that says how it reads; GPT-NeoX has one that says nothing.
@@ -129,7 +129,7 @@ def _refuse_encoders(config: Any, where: str) -> None:
         raise InputError(
             f"models of the type {kind} read a text in both directions and do not predict the next token",
             where=where,
-            mend="give a causal language model"
+            hint="give a causal language model"
             + (", or, if this one was trained as a decoder, set is_decoder in its config.json" if encodes else ""),
         )
 
@@ -148,7 +148,7 @@ def _refuse_unknown(config: Any, trust_remote_code: bool) -> None:
         raise InputError(
             f"transformers {transformers.__version__} has no causal language model of this type",
             where=str(config.model_type),
-            mend="give a model of another type, or --trust-remote-code if it brings code of its own",
+            hint="give a model of another type, or --trust-remote-code if it brings code of its own",
         )
 
 
@@ -291,7 +291,7 @@ def _cannot(what: str, error: Exception, where: str, more: str | None = None) ->
     if is_out_of_memory(error):
         return out_of_memory(error)
     said = in_words(error) if type(error) in (OSError, ValueError) else f"{type(error).__name__}: {in_words(error)}"
-    return InputError(f"it cannot {what} ({more or said})", where=where, mend=TRACE)
+    return InputError(f"it cannot {what} ({more or said})", where=where, hint=TRACE)
 
 
 def _converted(said: Sequence[str]) -> str | None:

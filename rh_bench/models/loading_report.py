@@ -95,7 +95,7 @@ def judge(
         problems.append(f"{_count(unknown)} unknown to the architecture ({_names(unknown)})")
     if problems:
         raise InputError(
-            f"its weights do not belong to its configuration: {'; '.join(problems)}", where=where, mend=_MEND
+            f"its weights do not belong to its configuration: {'; '.join(problems)}", where=where, hint=_MEND
         )
     notes = [f"{_count(names)} not used: {words} ({_names(names, 1)})" for words, names in groups.items()]
     lacking = [name for name in report.missing if name.startswith(parts)]

@@ -113,12 +113,12 @@ def keep_text_part(model: Any, where: str) -> TextPart:
             raise InputError(
                 f"{name} reads a prompt in both directions, so that no token can be told from the ones before it",
                 where=where,
-                mend="only models that read from left to right can be measured",
+                hint="only models that read from left to right can be measured",
             )
         positions = torch.arange(ids.shape[1])[None]
         if _differ(logits, _logits(model, ids, position_ids=positions)):
             raise InputError(
-                f"{name} counts the positions of a text prompt in a way of its own", where=where, mend="not supported"
+                f"{name} counts the positions of a text prompt in a way of its own", where=where, hint="not supported"
             )
         removed = _take_off(model, called, ids, logits)
     return TextPart(removed)
@@ -144,7 +144,7 @@ def _run_and_watch(model: Any, ids: torch.Tensor, where: str) -> tuple[set[int],
         raise InputError(
             f"{type(model).__name__} cannot be run on text alone ({in_words(error)})",
             where=where,
-            mend="measure its language model by itself",
+            hint="measure its language model by itself",
         ) from error
     finally:
         for hook in hooks:

@@ -111,7 +111,7 @@ def resolve_model(text: str, *, trust_remote_code: bool = False, base_revision: 
     if path.is_dir():
         return _with_base(_folder_source(path.resolve()), base_revision)
     if text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1:
-        raise InputError("no such folder", where=text, mend="give a Hub id, a local folder or gguf:<file>")
+        raise InputError("no such folder", where=text, hint="give a Hub id, a local folder or gguf:<file>")
     return _with_base(_hub_source(parse_repo(text), trust_remote_code), base_revision)
 
 
@@ -134,7 +134,7 @@ def _hub_source(ref: RepoRef, trust_remote_code: bool) -> ModelSource:
 
 def _gguf_source(path: Path) -> ModelSource:
     if not path.is_file():
-        raise InputError("no such file", where=f"gguf:{path}", mend="give the path of a .gguf file")
+        raise InputError("no such file", where=f"gguf:{path}", hint="give the path of a .gguf file")
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise InputError("this is not a GGUF file", where=path)
@@ -145,9 +145,9 @@ def _gguf_source(path: Path) -> ModelSource:
 
 def _folder_source(path: Path) -> ModelSource:
     if not (path / "config.json").is_file() and not (path / ADAPTER_CONFIG).is_file():
-        raise InputError("there is no config.json", where=path, mend="give the folder that save_pretrained wrote")
+        raise InputError("there is no config.json", where=path, hint="give the folder that save_pretrained wrote")
     if not list(path.glob("*.safetensors")):
-        raise InputError("there are no safetensors weights", where=path, mend="convert them; pickle is never loaded")
+        raise InputError("there are no safetensors weights", where=path, hint="convert them; pickle is never loaded")
     files = _hashes(path)
     return ModelSource("folder", path.name, model_slug(path.name), path, _digest(files), files)
 
@@ -174,7 +174,7 @@ def _with_base(source: ModelSource, base_revision: str | None) -> ModelSource:
         raise InputError(
             f"is an adapter without {ADAPTER_WEIGHTS}",
             where=source.id,
-            mend="save it as safetensors; pickle is never loaded",
+            hint="save it as safetensors; pickle is never loaded",
         )
     own = tuple(file for file in source.files if file[0].startswith("adapter_"))
     rest = tuple(file for file in source.files if not file[0].startswith("adapter_"))
@@ -195,9 +195,9 @@ def _base_source(config: AdapterConfig, source: ModelSource, revision: str | Non
     Raises:
         InputError: it names none, one that cannot be had, or one that is an adapter itself.
     """
-    name, mend = config.base, f"name its base in {ADAPTER_CONFIG}: a Hub id or, for a local adapter, a folder"
+    name, hint = config.base, f"name its base in {ADAPTER_CONFIG}: a Hub id or, for a local adapter, a folder"
     if name is None:
-        raise InputError(f"{ADAPTER_CONFIG} names no base model", where=source.id, mend=mend)
+        raise InputError(f"{ADAPTER_CONFIG} names no base model", where=source.id, hint=hint)
     folder = _base_folder(name, source.folder) if source.kind == "folder" else None
     if folder is not None:
         base = _folder_source(folder)
@@ -206,11 +206,11 @@ def _base_source(config: AdapterConfig, source: ModelSource, revision: str | Non
             ref = parse_repo(name)
         except InputError:
             where = "no folder here and no Hub id" if source.kind == "folder" else "no Hub id"
-            raise InputError(f"its base {shown(name)[:200]!r} is {where}", where=source.id, mend=mend) from None
+            raise InputError(f"its base {shown(name)[:200]!r} is {where}", where=source.id, hint=hint) from None
         base = _hub_source(RepoRef(ref.repo_id, revision or config.base_revision or ref.revision), False)
     if (base.folder / ADAPTER_CONFIG).is_file():
         raise InputError(
-            f"its base {shown(base.id)} is an adapter, too", where=source.id, mend="merge that one into its base first"
+            f"its base {shown(base.id)} is an adapter, too", where=source.id, hint="merge that one into its base first"
         )
     return base
 
@@ -254,5 +254,5 @@ def _other_file(source: ModelSource, name: str, named: object) -> InputError:
     return InputError(
         f"{name} names {shown(named)[:200]!r}, which is no safetensors file of this folder",
         where=source.id,
-        mend="save the model again with save_pretrained",
+        hint="save the model again with save_pretrained",
     )

@@ -37,7 +37,7 @@ def weight_shapes(folder: Path, names: Sequence[str], where: str) -> dict[str, t
             raise InputError(
                 f"{path.name} cannot be loaded ({in_words(error)})",
                 where=where,
-                mend="save the model again",
+                hint="save the model again",
             ) from error
     return shapes
 

@@ -148,5 +148,5 @@ def refuse_beyond_table(window: Window, model: Any, where: str) -> None:
         raise InputError(
             f"{where} has a table of {rows} positions and nothing beyond it",
             where="--window",
-            mend=f"give at most {rows}",
+            hint=f"give at most {rows}",
         )

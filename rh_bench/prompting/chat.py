@@ -107,7 +107,7 @@ class ChatTemplate:
             if problem is None:
                 return rendered
             problems.append(problem)
-        raise InputError(problems[0], where=self.name, mend="use --template plain")
+        raise InputError(problems[0], where=self.name, hint="use --template plain")
 
     def attempt(
         self, messages: Sequence[Message], variables: Mapping[str, Variable] | None = None, *, answer: bool = True
@@ -151,14 +151,14 @@ def chat_template(tokenizer: Any) -> ChatTemplate:
         raise InputError(
             f"its chat template cannot be had ({shown(str(error).splitlines()[0][:200])})",
             where=name,
-            mend="use --template plain",
+            hint="use --template plain",
         ) from None
     if len(source) > _LONGEST:
         raise InputError(
-            f"its chat template is longer than {_LONGEST} characters", where=name, mend="use --template plain"
+            f"its chat template is longer than {_LONGEST} characters", where=name, hint="use --template plain"
         )
     if _CHANCE.search(source):
-        raise InputError("its chat template prints something at random", where=name, mend="use --template plain")
+        raise InputError("its chat template prints something at random", where=name, hint="use --template plain")
     return ChatTemplate(tokenizer, source)
 
 
@@ -172,10 +172,10 @@ def choose_template(tokenizer: Any, template: str) -> ChatTemplate | None:
         InputError: there is no such template, or none though one was asked for.
     """
     if template not in TEMPLATES:
-        raise InputError(f"unknown template {template!r}", where="--template", mend=f"use {', '.join(TEMPLATES)}")
+        raise InputError(f"unknown template {template!r}", where="--template", hint=f"use {', '.join(TEMPLATES)}")
     has_chat = getattr(tokenizer, "chat_template", None) is not None
     if template == CHAT and not has_chat:
-        raise InputError("this tokenizer has no chat template", where="--template", mend="use --template plain")
+        raise InputError("this tokenizer has no chat template", where="--template", hint="use --template plain")
     return chat_template(tokenizer) if has_chat and template != PLAIN else None
 
 

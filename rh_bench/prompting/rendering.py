@@ -94,7 +94,7 @@ class Renderer:
 
     def _refusal(self, words: str) -> RenderingLimitError:
         return RenderingLimitError(
-            f"its chat template {words}", RENDERED, where=self._name, mend="use --template plain"
+            f"its chat template {words}", RENDERED, where=self._name, hint="use --template plain"
         )
 
     def __reduce__(self) -> Any:
@@ -116,7 +116,7 @@ class _Worker:
         self._finalizer = weakref.finalize(self, _close, self._pipe, self._process)
         if self._answer(_START) != b"ready":
             self.close()
-            raise InputError("the process that renders chat templates does not start", mend="use --template plain")
+            raise InputError("the process that renders chat templates does not start", hint="use --template plain")
 
     def ask(self, order: bytes) -> bytes | str:
         """The answer to an order; or CLOCK where it took too long, and "end" where the process ended."""

@@ -142,7 +142,7 @@ class Plan:
         """
         if choice == AFTER:
             if isinstance(self.after, str):
-                raise InputError(self.after, where="--thinking after", mend="use --thinking auto")
+                raise InputError(self.after, where="--thinking after", hint="use --thinking auto")
             return replace(self.after, limit=THOUGHT_TOKENS if limit is None else limit)
         return self.settled or (self.prefills[0] if choice == CLOSE and self.prefills else self._as_left)
 
@@ -218,7 +218,7 @@ def settle_thinking(
             raise InputError(
                 "neither its chat template nor its tokenizer knows thoughts",
                 where=f"{chat.name}, --thinking {choice}",
-                mend="use --thinking auto",
+                hint="use --thinking auto",
             )
         return None
     if choice == AUTO and plan.must_ask:
@@ -268,7 +268,7 @@ def check_choice(choice: str, limit: int | None) -> None:
         InputError: `choice` is none of CHOICES, or `limit` is given without AFTER.
     """
     if choice not in CHOICES:
-        raise InputError(f"unknown way {choice!r}", where="--thinking", mend=f"use {', '.join(CHOICES)}")
+        raise InputError(f"unknown way {choice!r}", where="--thinking", hint=f"use {', '.join(CHOICES)}")
     if limit is not None and (choice != AFTER or limit < 1):
         problem = "must be at least 1" if limit < 1 else "means something with --thinking after only"
         raise InputError(problem, where="--thought-tokens")
@@ -284,7 +284,7 @@ def _refuse_unknown_thought(chat: ChatTemplate, prompt: str) -> None:
         raise InputError(
             f"its chat template opens {found!r}, as if for a thought, and nothing says how to close it",
             where=chat.name,
-            mend="use --template plain",
+            hint="use --template plain",
         )
 
 

@@ -43,5 +43,5 @@ def refuse_beyond_embedding(largest: int | None, rows: int | None, tokenizer: An
     raise InputError(
         f"the prompts hold the token {token!r} with the id {largest}, and its embedding has {rows} rows",
         where=where,
-        mend="give the tokenizer of these weights, or another --template if it is the template that puts it there",
+        hint="give the tokenizer of these weights, or another --template if it is the template that puts it there",
     )

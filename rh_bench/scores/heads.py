@@ -153,7 +153,7 @@ def in_order(samples: Sequence[SampleResult]) -> list[SampleResult]:
     seen: set[str] = set()
     for sample in ordered:
         if sample.sample.sample_id in seen:
-            raise InputError("occurs twice", where=f"sample {sample.sample.sample_id}", mend="keep one of the two")
+            raise InputError("occurs twice", where=f"sample {sample.sample.sample_id}", hint="keep one of the two")
         seen.add(sample.sample.sample_id)
     return ordered
 
@@ -178,11 +178,11 @@ def sample_scores(layers: Sequence[Layer], samples: Sequence[SampleResult]) -> t
     for row, sample in enumerate(samples):
         name, span_length = f"sample {sample.sample.sample_id}", len(sample.span_ids)
         if span_length == 0:
-            raise InputError("has no answer tokens", where=name, mend="measure it again")
+            raise InputError("has no answer tokens", where=name, hint="measure it again")
         try:
             distinct, total = count_copies(sample.events, span_length, places, heads)
         except InputError as error:
-            raise InputError(f"has an event that cannot be: {error}", where=name, mend="measure it again") from error
+            raise InputError(f"has an event that cannot be: {error}", where=name, hint="measure it again") from error
         paper[row], events[row] = distinct / span_length, total / span_length
     return paper, events
 

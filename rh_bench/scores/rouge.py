@@ -12,8 +12,8 @@ import re
 import unicodedata
 from collections import Counter
 
-SUCCESS_THRESHOLD = 0.5
-"""Of ROUGE-1 recall, as in the paper's released code (there 50 of 100)."""
+from rh_bench.protocol import SUCCESS_THRESHOLD
+
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 
 

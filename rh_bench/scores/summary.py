@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import Json, Layer, SampleResult
 from rh_bench.scores.heads import HeadScores, in_order, needle_means, strata_columns
 from rh_bench.stats.bootstrap import (
@@ -31,8 +32,6 @@ from rh_bench.stats.bootstrap import (
 SCHEMA = "rh_bench/summary"
 SCHEMA_VERSION = "1.0"
 
-HEAD_THRESHOLD = 0.1
-"""A head whose score is above this is a retrieval head (the paper's definition)."""
 STRONG_THRESHOLD = 0.5
 SPARSE_SHARE = 0.05
 """The paper: fewer than 5% of heads are retrieval heads."""

@@ -12,9 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from rh_bench.artifacts.tables import read_table
-from rh_bench.artifacts.validate import Problem
 from rh_bench.errors import InputError
-from rh_bench.records import Haystack, Json, Needle, Sample
+from rh_bench.records import Haystack, Json, Needle, Problem, Sample
 from rh_bench.sets.leaks import question_problem
 from rh_bench.system.files import regular_file, sha256_file, shown
 from rh_bench.system.schema import load_json, validate_document
@@ -111,10 +110,10 @@ def read_set(folder: Path) -> HaystackSet:
         InputError: something is wrong with it; names the file, the place and the first problem.
     """
     if not folder.is_dir():
-        raise InputError("no such folder", where=folder, mend="build a set with `rh-bench build`")
+        raise InputError("no such folder", where=folder, hint="build a set with `rh-bench build`")
     if not is_set(folder):
         raise InputError(
-            "there is no manifest.json, so it is no haystack set", where=folder, mend="build one with `rh-bench build`"
+            "there is no manifest.json, so it is no haystack set", where=folder, hint="build one with `rh-bench build`"
         )
     reader = _Reader(folder)
     found = reader.read()

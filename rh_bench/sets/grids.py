@@ -62,7 +62,7 @@ def choose_grid(name: str, lengths: str | None, depths: str | None) -> Grid:
         InputError: there is no such grid, or a list is not one of numbers.
     """
     if name not in GRIDS:
-        raise InputError(f"unknown grid {name!r}", where="--grid", mend=f"use {' or '.join(GRIDS)}")
+        raise InputError(f"unknown grid {name!r}", where="--grid", hint=f"use {' or '.join(GRIDS)}")
     grid = GRIDS[name]
     if lengths is None and depths is None:
         return grid
@@ -85,7 +85,7 @@ def parse_lengths(text: str, where: str = "--lengths") -> tuple[int, ...]:
         digits = part.strip().replace("_", "")
         if not (digits.isascii() and digits.isdigit() and 0 < int(digits[:20]) <= MAX_LENGTH):
             raise InputError(
-                f"{part.strip()!r} is no length in tokens", where=where, mend="write whole numbers, as in 512,1024"
+                f"{part.strip()!r} is no length in tokens", where=where, hint="write whole numbers, as in 512,1024"
             )
         numbers.append(int(digits))
     return _distinct(numbers, where)
@@ -105,7 +105,7 @@ def parse_depths(text: str, where: str = "--depths") -> tuple[float, ...]:
             number = math.nan
         if not 0 <= number <= 100:
             raise InputError(
-                f"{part.strip()!r} is no depth in percent", where=where, mend="write numbers from 0 to 100, as in 0,50"
+                f"{part.strip()!r} is no depth in percent", where=where, hint="write numbers from 0 to 100, as in 0,50"
             )
         numbers.append(number + 0.0)  # -0.0 becomes 0.0
     return _distinct(numbers, where)
@@ -113,7 +113,7 @@ def parse_depths(text: str, where: str = "--depths") -> tuple[float, ...]:
 
 def _distinct(numbers: list[Number], where: str) -> tuple[Number, ...]:
     if len(set(numbers)) != len(numbers):
-        raise InputError("a number stands there twice", where=where, mend="give each once")
+        raise InputError("a number stands there twice", where=where, hint="give each once")
     return tuple(sorted(numbers))
 
 
@@ -124,7 +124,7 @@ def make_samples(needles: Sequence[Needle], lengths: Sequence[int], depths: Sequ
         InputError: the grid is too large.
     """
     if len(lengths) * len(depths) * max(len(needles), 1) > MAX_CELLS:
-        raise InputError(f"a grid of more than {MAX_CELLS} samples", mend="give fewer lengths, depths or needles")
+        raise InputError(f"a grid of more than {MAX_CELLS} samples", hint="give fewer lengths, depths or needles")
     return tuple(
         Sample(sample_id(needle, length, depth), needle.needle_id, needle.haystack_id, length, depth)
         for needle in needles

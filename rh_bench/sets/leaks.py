@@ -46,8 +46,8 @@ def refuse_given_away(haystacks: Mapping[str, str], needles: Mapping[str, Needle
             raise InputError(
                 f"the answer {needle.answer!r} already stands in haystack {needle.haystack_id!r}",
                 where=needle.needle_id,
-                mend="choose another needle",
+                hint="choose another needle",
             )
         problem = question_problem(needle.question, needle.answer)
         if problem:
-            raise InputError(problem, where=needle.needle_id, mend="ask without them, or choose another answer")
+            raise InputError(problem, where=needle.needle_id, hint="ask without them, or choose another answer")

@@ -123,7 +123,7 @@ class PromptBuilder:
             raise InputError(
                 "this tokenizer gives no character offsets",
                 where=tokenizer_name(tokenizer),
-                mend="a fast tokenizer is needed",
+                hint="a fast tokenizer is needed",
             )
         self.chat = choose_template(tokenizer, template)
         """The chat template that prompts are written with; None for plain text."""
@@ -161,13 +161,13 @@ class PromptBuilder:
             raise InputError(
                 f"a length of {sample.length} tokens leaves no room for template and needle",
                 where=sample.sample_id,
-                mend=f"the shortest possible is {sample.length - room}",
+                hint=f"the shortest possible is {sample.length - room}",
             )
         if room > len(haystack):
             raise InputError(
                 f"the haystack has {len(haystack)} tokens for this tokenizer, {room} are needed",
                 where=sample.sample_id,
-                mend="build the set with a longer haystack or shorter lengths",
+                hint="build the set with a longer haystack or shorter lengths",
             )
         target = int(room * sample.depth / 100)
         at = int(points[np.searchsorted(points, target, side="right") - 1])
@@ -237,7 +237,7 @@ class PromptBuilder:
             raise InputError(
                 f"its text holds {self._control[min(found)]!r}, a control token of this tokenizer",
                 where=where,
-                mend="remove it from the text",
+                hint="remove it from the text",
             )
 
     def _tokenise_haystack(self, haystack_id: str) -> tuple[IntArray, IntArray]:
@@ -257,7 +257,7 @@ class PromptBuilder:
         start, end = needle.answer_start + len(lead), needle.answer_end + len(lead)
         inside = np.flatnonzero((tokens.offsets[:, 1] > start) & (tokens.offsets[:, 0] < end))
         if not len(inside):
-            raise InputError("its answer has no tokens of its own", where=needle_id, mend="lengthen the answer")
+            raise InputError("its answer has no tokens of its own", where=needle_id, hint="lengthen the answer")
         first, last = int(inside[0]), int(inside[-1]) + 1
         if self._tokenizer.unk_token_id in tokens.ids[first:last]:
             raise InputError("its answer holds characters that this tokenizer does not know", where=needle_id)
@@ -288,7 +288,7 @@ class PromptBuilder:
             raise InputError(
                 "its chat template prints a part of the user's text twice",
                 where=self.chat.name,
-                mend="use --template plain",
+                hint="use --template plain",
             )
         return before, after + (self.thinking.appended if self.thinking else "")
 

@@ -94,14 +94,14 @@ def read_task(task: str, path: Path) -> TaskData:
         InputError: the file cannot be read, or a row of it is not acceptable: it names file, line and field.
     """
     if task not in TASKS:
-        raise InputError(f"unknown task {shown(task)!r}", where="--task", mend=f"use {', '.join(TASKS)}")
+        raise InputError(f"unknown task {shown(task)!r}", where="--task", hint=f"use {', '.join(TASKS)}")
     files = _files(task, path)
     rows: list[tuple[str, Question | None]] = []
     for file in files:
         for place, question in _FORMATS[task](file):
             rows.append((place, question))
             if len(rows) > MAX_QUESTIONS:
-                raise InputError(f"has more than {MAX_QUESTIONS} questions", where=shown(path), mend="split it")
+                raise InputError(f"has more than {MAX_QUESTIONS} questions", where=shown(path), hint="split it")
     digests = [sha256_file(file) for file in files]
     digest = digests[0] if len(files) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     return gather(task, rows, shown(path), {"kind": "file", "name": path.name, "revision": None, "sha256": digest})
@@ -121,7 +121,7 @@ def gather(task: str, rows: Iterable[tuple[str, Question | None]], where: str, s
             continue
         if question.item_id in kept:
             raise InputError(
-                f"the id {question.item_id!r} stands twice", where=place, mend="give each question its own"
+                f"the id {question.item_id!r} stands twice", where=place, hint="give each question its own"
             )
         kept[question.item_id] = question
     if not kept:
@@ -213,7 +213,7 @@ def _extractive(row: Json, number: int, where: str) -> Question | None:
     passage = _text(row, field, where, MAX_TEXT)
     answers = _answers(given, where)
     if not any(answer.casefold() in passage.casefold() for answer in answers):
-        raise InputError("none of its answers stands in its passage", where=where, mend="it cannot be copied")
+        raise InputError("none of its answers stands in its passage", where=where, hint="it cannot be copied")
     name = _id(_text(row, "id", where), where) if "id" in row else f"extractive-{number}"
     title = _text(row, "title", where) if row.get("title") else ""
     return Question(name, _text(row, "question", where), answers, passage, (), title)
@@ -272,7 +272,7 @@ def _files(task: str, path: Path) -> list[Path]:
             raise InputError(f"has more than {_MOST_FILES} files", where=shown(path))
         return files
     if not path.is_file():
-        raise InputError("there is no such file", where=shown(path), mend="give a file or REPO@REVISION")
+        raise InputError("there is no such file", where=shown(path), hint="give a file or REPO@REVISION")
     return [path]
 
 
@@ -305,7 +305,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
         raise InputError(f"is not UTF-8 text (byte {error.start})", where=place) from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})", where=shown(path)) from None
-    raise InputError(f"has more than {2 * MAX_QUESTIONS} lines", where=shown(path), mend="split it")
+    raise InputError(f"has more than {2 * MAX_QUESTIONS} lines", where=shown(path), hint="split it")
 
 
 def _mmlu_rows(path: Path) -> Rows:

@@ -90,7 +90,7 @@ class Bootstrap:
             raise InputError("is not between 0 and 4294967295", where=f"bootstrap seed {self.seed}")
         if not 0.0 < self.confidence < 1.0:
             raise InputError(
-                "is not between 0 and 1", where=f"bootstrap confidence {self.confidence}", mend="use 0.95 for 95%"
+                "is not between 0 and 1", where=f"bootstrap confidence {self.confidence}", hint="use 0.95 for 95%"
             )
 
     def bounds(self) -> tuple[int, int]:
@@ -225,7 +225,7 @@ def _fixed_point(values: FloatArray) -> FloatArray:
     fixed: FloatArray = np.rint(values * FIXED_POINT)
     if not len(values) * float(np.abs(fixed).max(initial=0.0)) <= _EXACT:  # also where one is not a number
         text = f"{len(values)} values of up to {np.abs(values).max():g} cannot be added exactly"
-        raise InputError(text, where="scores", mend="measure fewer samples in one run")
+        raise InputError(text, where="scores", hint="measure fewer samples in one run")
     return fixed
 
 

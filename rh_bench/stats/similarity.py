@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rh_bench.errors import InputError
+from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import IntArray
 from rh_bench.stats.bootstrap import NANO, Bootstrap, Estimate, FloatArray, Means, NanoArray, estimate, rounded
 
-HEAD_THRESHOLD = 0.1
 PERMUTATIONS = 10_000
 
 _EXACT = 2**53
@@ -192,7 +192,7 @@ def _exact(prepared: NanoArray) -> FloatArray:
     values = prepared.astype(np.float64)
     if values.size and float((values * values).sum(axis=1).max()) > _EXACT:
         text = f"{values.shape[1]} heads of such scores cannot be compared exactly"
-        raise InputError(text, where="scores", mend="give scores of rule paper, which lie in [0, 1]")
+        raise InputError(text, where="scores", hint="give scores of rule paper, which lie in [0, 1]")
     return values
 
 

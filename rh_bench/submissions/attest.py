@@ -78,7 +78,7 @@ def make_order(wish: Wish, access: Access | None = None) -> Order:
     refuse_without_jobs()
     access, repo = access or Access(), parse_repo(wish.repo)
     if repo.revision is not None:
-        raise InputError("submissions go to the main branch", where=wish.repo, mend="leave out @" + repo.revision)
+        raise InputError("submissions go to the main branch", where=wish.repo, hint="leave out @" + repo.revision)
     check_image(wish.image)
     settings = wish.settings or Settings()
     check_choice(settings.thinking or AUTO, settings.thought_tokens)
@@ -88,8 +88,8 @@ def make_order(wish: Wish, access: Access | None = None) -> Order:
     list_files(repo, "main", access)
     model = _pinned(wish.model, "model", access)
     if ADAPTER_CONFIG in list_files(RepoRef(*model), model[1], access, "model"):
-        mend = "merge it with its base and publish the whole"
-        raise InputError("is an adapter, whose base no commit of its own names", where=f"model {wish.model}", mend=mend)
+        hint = "merge it with its base and publish the whole"
+        raise InputError("is an adapter, whose base no commit of its own names", where=f"model {wish.model}", hint=hint)
     haystack = _pinned(wish.haystack, "dataset", access)
     if MANIFEST not in list_files(RepoRef(*haystack), haystack[1], access):
         raise InputError("holds no haystack set", where=f"dataset {wish.haystack}")
@@ -157,8 +157,8 @@ def carry_out(
     try:
         job = start_job(spec, order.nonce, access)
     except InputError as error:
-        mend = f"order {order.nonce} stays without a run; before you order again, see that no job of it runs"
-        raise InputError(str(error), mend=mend) from error
+        hint = f"order {order.nonce} stays without a run; before you order again, see that no job of it runs"
+        raise InputError(str(error), hint=hint) from error
     announce(f"started: {job.url}")
     done = with_job(order, job.id, job.owner_id)
     noted = {order.path: dump_json(done.to_json())}
@@ -168,13 +168,13 @@ def carry_out(
 
 def _check_token(job_token: str | None, access: Access) -> None:
     where = "RH_BENCH_JOB_TOKEN"
-    mend = "make a fine-grained token that may open pull requests in the results repository and do nothing else"
+    hint = "make a fine-grained token that may open pull requests in the results repository and do nothing else"
     if not job_token:
-        raise InputError("is not set: the job has no token to submit with", where=where, mend=mend)
+        raise InputError("is not set: the job has no token to submit with", where=where, hint=hint)
     if len(job_token) < _LEAST_TOKEN or not job_token.isascii() or not job_token.isprintable() or " " in job_token:
-        raise InputError("is no token", where=where, mend=mend)
+        raise InputError("is no token", where=where, hint=hint)
     if job_token == own_token(access):
-        raise InputError("is your own token, which can write the records", where=where, mend=mend)
+        raise InputError("is your own token, which can write the records", where=where, hint=hint)
 
 
 def look_into(

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rh_bench.artifacts.levels import Level
 from rh_bench.hub.jobs import Job
 from rh_bench.records import Json
 from rh_bench.submissions.attest_order import MARK, TOKEN, Order, command, command_sha256, environment, last_line
 from rh_bench.system.files import shown
-from rh_bench.verification.verify import Level
 
 RUNNING = ("SCHEDULING", "RUNNING")
 ENDED = ("ERROR", "CANCELED", "DELETED")

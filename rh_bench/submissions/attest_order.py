@@ -23,9 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import rh_bench
+from rh_bench.artifacts.results_repo import ATTESTATIONS
 from rh_bench.errors import InputError
 from rh_bench.records import Json
-from rh_bench.submissions.results_repo import ATTESTATIONS
 from rh_bench.system.schema import load_json, validate_document
 
 RECIPE = 1
@@ -192,7 +192,7 @@ def check_image(image: str) -> None:
         raise InputError(
             "is no image by its digest: a tag can come to mean another image",
             where=f"--image {image[:80]!r}",
-            mend="write it as NAME@sha256:… with 64 hexadecimal digits",
+            hint="write it as NAME@sha256:… with 64 hexadecimal digits",
         )
 
 
@@ -264,8 +264,8 @@ def read_order(path: Path, name: str) -> Order:
         raise InputError("is an order of another name", where=name)
     order = _order(document)
     if document["recipe"] != RECIPE or document["command"] != list(command(order)):
-        mend = "verify it with the version that ordered it"
-        raise InputError("was ordered by another recipe than this version's", where=name, mend=mend)
+        hint = "verify it with the version that ordered it"
+        raise InputError("was ordered by another recipe than this version's", where=name, hint=hint)
     return order
 
 

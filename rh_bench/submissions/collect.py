@@ -16,18 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rh_bench.artifacts.coverage import coverage
-from rh_bench.artifacts.run import RUN_FILES
-from rh_bench.artifacts.tables import EVENTS, GROUP_BYTES, HEADS, OPTIONAL, SAMPLES, read_table
-from rh_bench.artifacts.validate import validate_path
-from rh_bench.errors import InputError
-from rh_bench.interchange.folder import is_import
-from rh_bench.records import Json
-from rh_bench.submissions.attest_order import read_order
-from rh_bench.submissions.collect_experiments import TABLE as EXPERIMENT_ROWS
-from rh_bench.submissions.collect_experiments import experiment_table, take_experiments
-from rh_bench.submissions.judgement import read_judgement
-from rh_bench.submissions.results_card import results_card
-from rh_bench.submissions.results_repo import (
+from rh_bench.artifacts.results_repo import (
     ATTESTATIONS,
     DATA,
     EXPERIMENTS,
@@ -36,10 +25,20 @@ from rh_bench.submissions.results_repo import (
     VERIFICATION,
     Layout,
     find_layout,
-    read_verification,
     run_folders,
-    set_sizes,
 )
+from rh_bench.artifacts.run import RUN_FILES
+from rh_bench.artifacts.tables import EVENTS, GROUP_BYTES, HEADS, OPTIONAL, SAMPLES, read_table
+from rh_bench.artifacts.validate import validate_path
+from rh_bench.artifacts.verification_record import read_verification, set_sizes
+from rh_bench.errors import InputError
+from rh_bench.interchange.folder import is_import
+from rh_bench.records import Json
+from rh_bench.submissions.attest_order import read_order
+from rh_bench.submissions.collect_experiments import TABLE as EXPERIMENT_ROWS
+from rh_bench.submissions.collect_experiments import experiment_table, take_experiments
+from rh_bench.submissions.judgement import read_judgement
+from rh_bench.submissions.results_card import results_card
 from rh_bench.system.files import atomic_write, shown
 from rh_bench.system.schema import dump_json, load_json
 from rh_bench.system.workshop import Workshop, workshop
@@ -119,14 +118,14 @@ def collect_results(source: Path, out: Path, experiments: Path | None = None) ->
             new, left_out = _take_runs(layout, out, made)
             left_out += _take_judgements(layout, out)
             left_out += _take_orders(source, out)
-            taken, doubtful = take_experiments(experiments or source / EXPERIMENTS, out, made, layout.verification)
+            taken, rejected = take_experiments(experiments or source / EXPERIMENTS, out, made, layout.verification)
             rows = _write_tables(out, made)
             runs = sum(1 for _ in run_folders(out / RUNS))
             configs = {**CONFIGS, EXPERIMENTS: EXPERIMENT_ROWS} if EXPERIMENTS in rows else CONFIGS
             atomic_write(out / "README.md", results_card(out, configs, runs).encode())
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=shown(out)) from None
-    return Collected(runs, new, (*left_out, *doubtful), rows, taken)
+    return Collected(runs, new, (*left_out, *rejected), rows, taken)
 
 
 def _take_runs(layout: Layout, out: Path, made: Workshop) -> tuple[int, list[tuple[str, str]]]:

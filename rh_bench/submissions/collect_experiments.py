@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from rh_bench.artifacts.results_repo import EXPERIMENTS, RUNS, VERIFICATION
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import (
     DOCUMENT,
@@ -19,7 +20,6 @@ from rh_bench.experiments.artifact import (
 )
 from rh_bench.experiments.record import experiment_record_path, read_experiment_record
 from rh_bench.records import Json
-from rh_bench.submissions.results_repo import EXPERIMENTS, RUNS, VERIFICATION
 from rh_bench.system.files import atomic_write
 from rh_bench.system.schema import dump_json, load_json
 from rh_bench.system.workshop import Workshop

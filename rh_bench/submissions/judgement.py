@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import rh_bench
+from rh_bench.artifacts.levels import Level, Verification
+from rh_bench.artifacts.results_repo import JUDGEMENTS
 from rh_bench.errors import InputError
 from rh_bench.records import Json
 from rh_bench.submissions.place import Place
-from rh_bench.submissions.results_repo import JUDGEMENTS
 from rh_bench.system.schema import load_json, validate_document
-from rh_bench.verification.verify import Level, Verification
 
 Outcome = Literal["taken in", "refused", "set aside"]
 MOST_SAMPLES = 1_000_000
@@ -163,9 +163,9 @@ def read_judgement(path: Path, name: str) -> Judgement:
     document = load_json(path, max_bytes=_MOST_BYTES)
     problems = validate_document(document, "judgement")
     if problems:
-        raise InputError(f"{problems[0][0]} {problems[0][1]}", where=name, mend="put the maintainers' record back")
+        raise InputError(f"{problems[0][0]} {problems[0][1]}", where=name, hint="put the maintainers' record back")
     if name != f"{JUDGEMENTS}/{document['place']}/{document['sha256']}.json":
-        raise InputError("is the record of another submission", where=name, mend="put the maintainers' record back")
+        raise InputError("is the record of another submission", where=name, hint="put the maintainers' record back")
     model, draw, verdict = document["model"], document["draw"], document["verdict"]
     return Judgement(
         name,

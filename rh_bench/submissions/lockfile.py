@@ -38,12 +38,12 @@ def read_lockfile(path: Path) -> str:
     kept = [_pinned(line, f"{shown(path)}, line {number}") for number, line in _logical_lines(text)]
     whole = "".join(f"{line}\n" for line, _ in kept)
     if len(whole) > MOST_CHARACTERS:
-        mend = "keep the hashes of the wheels of one platform alone"
+        hint = "keep the hashes of the wheels of one platform alone"
         words = f"has {len(whole)} characters without its comments, at most {MOST_CHARACTERS} are taken"
-        raise InputError(words, where=shown(path), mend=mend)
+        raise InputError(words, where=shown(path), hint=hint)
     if not any(ours for _, ours in kept):
         raise InputError(
-            f"does not pin rh-bench {rh_bench.__version__}", where=shown(path), mend="add it with its hash"
+            f"does not pin rh-bench {rh_bench.__version__}", where=shown(path), hint="add it with its hash"
         )
     return whole
 
@@ -70,13 +70,13 @@ def _pinned(line: str, where: str) -> tuple[str, bool]:
         raise InputError(
             f"{shown(line)[:80]!r} does not pin one package by version and SHA-256",
             where=where,
-            mend="write NAME==VERSION --hash=sha256:… or NAME @ https://….whl --hash=sha256:…",
+            hint="write NAME==VERSION --hash=sha256:… or NAME @ https://….whl --hash=sha256:…",
         )
     if match["url"] and ("@" in urlsplit(match["url"]).netloc or "?" in match["url"]):
         raise InputError("the address holds a password or a query, which all would read", where=where)
     ours = re.sub(r"[-_.]+", "-", match["name"].partition("[")[0]).lower() == "rh-bench"
     if ours and match["version"] not in (None, rh_bench.__version__):
         words = f"pins rh-bench {match['version']}, and this is {rh_bench.__version__}"
-        raise InputError(words, where=where, mend="order with the version that is to run")
+        raise InputError(words, where=where, hint="order with the version that is to run")
     when = f" ; {match['when']}" if match["when"] else ""
     return f"{match['what']}{when} {' '.join(match['hashes'].split())}", ours

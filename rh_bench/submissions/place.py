@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from rh_bench.artifacts.results_repo import EXPERIMENTS, RUNS, VERIFICATION
 from rh_bench.artifacts.run import RUN_FILES
 from rh_bench.experiments.registry import KINDS as EXPERIMENT_KINDS
 from rh_bench.records import Json
-from rh_bench.submissions.results_repo import EXPERIMENTS, RUNS, VERIFICATION
 from rh_bench.system.slugs import SLUG
 
 SUBMITTED = ("run.json", *RUN_FILES)

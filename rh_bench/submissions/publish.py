@@ -11,13 +11,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import yaml
 
+from rh_bench.artifacts.results_repo import ATTESTATIONS, DATA, EXPERIMENTS, JUDGEMENTS, RUNS, SITE_MARK, VERIFICATION
 from rh_bench.errors import InputError
 from rh_bench.hub.client import Access
 from rh_bench.hub.read import Kind, parse_repo, repo_commit
 from rh_bench.hub.write import Changes, api_of, find_changes, name_commit, push
 from rh_bench.records import Json
 from rh_bench.sets.dataset import MANIFEST, read_set
-from rh_bench.submissions.results_repo import ATTESTATIONS, DATA, EXPERIMENTS, JUDGEMENTS, RUNS, SITE_MARK, VERIFICATION
 from rh_bench.system.files import regular_file, shown
 
 LARGEST_GROUP = 300_000_000
@@ -89,9 +89,9 @@ def publish_folder(
     """
     access, ref = access or Access(), parse_repo(repo)
     if ref.revision is not None:
-        raise InputError("is published on the main branch", where=repo, mend="leave out @" + ref.revision)
+        raise InputError("is published on the main branch", where=repo, hint="leave out @" + ref.revision)
     if tag is not None and not _TAG.fullmatch(tag):
-        raise InputError("is no name for a tag", where=repr(tag), mend="use letters, digits, '.', '_' and '-'")
+        raise InputError("is no name for a tag", where=repr(tag), hint="use letters, digits, '.', '_' and '-'")
     what = _content(folder, evaluation_framework)
     for path, content in what.files.items():
         if isinstance(content, Path) and path.endswith(".parquet"):
@@ -116,7 +116,7 @@ def _check_groups(path: Path) -> None:
         raise InputError(
             f"has a row group of {largest} bytes, and the Hub's viewer reads none above {LARGEST_GROUP}",
             where=shown(path),
-            mend="build or collect it again with this version",
+            hint="build or collect it again with this version",
         )
 
 
@@ -134,7 +134,7 @@ class _Content:
 def _content(folder: Path, framework: str | None) -> _Content:
     results, site = (folder / RUNS).is_dir(), (folder / "index.html").is_file()
     if framework is not None and (results or site):
-        raise InputError("only a set has an eval.yaml", where=folder, mend="leave out --evaluation-framework")
+        raise InputError("only a set has an eval.yaml", where=folder, hint="leave out --evaluation-framework")
     if results:
         return _results(folder)
     return _site(folder) if site else _set(folder, framework)
@@ -142,8 +142,8 @@ def _content(folder: Path, framework: str | None) -> _Content:
 
 def _set(folder: Path, framework: str | None) -> _Content:
     if framework is not None and not _FRAMEWORK.fullmatch(framework):
-        mend = "use a name of the Hub's list, as in inspect-ai"
-        raise InputError("is no name of a framework", where=f"--evaluation-framework {shown(framework)!r}", mend=mend)
+        hint = "use a name of the Hub's list, as in inspect-ai"
+        raise InputError("is no name of a framework", where=f"--evaluation-framework {shown(framework)!r}", hint=hint)
     haystacks = read_set(folder)
     name, digest = haystacks.manifest["name"], haystacks.manifest_sha256
     files: dict[str, Path | bytes] = {
@@ -177,7 +177,7 @@ def _results(folder: Path) -> _Content:
         names = [path.as_posix() for path in paths if not any(name.startswith(".") for name in path.parts)]
         files |= {name: regular_file(folder, name) for name in names}
     if not any(path.startswith(f"{DATA}/") for path in files):
-        raise InputError("has no tables", where=folder, mend="gather the runs with `rh-bench collect`")
+        raise InputError("has no tables", where=folder, hint="gather the runs with `rh-bench collect`")
     count = sum(path.endswith("/run.json") for path in files)
     return _Content(files, f"Results: {count} runs", None, _keeps_runs)
 
@@ -188,13 +188,13 @@ _KEPT = (RUNS, EXPERIMENTS, VERIFICATION, JUDGEMENTS, ATTESTATIONS)
 def _keeps_runs(changes: Changes) -> None:
     """What was taken in or judged meanwhile is not thrown out, nor a judgement or an order put back to what it was
     before, by somebody who did not know of it."""
-    mend = "bring the folder up to date first: rh-bench collect REPO --out FOLDER"
+    hint = "bring the folder up to date first: rh-bench collect REPO --out FOLDER"
     lost = [path for path in changes.removed if path.partition("/")[0] in _KEPT]
     if lost:
-        raise InputError(f"the repository holds {lost[0]}, which is not here", mend=mend)
+        raise InputError(f"the repository holds {lost[0]}, which is not here", hint=hint)
     older = [path for path in changes.replaced if path.startswith((f"{JUDGEMENTS}/", f"{ATTESTATIONS}/"))]
     if older:
-        raise InputError(f"the repository holds another {older[0]} than there is here", mend=mend)
+        raise InputError(f"the repository holds another {older[0]} than there is here", hint=hint)
 
 
 def _site(folder: Path) -> _Content:
@@ -205,7 +205,7 @@ def _site(folder: Path) -> _Content:
     strange = next((name for name in names if not name.endswith(SITE_TYPES)), None)
     if strange is not None or SITE_MARK not in (folder / "index.html").read_text(encoding="utf-8", errors="replace"):
         what = f"holds {strange}, which is no part of a site" if strange else "holds a page that rh-bench did not make"
-        raise InputError(what, where=folder, mend="give what was --out of rh-bench leaderboard")
+        raise InputError(what, where=folder, hint="give what was --out of rh-bench leaderboard")
     files["README.md"] = _space_card()
     return _Content(files, f"Site of {len(names)} files", None, _keeps_programs, "space")
 
@@ -234,5 +234,5 @@ def _keeps_programs(changes: Changes) -> None:
     if lost:
         raise InputError(
             f"the Space holds {lost[0]}, which is no part of a site",
-            mend="name a new Space, or remove that file from it",
+            hint="name a new Space, or remove that file from it",
         )

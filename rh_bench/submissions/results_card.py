@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from rh_bench.artifacts.results_repo import DATA
 from rh_bench.data_builders.card import dataset_info, size_category
-from rh_bench.submissions.results_repo import DATA
 
 SPLIT = "train"
 _ABOUT = {

@@ -18,6 +18,9 @@ from functools import partial
 from pathlib import Path
 
 from rh_bench.artifacts.fingerprint import Fingerprint
+from rh_bench.artifacts.levels import Evidence
+from rh_bench.artifacts.results_repo import EXPERIMENTS, RUNS, VERIFICATION
+from rh_bench.artifacts.verification_record import read_mark, verification_document
 from rh_bench.errors import InputError
 from rh_bench.experiments.record import experiment_record, read_experiment_mark
 from rh_bench.hub.client import Access
@@ -51,7 +54,6 @@ from rh_bench.submissions.judgement import (
 )
 from rh_bench.submissions.ledger import Ledger
 from rh_bench.submissions.place import Place
-from rh_bench.submissions.results_repo import EXPERIMENTS, RUNS, VERIFICATION, read_mark, verification_document
 from rh_bench.submissions.review_report import Found, comment_on, last_word, marker
 from rh_bench.submissions.submission import copy_problems, look_at, runs_of, submission_problems
 from rh_bench.system.faults import explain
@@ -59,7 +61,6 @@ from rh_bench.system.limits import Limits
 from rh_bench.system.schema import dump_json
 from rh_bench.system.workshop import scratch
 from rh_bench.verification.sandbox import verify_apart
-from rh_bench.verification.verify import Evidence
 
 _PULL = re.compile(r"([^#\s]+)#([0-9]{1,9})")
 _MOVED = "it was changed while it was verified: review it again"
@@ -111,7 +112,7 @@ def review(repo: str, ways: Ways, *, only: int | None = None, access: Access | N
             written.
     """
     if ways.salt is not None and (len(ways.salt) > LONGEST_SALT or not ways.salt.isprintable()):
-        raise InputError("is no salt", where="--salt", mend=f"give up to {LONGEST_SALT} printable characters")
+        raise InputError("is no salt", where="--salt", hint=f"give up to {LONGEST_SALT} printable characters")
     access, ref = access or Access(), parse_repo(repo)
     name = None if ways.quiet and not ways.merge else user_name(access)
     pulls = [pull for pull in open_pulls(ref, access) if only in (None, pull.num)]
@@ -219,7 +220,7 @@ class _Reviewer:
             title = f"Draw for {submission.place.folder} of pull request {submission.pull_request}"
             if self.ledger.write(drawn, title, "Before anything is measured.") is not None:
                 return drawn
-        raise InputError("another reviewer is at work on it", where=submission.path, mend="review it again later")
+        raise InputError("another reviewer is at work on it", where=submission.path, hint="review it again later")
 
     def _verify(self, found: Found, place: Place, workshop: Path) -> Found:
         ways, draw = self.ways, found.draw
@@ -273,7 +274,7 @@ class _Reviewer:
         verdict = make_verdict(outcome, reasons, found.verification, self.ways.require)
         title = f"Judgement of {record.place} of pull request {found.pull.num}: {outcome}"
         if self.ledger.write(decided(record, verdict), title) is None:
-            raise InputError("somebody else judged it meanwhile", where=record.path, mend="review it again")
+            raise InputError("somebody else judged it meanwhile", where=record.path, hint="review it again")
         return replace(found, verdict=verdict)
 
     def _take_in(self, found: Found, record: Judgement, place: Place, workshop: Path) -> Found:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from rh_bench.artifacts.fingerprint import Fingerprint
+from rh_bench.artifacts.levels import LEVELS, Verification, markdown_code
 from rh_bench.errors import InputError
 from rh_bench.hub.pulls import Pull
 from rh_bench.records import Json
 from rh_bench.submissions.attest_check import Attested
 from rh_bench.submissions.judgement import Draw, Judgement, Submission, Verdict
 from rh_bench.system.faults import our_fault
-from rh_bench.verification.verify import LEVELS, Verification, markdown_code
 
 
 @dataclass(frozen=True, slots=True)

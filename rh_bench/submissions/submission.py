@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rh_bench.artifacts.fingerprint import Fingerprint, same_samples, same_seconds
+from rh_bench.artifacts.levels import Verification
+from rh_bench.artifacts.results_repo import RUNS
 from rh_bench.errors import InputError
 from rh_bench.hub.pulls import Difference, Pull
 from rh_bench.hub.write import RemoteFile
 from rh_bench.submissions.judgement import Submission
 from rh_bench.submissions.place import MOST_BYTES, Place, find_place
-from rh_bench.submissions.results_repo import RUNS
 from rh_bench.system.files import sha256_file, shown
 from rh_bench.system.schema import load_json
-from rh_bench.verification.verify import Verification
 
 _MOST_REASONS = 10
 _MOST_DOCUMENT = 16 << 20

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rh_bench.artifacts.coverage import coverage
+from rh_bench.artifacts.results_repo import EXPERIMENTS, RUNS
 from rh_bench.artifacts.validate import validate_path
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import DOCUMENT, is_experiment, validate_experiment
@@ -17,7 +18,6 @@ from rh_bench.hub.write import RemoteFile, file_hashes, list_files, write_errors
 from rh_bench.interchange.folder import is_import
 from rh_bench.records import Json
 from rh_bench.submissions.place import MOST_BYTES, Place, find_place
-from rh_bench.submissions.results_repo import EXPERIMENTS, RUNS
 from rh_bench.system.files import regular_file
 from rh_bench.system.schema import load_json
 
@@ -84,7 +84,7 @@ def submit_run(
     """
     access, ref = access or Access(), parse_repo(repo)
     if ref.revision is not None:
-        raise InputError("submissions go to the main branch", where=repo, mend="leave out @" + ref.revision)
+        raise InputError("submissions go to the main branch", where=repo, hint="leave out @" + ref.revision)
     where, sizes = _check(folder)
     place, word = where.folder, where.kind.word
     warnings = _warnings(load_json(folder / where.kind.document))
@@ -99,7 +99,7 @@ def submit_run(
         raise InputError(
             f"the repository holds this {word} already, with another {lacking[0].rpartition('/')[2]}",
             where=f"{ref}/{place}",
-            mend=f"the same inputs give the same {word}: ask the maintainers which is right",
+            hint=f"the same inputs give the same {word}: ask the maintainers which is right",
         )
     sent = tuple((path, sizes[path.rpartition("/")[2]]) for path in lacking)
     plan = Submission(ref.repo_id, place, sent, None, False, None, None, warnings)
@@ -134,7 +134,7 @@ def _send(
             ref, files, title, description=_description(place), new_pull=True, parent=main, access=access
         )
         if num is None:
-            raise InputError("the Hub opened no pull request", where=f"dataset {ref}", mend="try again")
+            raise InputError("the Hub opened no pull request", where=f"dataset {ref}", hint="try again")
         return Submission(ref.repo_id, place, sent, num, False, commit, address(ref, num, access), warnings)
     return _update(ref, place, ours, pull, warnings, access)
 
@@ -158,12 +158,12 @@ def _update(
 def _check(folder: Path) -> tuple[Place, dict[str, int]]:
     """Where a run or an experiment goes in the repository, and bytes by file name."""
     if not folder.is_dir():
-        raise InputError("no such folder", where=folder, mend="give a finished run's folder, or an experiment's")
+        raise InputError("no such folder", where=folder, hint="give a finished run's folder, or an experiment's")
     if is_import(folder):
         raise InputError(
             "imported from another project's file: there are no events that anybody could verify",
             where=folder,
-            mend="measure the model with `rh-bench evaluate`",
+            hint="measure the model with `rh-bench evaluate`",
         )
     experiment = is_experiment(folder)
     problems = validate_experiment(folder) if experiment else validate_path(folder)
@@ -175,7 +175,7 @@ def _check(folder: Path) -> tuple[Place, dict[str, int]]:
     place = find_place(f"{EXPERIMENTS}/{slug}/{name}/{DOCUMENT}" if experiment else f"{RUNS}/{slug}/{name}/run.json")
     if place is None:
         what = "<model>/<kind>-<experiment id>" if experiment else "<model>/<run id>"
-        raise InputError(f"is no {what} folder", where=folder, mend="give it as it was written")
+        raise InputError(f"is no {what} folder", where=folder, hint="give it as it was written")
     sizes = {file: regular_file(folder, file).stat().st_size for file in place.kind.files}
     if sum(sizes.values()) > MOST_BYTES:
         raise InputError(f"has {sum(sizes.values())} bytes, at most {MOST_BYTES} are taken", where=folder)
@@ -191,7 +191,7 @@ def _refuse_without_runs(folder: Path, place: Place, there: Mapping[str, RemoteF
             raise InputError(
                 f"is about {'an imported list' if imported else 'the run'} {name}, which {ref} does not hold",
                 where=folder,
-                mend="what is imported cannot be submitted" if imported else "submit the run first",
+                hint="what is imported cannot be submitted" if imported else "submit the run first",
             )
 
 

@@ -74,7 +74,7 @@ def model_code(doing: str, where: str, architecture: str) -> Iterator[None]:
         raise InputError(
             f"the code of {shown(architecture)} raised {type(error).__name__} {doing} ({in_words(error)})",
             where=where,
-            mend=f"this model cannot be measured; {TRACE}",
+            hint=f"this model cannot be measured; {TRACE}",
         ) from error
 
 
@@ -85,13 +85,13 @@ def explain(error: Exception) -> InputError | None:
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return InputError(error.strerror or type(error).__name__, where=shown(error.filename or "this machine"))
     if isinstance(error, FileNotFoundError) and "usable temporary directory" in str(error):  # of the module tempfile
-        mend = "make room on their disk, or name another folder with TMPDIR"
-        return InputError("no folder for temporary files can be written to", where="this machine", mend=mend)
+        hint = "make room on their disk, or name another folder with TMPDIR"
+        return InputError("no folder for temporary files can be written to", where="this machine", hint=hint)
     culprit = _innermost(error)
     if culprit is None or not culprit.startswith(_MODEL_CODE):
         return None
     said = f"{type(error).__name__} ({in_words(error)})"
-    return InputError(f"the model's own code raised {said}", where=culprit, mend=f"it cannot be measured; {TRACE}")
+    return InputError(f"the model's own code raised {said}", where=culprit, hint=f"it cannot be measured; {TRACE}")
 
 
 def our_fault(error: Exception) -> str:
@@ -129,8 +129,8 @@ def is_host_memory(error: BaseException) -> bool:
 def out_of_memory(error: BaseException) -> InputError:
     """The line for it."""
     model = "torch" in sys.modules
-    mend = "give shorter --lengths, a smaller --dtype or another --device" if model else "free some, or raise the limit"
-    return InputError(f"there is not enough ({in_words(_innermost_cause(error))})", where="memory", mend=mend)
+    hint = "give shorter --lengths, a smaller --dtype or another --device" if model else "free some, or raise the limit"
+    return InputError(f"there is not enough ({in_words(_innermost_cause(error))})", where="memory", hint=hint)
 
 
 def _innermost_cause(error: BaseException) -> BaseException:

@@ -70,7 +70,7 @@ def safe_relative(text: str) -> PurePosixPath:
     path = PurePosixPath(text)
     unsafe = path.is_absolute() or ".." in path.parts or not path.parts or not text.isprintable()
     if unsafe or "\\" in text or ":" in text:
-        raise InputError("this path is not allowed", where=repr(text), mend="use a path inside the folder")
+        raise InputError("this path is not allowed", where=repr(text), hint="use a path inside the folder")
     return path
 
 
@@ -88,7 +88,7 @@ def regular_file(root: Path, relative: str) -> Path:
         except OSError as error:
             raise InputError(f"cannot be read ({_reason(error)})", where=shown(path)) from None
         if link:
-            raise InputError("is a symbolic link", where=shown(path), mend="put the file itself there")
+            raise InputError("is a symbolic link", where=shown(path), hint="put the file itself there")
     if not path.exists():
         raise InputError("missing", where=shown(path))
     if not path.is_file():

@@ -27,8 +27,8 @@ def refuse_less(memory: int) -> None:
         allowed = resource.getrlimit(kind)[0]
         if allowed != resource.RLIM_INFINITY and allowed < memory + BEGINNING:
             words = f"this process may have {allowed >> 20} MiB of {what}, and what verifying may take is"
-            mend = f"raise the limit (ulimit {option})"
-            raise InputError(f"{words} {(memory + BEGINNING) >> 20} MiB", where="memory", mend=mend)
+            hint = f"raise the limit (ulimit {option})"
+            raise InputError(f"{words} {(memory + BEGINNING) >> 20} MiB", where="memory", hint=hint)
 
 
 def refuse_outside(signal: str | None) -> None:
@@ -42,4 +42,4 @@ def refuse_outside(signal: str | None) -> None:
     """
     if signal in FROM_OUTSIDE:
         words = f"the process that verifies was ended from outside ({signal}), as for want of memory"
-        raise InputError(words, mend="verify it again")
+        raise InputError(words, hint="verify it again")

@@ -83,7 +83,7 @@ def plan_memory(shape: Shape, width: int, positions: int, device: str, available
             raise InputError(
                 f"it needs {_gb(plan.needed)} for prompts of {positions} tokens ({plan})",
                 where="memory",
-                mend="give shorter --lengths, a smaller --dtype or another --device",
+                hint="give shorter --lengths, a smaller --dtype or another --device",
             )
         chunk //= 2
 

@@ -254,7 +254,7 @@ def _hold(path: Path, opened: Callable[[Path], int], patience: float, becomes: P
                 raise
         except BlockingIOError:
             if time.monotonic() >= until:
-                raise InputError("another rh-bench is at work on it", where=becomes, mend="wait for it") from None
+                raise InputError("another rh-bench is at work on it", where=becomes, hint="wait for it") from None
             time.sleep(_PAUSE)
 
 

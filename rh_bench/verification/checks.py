@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rh_bench.artifacts.validate import Problem, validate_path
+from rh_bench.artifacts.validate import validate_path
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import is_experiment, validate_experiment
 from rh_bench.interchange.folder import check_import, is_import
+from rh_bench.records import Problem
 from rh_bench.sets.dataset import check_set, is_set
 from rh_bench.system.files import shown
 
@@ -19,7 +20,7 @@ def check_folder(folder: Path) -> list[Problem]:
         InputError: there is no such folder.
     """
     if not folder.is_dir():
-        raise InputError("no such folder", where=shown(folder), mend="give the folder of a run or a set")
+        raise InputError("no such folder", where=shown(folder), hint="give the folder of a run or a set")
     if is_import(folder):
         return check_import(folder)
     if is_experiment(folder):

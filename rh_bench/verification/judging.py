@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rh_bench.errors import InputError
+from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import IntArray
-from rh_bench.scores.summary import HEAD_THRESHOLD
 from rh_bench.verification.agreement import Agreement, Floats
 from rh_bench.verification.noise import Noise
 

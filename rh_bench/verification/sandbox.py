@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rh_bench.artifacts.fingerprint import Fingerprint, read_fingerprint
+from rh_bench.artifacts.levels import LEVELS, Evidence, Level, Verification
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import DOCUMENT
 from rh_bench.experiments.marks import mark_of
@@ -43,7 +44,7 @@ from rh_bench.system.limits import (
 )
 from rh_bench.system.schema import load_json
 from rh_bench.system.workshop import scratch
-from rh_bench.verification.verify import LEVELS, Evidence, Level, Verification, verify_levels
+from rh_bench.verification.verify import verify_levels
 
 __all__ = ["Ended", "Examined", "Limit", "Limits", "run_apart", "unfinished", "verify_apart"]
 

@@ -18,23 +18,23 @@ from rh_bench.experiments.causal.plan import (
     unseen_needles,
 )
 from rh_bench.experiments.failures import RULE_VERSION, Haystack
-from rh_bench.experiments.heads import RETRIEVAL_THRESHOLD, run_ranking
+from rh_bench.experiments.heads import run_ranking
 from rh_bench.experiments.kind import Again, Measuring, Remeasured, Verifying
 from rh_bench.experiments.sources import load_again, row_differences, run_differences, samples_of, set_of, tokenizer_of
 from rh_bench.measure.asking import Asking, ask_as, builder_as
 from rh_bench.measure.evaluate import fitting_prompts
-from rh_bench.protocol import BOOTSTRAP
+from rh_bench.protocol import BOOTSTRAP, HEAD_THRESHOLD
 from rh_bench.records import Json, Prompt, Sample, head_grid
 from rh_bench.sets.dataset import HaystackSet
 from rh_bench.sets.prompts import PromptBuilder
 
 if TYPE_CHECKING:
+    from rh_bench.artifacts.levels import Evidence
     from rh_bench.experiments.artifact import Experiment
     from rh_bench.models.load import LoadedModel
-    from rh_bench.verification.verify import Evidence
 
 CONSTANTS: Json = {
-    "retrieval_threshold": RETRIEVAL_THRESHOLD,
+    "retrieval_threshold": HEAD_THRESHOLD,
     "error_rule": RULE_VERSION,
     "permutations": PERMUTATIONS,
     "bootstrap": BOOTSTRAP,

@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from rh_bench.artifacts.validate import Problem
 from rh_bench.experiments.failures import ERRORS, error_of, new_words, rouge1_precision, said_own
 from rh_bench.experiments.kind import Kind, Tables, Verdict, claim, column
-from rh_bench.records import Json, Layer, head_grid
+from rh_bench.records import Json, Layer, Problem, head_grid
 from rh_bench.scores.rouge import rouge1_recall, succeeds, words
 from rh_bench.stats.bootstrap import (
     DECIMALS,

@@ -40,7 +40,7 @@ def make_conditions(
         InputError: K are no numbers of heads, there are no draws, or nothing would be removed.
     """
     if any(k < 0 for k in top) or len(set(top)) < len(top):
-        raise InputError("must be different numbers from 0 on", where="--top", mend="write them as in 0,2,5,10")
+        raise InputError("must be different numbers from 0 on", where="--top", hint="write them as in 0,2,5,10")
     if draws < 1:
         raise InputError("must be at least 1", where="--draws")
     conditions = [_condition(0, "none", 0, ())]
@@ -61,7 +61,7 @@ def make_conditions(
             for number, draw in enumerate(found):
                 conditions.append(_condition(len(conditions), kind, k, draw.heads, number, draw.seed, draw.moved))
     if len(conditions) == 1:
-        raise InputError("nothing is removed", where="--top", mend=f"give a K from 1 to {len(grid)}")
+        raise InputError("nothing is removed", where="--top", hint=f"give a K from 1 to {len(grid)}")
     return conditions, left_out
 
 
@@ -95,7 +95,7 @@ def unseen_needles(haystacks: HaystackSet, run: Run, wanted: Sequence[str] | Non
             raise InputError(
                 f"the run was measured on the needle {shown(seen[0])!r}",
                 where="--needles",
-                mend="heads must be tested on needles that did not find them"
+                hint="heads must be tested on needles that did not find them"
                 + (f": {', '.join(n.needle_id for n in unseen[:8])}" if unseen else ""),
             )
         return unseen
@@ -103,7 +103,7 @@ def unseen_needles(haystacks: HaystackSet, run: Run, wanted: Sequence[str] | Non
         raise InputError(
             f"the run was measured on all {len(haystacks.needles)} needles of this set",
             where=haystacks.folder,
-            mend=f"build a set with others: rh-bench build --needle-count {len(ids) + 8} --out …",
+            hint=f"build a set with others: rh-bench build --needle-count {len(ids) + 8} --out …",
         )
     return unseen
 

@@ -28,7 +28,7 @@ from rh_bench.experiments.causal.plan import (
 )
 from rh_bench.experiments.document import experiment_folder, new_document, run_reference
 from rh_bench.experiments.failures import RULE_VERSION, Haystack
-from rh_bench.experiments.heads import RETRIEVAL_THRESHOLD, Ranking, run_ranking
+from rh_bench.experiments.heads import Ranking, run_ranking
 from rh_bench.measure.asking import ask_as
 from rh_bench.measure.evaluate import (
     OnNote,
@@ -45,7 +45,7 @@ from rh_bench.models.source import base_revision
 from rh_bench.models.window import stated_window
 from rh_bench.prompting.thinking import BEFORE, thought_limit
 from rh_bench.prompting.thoughts import begun_notes
-from rh_bench.protocol import BOOTSTRAP
+from rh_bench.protocol import BOOTSTRAP, HEAD_THRESHOLD
 from rh_bench.records import Json, Needle, Prompt, Sample, head_grid
 from rh_bench.sets.dataset import HaystackSet
 from rh_bench.system.environment import describe_environment
@@ -99,7 +99,7 @@ class Outcome:
     folder: Path
     document: Json
     resumed: int
-    """Answers that an earlier, interrupted sitting had."""
+    """Answers that an earlier, interrupted session had."""
     measured: int
     """Answers that this one got: 0 where the experiment was already there."""
 
@@ -138,7 +138,7 @@ def ablation_experiment(
         raise InputError(
             "this run's answers follow thoughts, which no ablation produces",
             where=request.run,
-            mend="give a run of --thinking auto",
+            hint="give a run of --thinking auto",
         )
     ranking = run_ranking(request.run)
     conditions, left_out = make_conditions(head_grid(run.layers), ranking, request.top, request.draws, request.seed)
@@ -148,7 +148,7 @@ def ablation_experiment(
     samples = tuple(sorted(samples, key=lambda s: (s.needle_id, s.length, s.depth, s.sample_id)))
     if len(samples) * len(conditions) > MOST_ANSWERS:
         text = f"{len(samples)} samples × {len(conditions)} conditions are more than {MOST_ANSWERS} answers"
-        raise InputError(text, where="--limit", mend="give fewer samples, --draws or --top")
+        raise InputError(text, where="--limit", hint="give fewer samples, --draws or --top")
     say("Loading the model")
     loaded = _load(request, run, haystacks, samples)
     say("Assembling the prompts")
@@ -220,7 +220,7 @@ def _load(request: Request, run: Run, haystacks: HaystackSet, samples: Sequence[
             f"is not the model of the run: its revision is {loaded.source.revision[:12]}, the run's "
             f"{run.document['model']['revision'][:12]}",
             where=request.model,
-            mend=f"give the run's model, {run.document['model']['id']}",
+            hint=f"give the run's model, {run.document['model']['id']}",
         )
     return loaded
 
@@ -246,7 +246,7 @@ class _Measurement:
             raise InputError(
                 "this run is of an older version, which did not ask whether the model was thinking",
                 where=request.run,
-                mend="measure it again",
+                hint="measure it again",
             )
         self._builder, self._prompts, self._stop = self.asking.builder, self.asking.prompts, self.asking.stop
         self._engine = self._make_engine(run.document["protocol"]["max_new_tokens"])
@@ -281,7 +281,7 @@ class _Measurement:
             "top": sorted(request.top),
             "draws": request.draws,
             "seed": request.seed,
-            "retrieval_threshold": RETRIEVAL_THRESHOLD,
+            "retrieval_threshold": HEAD_THRESHOLD,
             "retrieval_heads": [list(head) for head in ranking.retrieval],
             "conditions": list(self._conditions),
             "left_out": list(left_out),
@@ -313,7 +313,7 @@ class _Measurement:
         )
 
     def identity(self, document: Json) -> Json:
-        """What must be equal for answers of two sittings to belong to one experiment."""
+        """What must be equal for answers of two sessions to belong to one experiment."""
         environment = document["environment"]
         prompts = hashlib.sha256("".join(prompt.sha256 for prompt in self._prompts).encode()).hexdigest()
         names = ("rh_bench", "torch", "transformers", "device", "device_name", "threads")

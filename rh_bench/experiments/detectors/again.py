@@ -22,14 +22,13 @@ from rh_bench.experiments.sources import (
 )
 from rh_bench.measure.asking import ask_as, builder_as
 from rh_bench.measure.evaluate import fitting_prompts
-from rh_bench.protocol import BOOTSTRAP
+from rh_bench.protocol import BOOTSTRAP, SUCCESS_THRESHOLD
 from rh_bench.records import Json, Layer, head_grid
-from rh_bench.scores.rouge import SUCCESS_THRESHOLD
 from rh_bench.stats.bootstrap import NANO
 
 if TYPE_CHECKING:
+    from rh_bench.artifacts.levels import Evidence
     from rh_bench.experiments.artifact import Experiment
-    from rh_bench.verification.verify import Evidence
 
 CONSTANTS: Json = {
     "top": list(TOP),

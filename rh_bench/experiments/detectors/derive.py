@@ -23,9 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rh_bench.artifacts.table_checks import listed
-from rh_bench.artifacts.validate import Problem
 from rh_bench.experiments.kind import Kind, Tables, column
-from rh_bench.records import Json, Layer, head_grid
+from rh_bench.records import Json, Layer, Problem, head_grid
 from rh_bench.scores.heads import STRATA_COLUMNS
 from rh_bench.scores.rouge import succeeds
 from rh_bench.stats.bootstrap import (

@@ -25,9 +25,9 @@ from rh_bench.measure.evaluate import OnNote, OnStage, OnStep, Request, Step, pr
 from rh_bench.models.load import LoadedModel
 from rh_bench.prompting.thinking import AFTER
 from rh_bench.prompting.thoughts import begun_notes
-from rh_bench.protocol import BOOTSTRAP
+from rh_bench.protocol import BOOTSTRAP, SUCCESS_THRESHOLD
 from rh_bench.records import IntArray, Json, Prompt, Sample, head_grid
-from rh_bench.scores.rouge import SUCCESS_THRESHOLD, rouge1_recall, succeeds
+from rh_bench.scores.rouge import rouge1_recall, succeeds
 from rh_bench.sets.dataset import HaystackSet
 from rh_bench.stats.bootstrap import NANO
 from rh_bench.system.environment import describe_environment
@@ -41,7 +41,7 @@ class Detection:
     folder: Path
     document: Json
     resumed: int
-    """Measurements (one a detector and sample) that an earlier, interrupted sitting had made."""
+    """Measurements (one a detector and sample) that an earlier, interrupted session had made."""
     measured: int
     """Measurements that this one made: 0 where the experiment was already there."""
 
@@ -82,7 +82,7 @@ def detect(
     """
     chosen = choose_detectors(detectors)
     if request.thinking == AFTER:
-        raise InputError("detectors let a model think nothing", where="--thinking after", mend="use --thinking auto")
+        raise InputError("detectors let a model think nothing", where="--thinking after", hint="use --thinking auto")
     say = on_stage or (lambda words: None)
     task = prepare(request, say)
     say("Assembling the prompts")
@@ -164,7 +164,7 @@ class _Detecting:
         )
 
     def identity(self, document: Json) -> Json:
-        """What must be equal for measurements of two sittings to belong to one experiment."""
+        """What must be equal for measurements of two sessions to belong to one experiment."""
         environment = document["environment"]
         prompts = hashlib.sha256("".join(prompt.sha256 for prompt in self._prompts).encode()).hexdigest()
         names = ("rh_bench", "torch", "transformers", "device", "device_name", "threads")

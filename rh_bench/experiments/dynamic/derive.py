@@ -14,15 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from rh_bench.artifacts.run import Run, read_run
-from rh_bench.artifacts.validate import Problem
 from rh_bench.experiments.document import new_document, run_reference
 from rh_bench.experiments.dynamic.dependence import BoolArray, Design, Parts, design, factor_p_values, part_tests
 from rh_bench.experiments.kind import Kind, Tables, Verdict, claim, column
-from rh_bench.protocol import BOOTSTRAP
-from rh_bench.records import IntArray, Json, Layer, head_grid
+from rh_bench.protocol import BOOTSTRAP, HEAD_THRESHOLD
+from rh_bench.records import IntArray, Json, Layer, Problem, head_grid
 from rh_bench.scores.events import head_places
 from rh_bench.scores.heads import in_order
-from rh_bench.scores.summary import ALWAYS_ON, ALWAYS_ON_MIN_SAMPLES, HEAD_THRESHOLD, STRONG_THRESHOLD
+from rh_bench.scores.summary import ALWAYS_ON, ALWAYS_ON_MIN_SAMPLES, STRONG_THRESHOLD
 from rh_bench.stats.bootstrap import (
     NANO,
     Bootstrap,

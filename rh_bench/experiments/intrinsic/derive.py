@@ -18,7 +18,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rh_bench.artifacts.run import read_run
-from rh_bench.artifacts.validate import Problem
 from rh_bench.errors import InputError
 from rh_bench.experiments.document import new_document, run_reference
 from rh_bench.experiments.kind import Kind, Tables, Verdict, claim, column
@@ -27,7 +26,7 @@ from rh_bench.interchange.folder import is_import, read_import
 from rh_bench.interchange.records import COMPARED, MEASURES
 from rh_bench.interchange.records import Measure as Numbers
 from rh_bench.protocol import BOOTSTRAP
-from rh_bench.records import IntArray, Json, Layer, head_grid
+from rh_bench.records import IntArray, Json, Layer, Problem, head_grid
 from rh_bench.scores.heads import in_order, sample_scores
 from rh_bench.stats.bootstrap import (
     NANO,
@@ -145,17 +144,17 @@ def observe(
         raise InputError(
             f"its heads ({two}) are not those of {shown(first)} ({one})",
             where=shown(second),
-            mend="only models with equal layers and query heads can be compared head by head",
+            hint="only models with equal layers and query heads can be compared head by head",
         )
     if sides[0].numbers != sides[1].numbers:
         one, two = (MEASURES[side.numbers] for side in sides)
         raise InputError(
             f"its numbers are {two}, those of {shown(first)} are {one}",
             where=shown(second),
-            mend="only lists of one measure can be compared",
+            hint="only lists of one measure can be compared",
         )
     if sides[0].reference == sides[1].reference:
-        raise InputError("is compared with itself", where=shown(second), mend="give two runs")
+        raise InputError("is compared with itself", where=shown(second), hint="give two runs")
     found, by = (relation, "user") if relation else _relation(sides[0].model, sides[1].model)
     names = ("id", "slug", "revision", "base_model")
     settings: Json = {
@@ -205,11 +204,11 @@ def _imported_side(folder: Path) -> Side:
         raise InputError(
             f"its numbers are {MEASURES[heads.measure]}, which are compared with nothing",
             where=shown(folder),
-            mend="give a run, or an import of retrieval scores",
+            hint="give a run, or an import of retrieval scores",
         )
     if heads.model is None:
-        mend = "import it again with --model"
-        raise InputError("nobody said which model this is", where=shown(folder), mend=mend)
+        hint = "import it again with --model"
+        raise InputError("nobody said which model this is", where=shown(folder), hint=hint)
     if heads.layers is None or any(math.isnan(value) for value in heads.values):
         raise InputError("some heads have no score", where=shown(folder))
     named = load_json(folder / IMPORT_DOCUMENT)["model"]

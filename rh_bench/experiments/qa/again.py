@@ -24,8 +24,8 @@ from rh_bench.sets.prompts import prompt_sha256
 from rh_bench.sets.tasks import Question, TaskData, choose_questions
 
 if TYPE_CHECKING:
+    from rh_bench.artifacts.levels import Evidence
     from rh_bench.experiments.artifact import Experiment
-    from rh_bench.verification.verify import Evidence
 
 CONSTANTS: Json = {"bootstrap": BOOTSTRAP, "rules_version": RULES_VERSION, "how": "zero"}
 ROLES = {NONE: "the model as it is", TOP: "without the strongest", RANDOM: "random", MATCHED: "random"}
@@ -121,7 +121,7 @@ def _place(data: Json) -> str:
     if hub is not None and data["revision"]:
         config = "" if hub[2] == "default" else f"#{hub[2]}/{hub[3]}"
         return f"{hub[1]}@{data['revision']}{config}"
-    raise InputError("its data has no address", where=source, mend="name a copy with --haystack")
+    raise InputError("its data has no address", where=source, hint="name a copy with --haystack")
 
 
 def _builder(experiment: Experiment, tokenizer: Any, prompts: TaskPrompts) -> AnswerPrompts:

@@ -16,10 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from rh_bench.artifacts.table_checks import MOST
-from rh_bench.artifacts.validate import Problem
 from rh_bench.experiments.heads import Head
 from rh_bench.experiments.kind import Kind, Tables, Verdict, claim, column
-from rh_bench.records import Json, Layer, head_grid
+from rh_bench.records import Json, Layer, Problem, head_grid
 from rh_bench.scores.answers import (
     LETTERS,
     RULES_VERSION,

@@ -79,7 +79,7 @@ class Generator:
                     raise InputError(
                         f"a prompt of {len(prompts[len(done)])} tokens does not fit",
                         where="memory",
-                        mend="give fewer --shots",
+                        hint="give fewer --shots",
                     )
                 self._most = size = max(1, size // 2)
                 continue

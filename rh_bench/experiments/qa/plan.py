@@ -47,7 +47,7 @@ def choose_conditions(
     k = len(ranking.retrieval) if top is None else top
     if k < 1 or draws < 1:
         if top is None and draws >= 1:
-            raise InputError("no head of this run is a retrieval head", where=run, mend="give --top K")
+            raise InputError("no head of this run is a retrieval head", where=run, hint="give --top K")
         raise InputError("must be at least 1", where="--top" if k < 1 else "--draws")
     strongest = ranking.top(k)
     conditions = [Condition(NONE, NONE, ()), Condition(TOP, TOP, strongest)]
@@ -66,7 +66,7 @@ def choose_modes(known: Mapping[str, object], wanted: tuple[str, ...] | None) ->
     """
     for mode in wanted or ():
         if mode not in known:
-            raise InputError(f"unknown mode {mode!r}", where="--modes", mend=f"use {', '.join(known)}")
+            raise InputError(f"unknown mode {mode!r}", where="--modes", hint=f"use {', '.join(known)}")
     return tuple(mode for mode in (DIRECT, COT) if mode in (wanted or known))
 
 

@@ -82,7 +82,7 @@ class Outcome:
     folder: Path
     document: Json
     resumed: int
-    """Responses of an earlier, interrupted sitting."""
+    """Responses of an earlier, interrupted session."""
     made: int
     """Responses of this one: 0 where the experiment was already there."""
 
@@ -112,7 +112,7 @@ def ask(
     """
     say = on_stage or (lambda words: None)
     if request.phase not in PHASES:
-        raise InputError(f"unknown phase {request.phase!r}", where="--phase", mend=f"use {', '.join(PHASES)}")
+        raise InputError(f"unknown phase {request.phase!r}", where="--phase", hint=f"use {', '.join(PHASES)}")
     say("Reading the run")
     run = read_run(request.run)
     ranking = run_ranking(request.run)
@@ -163,7 +163,7 @@ def _refuse_other_model(run: Run, loaded: LoadedModel) -> None:
         raise InputError(
             f"its revision is {loaded.source.revision}, the run is of {measured['id']} {measured['revision']}",
             where=loaded.source.id,
-            mend="give the run of this very model",
+            hint="give the run of this very model",
         )
 
 
@@ -288,7 +288,7 @@ class _Asking:
         )
 
     def identity(self, document: Json) -> Json:
-        """What must be equal for responses of two sittings to belong to one experiment."""
+        """What must be equal for responses of two sessions to belong to one experiment."""
         environment = document["environment"]
         names = ("rh_bench", "torch", "transformers", "device", "device_name", "threads")
         return {
@@ -378,7 +378,7 @@ class _Asking:
                 raise InputError(
                     f"its {len(ids)} tokens with {self._limits[mode]} new ones are beyond the window of {window}",
                     where=item,
-                    mend="give fewer --shots, or --window N if the model is for more positions",
+                    hint="give fewer --shots, or --window N if the model is for more positions",
                 )
 
 

@@ -109,7 +109,7 @@ def load_prompts(task: str, version: int | None = None) -> TaskPrompts:
         InputError: there is no such task or version.
     """
     if task not in TASKS:
-        raise InputError(f"unknown task {shown(task)!r}", where="--task", mend=f"use {', '.join(TASKS)}")
+        raise InputError(f"unknown task {shown(task)!r}", where="--task", hint=f"use {', '.join(TASKS)}")
     version = VERSIONS[task] if version is None else version
     name = f"prompts-{task}.v{version}.json"
     path = files("rh_bench.experiments.qa") / "data" / name
@@ -158,7 +158,7 @@ class AnswerPrompts:
         self.chat = choose_template(tokenizer, template)
         """The chat template that prompts are written with; None for plain text."""
         if not 0 <= shots <= len(prompts.shots):
-            raise InputError(f"{prompts.file} has {len(prompts.shots)} shots", where="--shots", mend="give no more")
+            raise InputError(f"{prompts.file} has {len(prompts.shots)} shots", where="--shots", hint="give no more")
         self.template_name = PLAIN if self.chat is None else CHAT
         plan = None if self.chat is None or thinking is not None else plan_thinking(self.chat)
         self.thinking = plan.unasked if plan else thinking
@@ -196,7 +196,7 @@ class AnswerPrompts:
             raise InputError(
                 f"its text holds {self._control[min(found)]!r}, a control token of this tokenizer",
                 where=question.item_id,
-                mend="remove it from the text",
+                hint="remove it from the text",
             )
 
     def _encode(self, text: str) -> IntArray:
