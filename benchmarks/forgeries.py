@@ -1,7 +1,7 @@
 """Lies about a run, as a determined submitter would tell them: consistent, with every file made to fit.
 
 Each takes the results of an honest run and gives forged ones. :mod:`benchmarks.rerun_power` says how often each is
-caught; `tests/test_forgeries.py` plays them through the commands.
+caught; `tests/verification/test_forgeries.py` plays them through the commands.
 """
 
 from __future__ import annotations

@@ -362,7 +362,7 @@ for part in (found, gini(found), effective_number(found), spearman(found[:20])):
 
 
 def test_neither_threads_nor_kernels_of_blas_change_a_byte() -> None:
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     digests = set()
     # A core type that OpenBLAS does not have on this machine is ignored.
     for threads, core in (("1", ""), ("2", ""), ("1", "Nehalem")):

@@ -18,7 +18,7 @@ from rh_bench.scores.summary import sparsity_verdict, summarise
 from rh_bench.stats.bootstrap import Estimate
 
 RUN_ID = "0123456789abcdef"
-SCHEMA = json.loads((Path(__file__).parents[1] / "schemas" / "summary.v1.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "summary.v1.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = Draft202012Validator(SCHEMA)
 
 

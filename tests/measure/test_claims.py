@@ -257,7 +257,7 @@ def leaves(schema: dict[str, Any], place: str = "") -> Iterator[str]:
 
 def table() -> dict[str, str]:
     """Pointer and level of each field, as docs/verification.md has them."""
-    text = (Path(__file__).resolve().parents[1] / "docs" / "verification.md").read_text()
+    text = (Path(__file__).resolve().parents[2] / "docs" / "verification.md").read_text()
     section = text.split("## What is checked of each field")[1].split("\n## ")[0]
     rows = [line.split("|")[1:4] for line in section.splitlines() if line.startswith("| `")]
     return {name: level.strip() for names, level, _ in rows for name in re.findall(r"`([^`]+)`", names)}

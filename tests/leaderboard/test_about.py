@@ -42,7 +42,7 @@ from rh_bench.leaderboard.png import indexed_png
 from rh_bench.stats.bootstrap import NANO
 from rh_bench.submissions import results_card
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("method.html", "data.html", "about.html")
 
 

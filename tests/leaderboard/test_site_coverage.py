@@ -22,7 +22,7 @@ from rh_bench.leaderboard.compare import key_figures
 from rh_bench.leaderboard.embed import badge_view, card_view
 from rh_bench.leaderboard.universality import universality
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 WHOLE = ["zeta/large", "mid/middle", "alpha/small"]
 APART = ["part/best", "own/grid", "part/unknown"]
 """By share; the first two have larger shares than all whole ones."""

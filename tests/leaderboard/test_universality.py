@@ -31,7 +31,7 @@ from rh_bench.leaderboard.universality_charts import curve_points, depth_shares,
 from rh_bench.scores.robustness import run_robustness
 from rh_bench.stats.bootstrap import NANO
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

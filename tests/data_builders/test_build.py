@@ -22,7 +22,7 @@ from rh_bench.sets.grids import Grid
 from rh_bench.system.files import sha256_file
 
 SMALL = Grid("custom", (300, 600), (0.0, 50.0, 100.0), needles=3, haystacks=2)
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def recipe(**changes: Any) -> Recipe:
