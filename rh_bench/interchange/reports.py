@@ -17,6 +17,7 @@ from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import Json, Layer, head_grid
 from rh_bench.scores.heads import in_order, sample_scores
 from rh_bench.stats.bootstrap import NANO, mean
+from rh_bench.stats.ranks import strongest_first
 from rh_bench.system.files import shown
 from rh_bench.system.schema import load_json, validate_document
 
@@ -64,8 +65,8 @@ def list_of_heads(
         threshold, top: as of `head_list`.
     """
     heads = tuple(head_grid(tuple(layers)))
-    strongest = sorted(range(len(heads)), key=lambda i: (-means[i], heads[i]))
-    chosen = strongest[:top] if top is not None else [i for i in strongest if means[i] > threshold]
+    order = strongest_first(means).tolist()
+    chosen = order[:top] if top is not None else [i for i in order if means[i] > threshold]
     return HeadList(
         format="run",
         model=model,

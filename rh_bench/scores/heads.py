@@ -19,11 +19,11 @@ from rh_bench.stats.bootstrap import (
     NanoArray,
     Strata,
     bootstrap_means,
-    competition_ranks,
     interval,
     mean,
     stratify,
 )
+from rh_bench.stats.ranks import competition_ranks
 
 STRATA_COLUMNS = ("needle", "length", "depth")
 """What samples are resampled within, the coarsest first."""
