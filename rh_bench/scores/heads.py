@@ -90,7 +90,7 @@ def score(
     Args:
         layers: the model's layers, in order.
         samples: measured samples, counted or not, with different ids.
-        replicates, seed, confidence: of the bootstrap, see `statistics.Bootstrap`.
+        replicates, seed, confidence: of the bootstrap, see `stats.bootstrap.Bootstrap`.
 
     Raises:
         InputError: a sample occurs twice or has no span, an event names a head or a span position that does not exist,

@@ -68,7 +68,7 @@ def summarise(run_id: str, layers: Sequence[Layer], samples: Sequence[SampleResu
         run_id: 16 hexadecimal digits.
         layers: the model's layers, in order.
         samples: every measured sample, failed ones included.
-        scores: what `scoring.score` made of these layers and samples.
+        scores: what `scores.heads.score` made of these layers and samples.
 
     Returns:
         A document of `schemas/summary.v1.schema.json`. The order of the samples does not change it.

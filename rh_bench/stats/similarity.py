@@ -182,7 +182,7 @@ def similarity(first: Means, second: Means, measure: Measure, bootstrap: Bootstr
     would miss its value is widened to reach it.
 
     Args:
-        first, second: scores of the same head grid, as `scoring.score` gives them.
+        first, second: scores of the same head grid, as `scores.heads.score` gives them.
         n: what the estimate is to say that it was computed from.
     """
     value = float(pairs(measure, first.value[None], second.value[None])[0])
@@ -258,12 +258,6 @@ def expected_jaccard(a: int, b: int, heads: int) -> float | None:
 def expected_overlap(a: int, b: int, heads: int) -> float:
     """Expected |A ∩ B| of sets of `a` and `b` heads drawn at random from `heads`: a b / H."""
     return a * b / heads
-
-
-def overlap_p_value(common: int, a: int, b: int, heads: int) -> float:
-    """Probability that sets of `a` and `b` heads drawn at random from `heads` have `common` or more in common (the
-    upper tail of the hypergeometric distribution)."""
-    return sum(count for k, count in _hypergeometric(a, b, heads) if k >= common) / math.comb(heads, b)
 
 
 def _hypergeometric(a: int, b: int, heads: int) -> Iterator[tuple[int, int]]:
