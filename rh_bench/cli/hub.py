@@ -150,7 +150,7 @@ def verify(
 
 
 def _attested(folder: Path, results: str | None, attest: tuple[str, ...], found: Any) -> Any:
-    from rh_bench.hub.read import parse_repo
+    from rh_bench.hub.refs import parse_repo
     from rh_bench.submissions.attest import look_into
 
     return look_into(folder, parse_repo(results or ""), attest, valid=bool(found.levels and found.levels[0].reached))
@@ -399,7 +399,8 @@ def collect(source: str, experiments: Path | None, out_folder: Path, as_json: bo
     The folder can be published with `rh-bench publish`: `load_dataset` then reads configs heads, models, samples and
     events.
     """
-    from rh_bench.hub.read import fetch_results, parse_repo
+    from rh_bench.hub.refs import parse_repo
+    from rh_bench.hub.sets import fetch_results
     from rh_bench.submissions.collect import collect_results
 
     folder = Path(source) if Path(source).is_dir() else fetch_results(parse_repo(source))[0]

@@ -667,7 +667,8 @@ def _serve(site: Path, port: int) -> None:
 
 def _runs_folder(text: str) -> Path:
     """A folder of runs, or a results repository fetched to one."""
-    from rh_bench.hub.read import fetch_results, parse_repo
+    from rh_bench.hub.refs import parse_repo
+    from rh_bench.hub.sets import fetch_results
 
     if Path(text).exists() or text.count("/") != 1 or text.startswith((".", "/")):
         return Path(text)

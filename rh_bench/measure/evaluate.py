@@ -464,7 +464,8 @@ def find_set(text: str) -> tuple[HaystackSet, str, str | None]:
     path = Path(text).expanduser()
     if path.exists() or text.startswith((".", "/", "~")) or text.count("/") != 1:
         return read_set(path), path.resolve().name, None
-    from rh_bench.hub.read import fetch_set, parse_repo
+    from rh_bench.hub.refs import parse_repo
+    from rh_bench.hub.sets import fetch_set
 
     try:
         ref = parse_repo(text)

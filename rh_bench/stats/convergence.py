@@ -63,7 +63,7 @@ def converge(
     run of these k samples alone would have given.
 
     Args:
-        scores: float64 [n, H] in [0, 1]: rule `paper`, one row a counted sample, in the order of `scores.heads.in_order`.
+        scores: float64 [n, H] in [0, 1]: rule `paper`, one row a counted sample, as `scores.heads.in_order` gives them.
         threshold: a head whose score is above it is a retrieval head.
         top: heads to follow, at most; heads that score zero are not followed.
         orders: at least 1.

@@ -22,7 +22,7 @@ from rh_bench.cli.main import main
 from rh_bench.data_builders.build import Recipe, build_set
 from rh_bench.data_builders.sources import parse_source
 from rh_bench.interchange.eee import every_eval_ever
-from rh_bench.interchange.reports import eval_results
+from rh_bench.interchange.eval_results import eval_results
 from rh_bench.leaderboard.build import build_site
 from rh_bench.measure.evaluate import Request, evaluate
 from rh_bench.protocol import constants

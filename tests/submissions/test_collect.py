@@ -21,7 +21,8 @@ from rh_bench.artifacts.verification_record import verification_document
 from rh_bench.data_builders.card import size_category
 from rh_bench.errors import InputError
 from rh_bench.experiments.record import experiment_record
-from rh_bench.hub.read import RepoRef, fetch_results
+from rh_bench.hub.refs import RepoRef
+from rh_bench.hub.sets import fetch_results
 from rh_bench.leaderboard import build_site
 from rh_bench.submissions.attest_order import new_order, with_job
 from rh_bench.submissions.collect import CONFIGS, collect_results
