@@ -35,16 +35,8 @@ ENGINE_SIDE = (
     "rh_bench.verification.rerun",
 )
 HUB = ("rh_bench.hub", "rh_bench.interchange.eval_results")
-ENTRIES = (
-    "rh_bench.cli.main",
-    "rh_bench.cli.hub",
-    "rh_bench.cli.experiments",
-    "rh_bench.cli.ablate",
-    "rh_bench.cli.questions",
-    "rh_bench.cli.attest",
-    "rh_bench.cli.demo",
-)
-TERMINAL = (*ENTRIES[:6], "rh_bench.cli.options", "rh_bench.cli.show", "rh_bench.cli.progress")
+ENTRIES = ("rh_bench.cli",)
+TERMINAL = ("rh_bench.cli",)
 AFTER_THE_ENGINES = tuple(
     f"rh_bench.{name}"
     for name in (
