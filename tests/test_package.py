@@ -95,7 +95,7 @@ sys.modules["torch"] = sys.modules["transformers"] = None  # as if they were not
 
 READ_A_SCHEMA = """
 import json
-import rh_bench.schema
+import rh_bench.system.schema
 print(rh_bench.__file__)
 print(json.loads(rh_bench.system.schema.schema_text("run"))["$schema"])
 """

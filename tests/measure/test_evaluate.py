@@ -279,8 +279,8 @@ def test_killed_at_many_moments_ends_as_if_never_interrupted(whole: Outcome, pla
 
 HANGING = """
 import sys, time
-from rh_bench import runs
-from rh_bench.cli import main
+from rh_bench.artifacts import run as runs
+from rh_bench.cli.main import main
 real = runs.atomic_write
 def hang(path, data):
     if path.name == "run.json":

@@ -352,7 +352,7 @@ def test_spearman_of_a_constant_row_is_refused() -> None:
 
 PROGRAM = """
 import sys, numpy as np
-from rh_bench.statistics import *
+from rh_bench.stats.bootstrap import *
 values = np.random.RandomState(11).random_sample((300, 257))
 strata = strata_by({"x": [i % 30 for i in range(300)]}, 300)
 found = bootstrap_means(values, strata, Bootstrap(300)).replicates
