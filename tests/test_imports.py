@@ -34,17 +34,9 @@ ENGINE_SIDE = (
     "rh_bench.system.memory",
     "rh_bench.verification.rerun",
 )
-HUB = ("rh_bench.hub.read", "rh_bench.hub.door", "rh_bench.hub.write", "rh_bench.hub.pulls", "rh_bench.hub.jobs")
-ENTRIES = (
-    "rh_bench.cli.main",
-    "rh_bench.cli.hub",
-    "rh_bench.cli.experiments",
-    "rh_bench.cli.ablate",
-    "rh_bench.cli.questions",
-    "rh_bench.cli.attest",
-    "rh_bench.cli.demo",
-)
-TERMINAL = (*ENTRIES[:6], "rh_bench.cli.options", "rh_bench.cli.show", "rh_bench.cli.progress")
+HUB = ("rh_bench.hub", "rh_bench.interchange.eval_results")
+ENTRIES = ("rh_bench.cli",)
+TERMINAL = ("rh_bench.cli",)
 AFTER_THE_ENGINES = tuple(
     f"rh_bench.{name}"
     for name in (
@@ -193,7 +185,7 @@ def import_without_torch(*names: str) -> subprocess.CompletedProcess[str]:
 
 def test_all_but_the_engine_side_is_imported_without_torch() -> None:
     names = [name for name in modules() if not within(name, ENGINE_SIDE) and not name.endswith("__main__")]
-    assert {"rh_bench.scores.heads", "rh_bench.hub.read", "rh_bench.leaderboard.render"} <= set(names)
+    assert {"rh_bench.scores.heads", "rh_bench.hub.download", "rh_bench.leaderboard.render"} <= set(names)
     done = import_without_torch(*names)
     assert done.returncode == 0, done.stderr
 

@@ -14,7 +14,8 @@ from browser import HOSTILE, HOSTILE_SHOWN
 from experiment_pages import ANSWERS, CAUSAL, DETECTORS, with_charts
 from fake_experiments import SMALL, make_dynamic, make_intrinsic, make_relatives
 
-from rh_bench.experiments.record import experiment_record, experiment_record_path
+from rh_bench.artifacts.results_repo import verification_path
+from rh_bench.experiments.record import experiment_record
 from rh_bench.experiments.scorecard import CLAIMS
 from rh_bench.interchange.folder import import_file
 from rh_bench.leaderboard import Card, build_site
@@ -178,7 +179,7 @@ def test_badges_say_how_far_each_experiment_is_verified(tmp_path: Path) -> None:
     stale = make_dynamic(experiments, chat, permutations=2000)
     for folder in (recomputed, stale):
         found = verify_run(folder)
-        path = tmp_path / experiment_record_path(folder.parent.name, folder.name)
+        path = tmp_path / verification_path(folder.parent.name, folder.name)
         path.parent.mkdir(parents=True)
         path.write_bytes(dump_json(experiment_record(found, author="somebody <b>", pull_request=3)))
     document = json.loads((stale / "experiment.json").read_text())

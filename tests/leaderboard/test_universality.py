@@ -19,6 +19,7 @@ from fake_runs import make_families, make_run
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from measured import run_robustness
 
 from rh_bench.artifacts.run import read_run
 from rh_bench.leaderboard import Card, Collection, Entry, make_card, render
@@ -28,7 +29,6 @@ from rh_bench.leaderboard.definitions import UNIVERSALITY
 from rh_bench.leaderboard.render import Frame
 from rh_bench.leaderboard.universality import MOST_MATRIX, MOST_MODELS, MOST_ROWS, OTHERS, universality
 from rh_bench.leaderboard.universality_charts import curve_points, depth_shares, family_paths
-from rh_bench.scores.robustness import run_robustness
 from rh_bench.stats.bootstrap import NANO
 
 ROOT = Path(__file__).resolve().parents[2]

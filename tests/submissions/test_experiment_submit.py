@@ -19,7 +19,8 @@ from rh_bench.artifacts.levels import Evidence
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import experiment_folder, experiment_id, read_experiment, write_experiment
 from rh_bench.experiments.registry import KINDS
-from rh_bench.hub.read import RepoRef, fetch_results
+from rh_bench.hub.refs import RepoRef
+from rh_bench.hub.sets import fetch_results
 from rh_bench.interchange.folder import import_file
 from rh_bench.leaderboard import build_site
 from rh_bench.submissions.collect import collect_results

@@ -305,7 +305,7 @@ def test_a_pull_request_from_an_older_main_branch(results: WritableHub, submitte
 
 
 def test_one_pull_request_by_its_number(results: WritableHub, submitted: Path) -> None:
-    from rh_bench.hub.read import RepoRef
+    from rh_bench.hub.refs import RepoRef
 
     found = verify_pull(RepoRef(RESULTS), 1, Evidence(), owner(results))
     assert evidence_is_missing(found)[0] is True and said(results) == []

@@ -271,7 +271,7 @@ def test_two_processes_that_write_one_file(tmp_path: Path, monkeypatch: pytest.M
 
 HUB = """
 import pathlib
-from rh_bench.hub import read as hub
+from rh_bench.hub import sets as hub
 {moment}
 hub._without_links(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 """
@@ -281,7 +281,7 @@ hub._without_links(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
     "moment", ["hub.os.link = hang", "from rh_bench.system import workshop; workshop._remove = hang"]
 )
 def test_a_fetched_set_that_was_half_laid_out(tmp_path: Path, moment: str) -> None:
-    from rh_bench.hub.read import _without_links
+    from rh_bench.hub.sets import _without_links
 
     snapshot, folder = tmp_path / "snapshot", tmp_path / "sets" / "one"
     (snapshot / "needles").mkdir(parents=True)
