@@ -45,6 +45,13 @@ def modules(root: Path = ROOT) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def place_of(name: str, root: Path = ROOT) -> Path:
+    """Where a file or folder of the checkout is, by its path there: in a source archive, what lies at the top of a
+    checkout and is linked into `rh_bench/` is in `rh_bench/` alone."""
+    path = root / name
+    return path if path.exists() else root / PACKAGE / name
+
+
 def room_of(module: str) -> str:
     inner = module.removeprefix(PACKAGE).removeprefix(".").partition(".")[0]
     return _ROOM_OF.get(inner, inner)
