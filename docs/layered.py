@@ -1,4 +1,4 @@
-"""Places for the boxes of a layered graph: few crossings, boxes near what they are joined with. Same input, same places.
+"""Places for the boxes of a layered graph: few crossings, short ways. Same input, same places.
 
 The usual four steps: an arrow that passes floors gets a narrow place on each; the items of a floor are ordered by the
 mean place of their neighbours, up and down in turns, and then swapped while that saves crossings; at last every floor
@@ -108,7 +108,7 @@ def _apart(wished: Sequence[float], widths: Sequence[float], gap: float) -> list
     offsets = [0.0]
     for one, other in pairwise(widths):
         offsets.append(offsets[-1] + one / 2 + gap + other / 2)
-    # Without its offset, each place is at least that of the item before: pools of equal ones, merged while out of order.
+    # Less its offset, a place is at least that of the item before: pools of equal ones, merged while out of order.
     pools: list[list[float]] = []
     for wish, offset in zip(wished, offsets, strict=True):
         pools.append([wish - offset])

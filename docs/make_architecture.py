@@ -16,7 +16,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from layered import Layout, lay_out
-from source_tree import PACKAGE, ROOT, Arrow, Import, arrows, floors, modules, needed, place_of, room_of, tree
+from source_tree import PACKAGE, ROOT, Arrow, Import, arrows, floors, modules, needed, room_of, tree
 
 PICTURE = ROOT / "docs" / "images" / "architecture.svg"
 PAGE = ROOT / "docs" / "architecture.md"
@@ -69,9 +69,7 @@ def read_house(root: Path = ROOT) -> House:
 
 def _torch(imported: Mapping[str, set[Import]], rooms: set[str]) -> dict[str, str]:
     """By whether a module, or one that is imported with it, imports torch as soon as it is imported."""
-    once = {
-        name: {one.name for one in names if one.at_once and not one.for_types} for name, names in imported.items()
-    }
+    once = {name: {one.name for one in names if one.at_once and not one.for_types} for name, names in imported.items()}
     needs = {name for name, names in once.items() if names & {"torch", "transformers"}}
     while more := {name for name, names in once.items() if names & needs} - needs:
         needs |= more
@@ -98,7 +96,8 @@ def draw(house: House) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img" font-family="{FONT}">\n'
         f"<title>The rooms of rh_bench: {count}</title>\n"
-        f'<defs><marker id="head" viewBox="0 0 10 10" refX="8.5" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
+        '<defs><marker id="head" viewBox="0 0 10 10" refX="8.5" refY="5" markerWidth="7" markerHeight="7" '
+        'orient="auto">'
         f'<path d="M0 0 10 5 0 10 2.6 5z" fill="{LINE}"/></marker></defs>\n'
     ) + "\n".join([*parts, "</svg>\n"])
 

@@ -89,9 +89,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters["visible"] = visible
-    made.globals.update(
-        attested=ATTESTED, legend=LEGEND, rates=RATES, levels=LEVELS, whisker_width=WHISKER_WIDTH
-    )
+    made.globals.update(attested=ATTESTED, legend=LEGEND, rates=RATES, levels=LEVELS, whisker_width=WHISKER_WIDTH)
     return made
 
 
