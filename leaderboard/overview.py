@@ -17,7 +17,7 @@ from rh_bench.leaderboard.collect import Imported, LeftOut
 from rh_bench.leaderboard.columns import COLUMNS, ORDER, Column, data
 from rh_bench.leaderboard.formatting import Figure
 from rh_bench.leaderboard.imported_page import import_path
-from rh_bench.leaderboard.render import NAV, Document, Site
+from rh_bench.leaderboard.render import Document, Site
 from rh_bench.stats.ranks import competition_ranks
 
 SPARSE_SHARE = 0.05
@@ -126,7 +126,6 @@ class Overview:
     choices: tuple[Choice, ...]
     badges: tuple[tuple[str, str], ...]
     """Those that occur, with what they mean."""
-    compare: bool
     left_out: tuple[LeftOut, ...]
     imported: tuple[ImportedRow, ...]
     data: object
@@ -157,7 +156,6 @@ def overview(site: Site) -> Overview:
         families=len({brief.family for brief in shown}),
         choices=tuple(choice for choice in _choices(shown, groups) if len(choice.options) > 1),
         badges=tuple((name, ABOUT[name]) for name in reversed(BADGES) if name in badges),
-        compare=any(target == "compare.html" for _, target in NAV),
         left_out=tuple(site.left_out),
         imported=tuple(sorted(map(_imported, site.imported), key=lambda row: (row.model.casefold(), row.format))),
         data=data(shown) | {"groups": [group.runs for group in groups], "sizes": [list(size) for size in SIZES]},

@@ -11,7 +11,7 @@ from fake_runs import make_run
 from hub_fixtures import RESULTS, command, commands_ask, empty_results, hub, owner, stranger
 from loopback_hub import Blob
 from loopback_write import TOKEN, WritableHub
-from test_review_once import levels
+from review_answers import levels
 
 from rh_bench.cli.main import main
 from rh_bench.errors import InputError

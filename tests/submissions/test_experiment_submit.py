@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from experiment_forging import ablated, answers_made_up, detected, forge, place
 from fake_experiments import make_dynamic, make_intrinsic, make_relatives
 from fake_runs import make_run
 from hub_fixtures import RESULTS, command, empty_results, hub, owner, stranger
 from loopback_hub import Blob
 from loopback_write import TOKEN, WritableHub
-from test_experiment_levels import ablated, answers_made_up, detected, forge, place
 
 from rh_bench.artifacts.levels import Evidence
 from rh_bench.errors import CheckFailed, InputError
