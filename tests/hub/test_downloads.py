@@ -175,7 +175,7 @@ def test_the_command(model: WritableHub, tmp_path: Path) -> None:
     status, said, errors = command(model, tmp_path / "home", "verify", run, "--most-download", "1 KiB", token=TOKEN)
     assert status == 0 and "takes more than the 1.0 KiB that may be downloaded" in said, (said, errors)
     status, said, errors = command(model, tmp_path / "home", "verify", run, "--most-download", "much")
-    assert status == 2 and "is no size; write it as in 64GiB" in errors and len(errors.strip().splitlines()) == 1
+    assert status == 2 and "is not a size; write it like 64GiB" in errors and len(errors.strip().splitlines()) == 1
 
 
 def test_sizes() -> None:

@@ -419,7 +419,7 @@ NO_ORDERS: tuple[tuple[tuple[str, ...], str], ...] = (
     ((MODEL, "--haystack", RESULTS, *ORDER[3:]), "holds no haystack set"),
     ((*ORDER, "--repo", "org/none"), "the Hub has no dataset org/none"),
     ((*ORDER, "--namespace", "a/b"), "is no repository of the Hub"),
-    ((*ORDER, "--timeout", "soon"), "is no duration"),
+    ((*ORDER, "--timeout", "soon"), "is not a duration"),
     ((*ORDER, "--flavor", "a b"), "the order: /flavor"),
     ((*ORDER, "--thinking", "hard"), "--thinking"),
     ((*ORDER, "--requirements", "none.txt"), "none.txt: cannot be read"),
