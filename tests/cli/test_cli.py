@@ -250,7 +250,7 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(say: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr("rh_bench.artifacts.run.rescore", told)
     status, _, complaint = say("score", run_folder)
     assert (status, cleared) == (143, [run_folder])
-    assert "told to end; the same command goes on" in one_line(complaint)
+    assert "terminated; run the same command again" in one_line(complaint)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

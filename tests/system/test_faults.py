@@ -121,7 +121,7 @@ def test_memory_and_disk_are_the_machines() -> None:
     assert str(full) == "/data/x\\u000a: No space left on device"
     assert str(explain(OSError(errno.EFBIG, "File too large", "/data/x"))) == "/data/x: File too large"
     nowhere = explain(FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"))
-    assert str(nowhere).startswith("this machine: no folder for temporary files can be written to; make room")
+    assert str(nowhere).startswith("this machine: no folder for temporary files is writable; free space")
     assert explain(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
     with pytest.raises(InputError, match="memory: there is not enough"), model_code("while", "m", "M"):
         raise torch.OutOfMemoryError("CUDA out of memory")
