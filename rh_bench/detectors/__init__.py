@@ -30,5 +30,5 @@ def choose_detectors(names: Sequence[str] | None) -> tuple[Detector, ...]:
                 f"unknown detector {shown(name)!r}", where="--detectors", hint=f"choose from {', '.join(known)}"
             )
     if len(set(names)) != len(names):
-        raise InputError("a detector stands there twice", where="--detectors", hint="give each once")
+        raise InputError("duplicate detector", where="--detectors", hint="give each once")
     return tuple(detector for detector in DETECTORS if detector.name in names)

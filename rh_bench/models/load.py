@@ -201,7 +201,7 @@ def tokenizer_of(source: ModelSource, trust_remote_code: bool = False) -> Any:
     except Exception as error:  # files from outside fail their parsers in any way
         raise InputError(f"its tokenizer cannot be loaded ({in_words(error)})", where=files.id, hint=TRACE) from error
     if not tokenizer.is_fast:
-        raise InputError("its tokenizer gives no character offsets", where=files.id, hint="a fast tokenizer is needed")
+        raise InputError("its tokenizer has no character offsets", where=files.id, hint="use a fast tokenizer")
     if files.gguf_file:
         check_gguf_tokenizer(files.folder / files.gguf_file, tokenizer)
     return tokenizer
@@ -309,7 +309,7 @@ def load_model(
 def _resolved(text: str, trust_remote_code: bool, base_revision: str | None) -> ModelSource:
     """The files, with what can be refused before anything of them is read."""
     if trust_remote_code:
-        warnings.warn("code from the model's repository runs on this machine", RhBenchWarning, stacklevel=3)
+        warnings.warn("running code from the model's repository on this machine", RhBenchWarning, stacklevel=3)
     source = resolve_model(text, trust_remote_code=trust_remote_code, base_revision=base_revision)
     if source.adapter is not None:
         from rh_bench.models.adapters import refuse_without_peft

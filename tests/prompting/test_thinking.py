@@ -181,7 +181,9 @@ def test_a_switch_that_changes_nothing_is_none() -> None:
 @pytest.mark.parametrize("opening", ["<|think|>", "[SCRATCHPAD_THOUGHT]", "<|start_of_thought|>\n", "<inner_thoughts>"])
 def test_a_thought_that_nobody_knows_how_to_close_is_refused(opening: str) -> None:
     template = t.PLAIN_CHATML.replace("assistant\\n", "assistant\\n" + opening.replace("\n", "\\n"))
-    with pytest.raises(InputError, match="apparently for a thought, with no known way to close it; use --template plain"):
+    with pytest.raises(
+        InputError, match="apparently for a thought, with no known way to close it; use --template plain"
+    ):
         plan_of(template)
 
 
