@@ -39,7 +39,7 @@ class Made:
     kind: str
     """"run", "import" or "left_out"."""
     document: Json
-    """The run's card, the import's document and folder, or the reasons."""
+    """The run's brief, the import's document and folder, or the reasons."""
     files: Mapping[str, str]
     """Its own files of the site and their SHA-256."""
 

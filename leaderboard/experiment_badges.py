@@ -56,7 +56,7 @@ def folder_name(experiment: Json) -> str:
 
 
 def verified(experiments: Iterable[Json]) -> tuple[Verified, ...]:
-    """Experiments as a card keeps them (`experiment_card.thin_experiments`), each with its badge."""
+    """Experiments as a brief keeps them (`experiment_card.thin_experiments`), each with its badge."""
     return tuple(
         Verified(
             kind=_KINDS.get(one["kind"]) or words.visible(one["kind"]),

@@ -12,7 +12,7 @@ import numpy as np
 from rh_bench.interchange.folder import read_import
 from rh_bench.interchange.records import MEASURES, HeadList, Measure
 from rh_bench.leaderboard import formatting as words
-from rh_bench.leaderboard.cards import safe_name
+from rh_bench.leaderboard.briefs import safe_name
 from rh_bench.leaderboard.charts import Curve, Profile, layer_profile, score_curve
 from rh_bench.leaderboard.collect import Head, Imported
 from rh_bench.leaderboard.formatting import Figure

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from rh_bench.artifacts.results_repo import SITE_MARK
 from rh_bench.errors import InputError
 from rh_bench.leaderboard.badges import ATTESTED
-from rh_bench.leaderboard.cards import Card
+from rh_bench.leaderboard.briefs import RunBrief
 from rh_bench.leaderboard.charts import WHISKER_WIDTH
 from rh_bench.leaderboard.collect import Imported, LeftOut
 from rh_bench.leaderboard.formatting import visible
@@ -72,7 +72,7 @@ def checked_url(text: str) -> str:
 class Site:
     """All that a page across runs can be made from."""
 
-    cards: Sequence[Card]
+    briefs: Sequence[RunBrief]
     """In the order of their models."""
     imported: Sequence[Imported]
     left_out: Sequence[LeftOut]

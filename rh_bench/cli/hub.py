@@ -189,6 +189,11 @@ def review(
         print_json([one.to_json() for one in found])
     elif not found:
         out().print("no open pull requests")
+    _raise_failure(found, merge)
+
+
+def _raise_failure(found: Sequence[Any], merge: bool) -> None:
+    """Raise what keeps the review from being a success, if anything does."""
     fault = next((one.fault for one in found if one.fault is not None), None)
     if fault is not None:  # the others were reviewed all the same
         raise fault

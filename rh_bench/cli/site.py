@@ -43,7 +43,7 @@ def leaderboard(
     page = out_folder / "index.html"
     if as_json:
         left_out = [{"folder": item.folder, "reasons": list(item.reasons)} for item in report.left_out]
-        print_json({"page": str(page), "runs": len(report.cards), "imported": report.imported, "left_out": left_out})
+        print_json({"page": str(page), "runs": len(report.briefs), "imported": report.imported, "left_out": left_out})
     else:
         _print_site(report, page)
     if serve:
@@ -56,7 +56,7 @@ def _print_site(report: Any, page: Path) -> None:
         more = f" (and {len(item.reasons) - 1} more)" if len(item.reasons) > 1 else ""
         console.print(f"[yellow]left out:[/] {escape(item.folder)}: {escape(item.reasons[0])}{more}")
     kept = f", {report.kept} unchanged" if report.kept else ""
-    console.print(f"{len(report.cards)} runs on {len(report.pages)} pages{kept}")
+    console.print(f"{len(report.briefs)} runs on {len(report.pages)} pages{kept}")
     if report.imported:
         console.print(f"{report.imported} imported from other projects: shown apart, not ranked with runs")
     console.print(f"[green]The site:[/] {escape(str(page.resolve()))}")

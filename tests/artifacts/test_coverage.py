@@ -242,11 +242,11 @@ def test_a_verified_run_of_the_same_set_shows_what_another_hides(tmp_path: Path)
     honest = make_run(root / "runs", model_id="acme/honest", n_samples=12)
     make_run(root / "runs", model_id="acme/chosen", n_samples=6)
     assert set_sizes(find_layout(root)) == {}
-    assert [card.coverage.kind for card in build_site(root, site).cards] == [WHOLE, WHOLE]
+    assert [brief.coverage.kind for brief in build_site(root, site).briefs] == [WHOLE, WHOLE]
     keep_record(root, honest)
     assert set_sizes(find_layout(root)) == {"b" * 64: 12}
     report = build_site(root, site)
-    assert [(card.model, card.coverage.kind) for card in report.cards] == [
+    assert [(brief.model, brief.coverage.kind) for brief in report.briefs] == [
         ("acme/chosen", PART),
         ("acme/honest", WHOLE),
     ]

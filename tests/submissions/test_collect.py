@@ -18,7 +18,7 @@ from loopback_write import WritableHub, card_errors
 
 from rh_bench.artifacts.results_repo import verification_path
 from rh_bench.artifacts.verification_record import verification_document
-from rh_bench.data_builders.card import size_category
+from rh_bench.data_builders.dataset_card import size_category
 from rh_bench.errors import InputError
 from rh_bench.experiments.record import experiment_record
 from rh_bench.hub.refs import RepoRef
@@ -312,11 +312,11 @@ def test_a_leaderboard_leaves_judgements_alone(runs: Path, tmp_path: Path) -> No
     source = tmp_path / "source"
     source.mkdir()
     runs.rename(source / "runs")
-    assert len(build_site(source, tmp_path / "one").cards) == 5
+    assert len(build_site(source, tmp_path / "one").briefs) == 5
     (source / path).parent.mkdir(parents=True)
     (source / path).write_bytes(content)
     report = build_site(source, tmp_path / "two")
-    assert (len(report.cards), report.left_out) == (5, ())
+    assert (len(report.briefs), report.left_out) == (5, ())
     assert bytes_below(tmp_path / "one").keys() == bytes_below(tmp_path / "two").keys()
 
 
