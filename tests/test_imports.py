@@ -61,7 +61,7 @@ PLACES: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("click", "rich"): ("cli",),
     ("jinja2", "markupsafe", "playwright"): ("leaderboard",),
     ("jsonschema",): ("system.schema",),
-    ("yaml",): ("system.plain_yaml", "hub.read", "interchange.qrhead", "data_builders.card", "submissions"),
+    ("yaml",): ("system.plain_yaml", "hub.eval_entry", "interchange.qrhead", "data_builders.card", "submissions"),
     ("pyarrow",): (
         "artifacts",
         "sets",
@@ -247,7 +247,7 @@ def not_imported_without_torch(names: Iterable[str]) -> dict[str, str]:
 
 def test_what_needs_torch_is_listed_and_nothing_else_does() -> None:
     names = [name for name in modules() if not name.endswith("__main__")]
-    assert {"rh_bench.scores.heads", "rh_bench.hub.read", "rh_bench.leaderboard.render"} <= set(names)
+    assert {"rh_bench.scores.heads", "rh_bench.hub.refs", "rh_bench.leaderboard.render"} <= set(names)
     refused = not_imported_without_torch(names)
     assert [f"{name}: {why}" for name, why in refused.items() if not within(name, NEEDS_TORCH)] == []
     idle = [place for place in NEEDS_TORCH if not any(within(name, [place]) for name in refused)]
