@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
 from rh_bench.leaderboard.badges import Badge, badge
 from rh_bench.records import Json
 

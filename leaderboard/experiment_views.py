@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from rh_bench.display import formatting as words
+from rh_bench.display.axes import Tick, Whisker, whisker
+from rh_bench.display.formatting import Figure, head_name, inline, p_text, points, signed
+from rh_bench.display.palette import rate_level
 from rh_bench.interchange.records import MEASURES
-from rh_bench.leaderboard import formatting as words
-from rh_bench.leaderboard.charts import Tick, Whisker, whisker
 from rh_bench.leaderboard.experiment_badges import Verified, experiment_badge, verified
-from rh_bench.leaderboard.formatting import Figure
-from rh_bench.leaderboard.palette import rate_level
 from rh_bench.records import Json
 
 CLAIM_NAMES = {
@@ -106,18 +106,6 @@ def _score_row(row: Json) -> ScoreRow:
     )
 
 
-def signed(value: float) -> str:
-    """0.845, −0.42: a true minus sign, and two digits that tell."""
-    text = f"{abs(value):.2f}" if abs(value) >= 0.1 or value == 0 else f"{abs(value):.3f}"
-    return f"−{text}" if value < 0 and float(text) else text
-
-
-def p_text(value: float | None) -> str:
-    if value is None:
-        return words.MISSING
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
 # Causal
 
 
@@ -170,7 +158,7 @@ def causal_view(chart: Json) -> CausalView:
         ends = [(k, one) for k, one in known if one["low"] is not None]
         edge = [(x(k), y(one["high"])) for k, one in ends] + [(x(k), y(one["low"])) for k, one in reversed(ends)]
         dots = tuple(
-            (x(k), y(one["value"]), f"{name}, {k} removed: {_inline(words.figure(one, words.percent))}")
+            (x(k), y(one["value"]), f"{name}, {k} removed: {inline(words.figure(one, words.percent))}")
             for k, one in known
         )
         line = "M" + "L".join(f"{a:g} {b:g}" for a, b, _ in dots) if dots else ""
@@ -221,25 +209,16 @@ def _causal_row(point: Json) -> tuple[str, ...]:
     controls = []
     for control in _CONTROLS:
         if control in point["controls"]:
-            difference = words.figure(point["differences"][control], _points)
+            difference = words.figure(point["differences"][control], points)
             controls += [
-                _inline(words.figure(point["controls"][control], words.percent)),
-                f"{_inline(difference)}, p {p_text(point['p_values'][control])}",
+                inline(words.figure(point["controls"][control], words.percent)),
+                f"{inline(difference)}, p {p_text(point['p_values'][control])}",
             ]
         else:
             controls += [words.MISSING, words.MISSING]
     failures = [f"{count} {kind.replace('_', ' ')}" for kind, count in point["failures"].items() if count]
-    top = _inline(words.figure(point["top"], words.percent))
+    top = inline(words.figure(point["top"], words.percent))
     return (str(point["k"]), top, *controls, ", ".join(failures) or words.MISSING)
-
-
-def _points(value: float) -> str:
-    text = f"{abs(value) * 100:.1f}"
-    return f"−{text}" if value < 0 and float(text) else text
-
-
-def _inline(figure: Figure) -> str:
-    return f"{figure.text} ({figure.interval})" if figure.interval else figure.text
 
 
 # Dynamic
@@ -297,7 +276,7 @@ def dynamic_view(chart: Json, most: int = 20) -> DynamicView:
         StripCell(
             round(i * (_STRIP_CELL + 1.5), 1),
             rate_level(row["frequency"]["value"]),
-            f"Head {_head(row['head'])}: active in {_inline(words.figure(row['frequency'], words.whole_percent))}",
+            f"Head {head_name(row['head'])}: active in {inline(words.figure(row['frequency'], words.whole_percent))}",
         )
         for i, row in enumerate(chart["heads"])
     )
@@ -318,12 +297,8 @@ def dynamic_view(chart: Json, most: int = 20) -> DynamicView:
     )
 
 
-def _head(head: Sequence[int]) -> str:
-    return f"{head[0]}-{head[1]}"
-
-
 def _rate_row(row: Json, depths: Sequence[float]) -> RateRow:
-    name, overall = _head(row["head"]), row["frequency"]["value"]
+    name, overall = head_name(row["head"]), row["frequency"]["value"]
     cells = [(words.whole_percent(overall), rate_level(overall), f"Head {name}, all contexts")]
     for depth, rate in zip(depths, row["by_depth"], strict=False):
         text = words.MISSING if rate is None else words.whole_percent(rate)
@@ -479,7 +454,7 @@ def answers_view(chart: Json) -> AnswersView:
             (
                 _mode(row["mode"]),
                 _KINDS.get(row["control"], words.visible(row["control"])),
-                words.figure(row["loss"], _points),
+                words.figure(row["loss"], points),
                 p_text(row["p_value"]),
             )
             for row in chart["comparisons"]
@@ -487,10 +462,10 @@ def answers_view(chart: Json) -> AnswersView:
         more=()
         if extra is None
         else (
-            ("gain by chain of thought", words.figure(extra["gain"], _points), p_text(extra["gain_p_value"])),
+            ("gain by chain of thought", words.figure(extra["gain"], points), p_text(extra["gain_p_value"])),
             (
                 "loss with it, beyond that without",
-                words.figure(extra["extra_loss"], _points),
+                words.figure(extra["extra_loss"], points),
                 p_text(extra["extra_loss_p_value"]),
             ),
         ),
@@ -530,7 +505,7 @@ def detectors_view(chart: Json) -> AgreementView:
             return "", None, ""
         found = words.figure(pairs.get((a, b)) or pairs[b, a], signed)
         value = (pairs.get((a, b)) or pairs[b, a])["value"]
-        return found.text, rate_level(None if value is None else max(0.0, value)), f"{a} and {b}: {_inline(found)}"
+        return found.text, rate_level(None if value is None else max(0.0, value)), f"{a} and {b}: {inline(found)}"
 
     return AgreementView(
         badge=chart.get("badge") or "",
@@ -546,7 +521,7 @@ def detectors_view(chart: Json) -> AgreementView:
         ),
         rows=tuple((words.visible(a), tuple(cell(a, b) for b in names)) for a in names),
         count=words.figure(chart["count"], words.count),
-        heads=tuple(_head(head) for head in chart["heads"]),
+        heads=tuple(head_name(head) for head in chart["heads"]),
     )
 
 

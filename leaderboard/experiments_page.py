@@ -7,7 +7,8 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
+from rh_bench.display.formatting import signed
 from rh_bench.leaderboard.badges import ORDER
 from rh_bench.leaderboard.cards import Card
 from rh_bench.leaderboard.collect import Imported
@@ -22,7 +23,6 @@ from rh_bench.leaderboard.experiment_views import (
     PairView,
     ScoreRow,
     experiments_view,
-    signed,
 )
 from rh_bench.leaderboard.render import Document, Site
 from rh_bench.stats.similarity import pairs, pearson

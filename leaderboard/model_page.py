@@ -7,7 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from rh_bench.artifacts.coverage import Coverage
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
+from rh_bench.display.formatting import Figure
+from rh_bench.display.palette import rate_level
 from rh_bench.leaderboard.activity import Activity, activity_of
 from rh_bench.leaderboard.badges import Badge, badge
 from rh_bench.leaderboard.cards import page_path, protocol_facts, shape
@@ -17,11 +19,9 @@ from rh_bench.leaderboard.convergence_chart import ConvergenceChart, score_chart
 from rh_bench.leaderboard.detectors_view import DetectorsView, detectors_views
 from rh_bench.leaderboard.experiment_card import scorecard_rows, thin_experiments
 from rh_bench.leaderboard.experiment_views import Experiments, experiments_view
-from rh_bench.leaderboard.formatting import Figure
 from rh_bench.leaderboard.head_files import Offer, activity_table, head_files
 from rh_bench.leaderboard.head_page import MOST_SQUARES, chosen_heads, head_figure, head_page
 from rh_bench.leaderboard.heat import HeatMap, anchor, heat_map
-from rh_bench.leaderboard.palette import rate_level
 from rh_bench.leaderboard.render import Document, Frame
 from rh_bench.models.source import hub_name
 from rh_bench.models.window import stated_window

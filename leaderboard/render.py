@@ -14,13 +14,13 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rh_bench.artifacts.results_repo import SITE_MARK
+from rh_bench.display.axes import WHISKER_WIDTH
+from rh_bench.display.formatting import visible
+from rh_bench.display.palette import LEVELS, difference_css, rate_level, scale_css, score_level
 from rh_bench.errors import InputError
 from rh_bench.leaderboard.badges import ATTESTED
 from rh_bench.leaderboard.cards import Card
-from rh_bench.leaderboard.charts import WHISKER_WIDTH
 from rh_bench.leaderboard.collect import Imported, LeftOut
-from rh_bench.leaderboard.formatting import visible
-from rh_bench.leaderboard.palette import LEVELS, difference_css, rate_level, scale_css, score_level
 from rh_bench.system.workshop import Workshop, workshop
 
 Document = tuple[str, str | bytes]

@@ -14,6 +14,7 @@ import pytest
 from browser import HOSTILE, HOSTILE_SHOWN
 from fake_experiments import SMALL, make_dynamic, make_intrinsic, make_relatives
 
+from rh_bench.display.formatting import p_text, signed
 from rh_bench.experiments.record import experiment_record, experiment_record_path
 from rh_bench.experiments.scorecard import CLAIMS
 from rh_bench.interchange.folder import import_file
@@ -29,10 +30,8 @@ from rh_bench.leaderboard.experiment_views import (
     detectors_view,
     dynamic_view,
     experiments_view,
-    p_text,
     pair_view,
     score_rows,
-    signed,
 )
 from rh_bench.leaderboard.experiments_page import documents, experiments_page
 from rh_bench.leaderboard.render import Frame, Site
