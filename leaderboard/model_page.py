@@ -16,7 +16,6 @@ from rh_bench.leaderboard.cards import page_path, protocol_facts, shape
 from rh_bench.leaderboard.charts import Curve, Profile, layer_profile, score_curve
 from rh_bench.leaderboard.collect import Entry, Head
 from rh_bench.leaderboard.convergence_chart import ConvergenceChart, score_chart, share_chart
-from rh_bench.leaderboard.detectors_view import DetectorsView, detectors_views
 from rh_bench.leaderboard.experiment_card import scorecard_rows, thin_experiments
 from rh_bench.leaderboard.experiment_views import Experiments, experiments_view
 from rh_bench.leaderboard.head_files import Offer, activity_table, head_files
@@ -116,8 +115,6 @@ class ModelPage:
     offers: tuple[Offer, ...]
     experiments: Experiments
     """The scorecard, and what experiments say."""
-    detectors: tuple[DetectorsView, ...]
-    """Comparisons of detectors in full: with what chance gives, and head by head."""
     always_on: str
     provenance: tuple[tuple[str, str], ...]
     claimed: tuple[tuple[str, str], ...]
@@ -181,9 +178,11 @@ def model_page(
         strata=" × ".join(summary["bootstrap"]["strata"]),
         offers=offers,
         experiments=experiments_view(
-            scorecard_rows(entry), thin_experiments(entry.experiments, entry.records), entry.rejected
+            scorecard_rows(entry),
+            thin_experiments(entry.experiments, entry.records),
+            entry.rejected,
+            entry.experiments,
         ),
-        detectors=detectors_views(entry.experiments),
         always_on=_always_on(summary["always_on"]),
         provenance=_provenance(run, entry.coverage),
         claimed=_claimed(run),

@@ -13,7 +13,8 @@ from rh_bench.artifacts.run import read_run
 from rh_bench.experiments.artifact import keep_experiment
 from rh_bench.experiments.document import new_document, run_reference
 from rh_bench.experiments.heads import draw_random_heads, run_ranking
-from rh_bench.experiments.qa.derive import CHAIN_OF_THOUGHT, EXTRACTIVE_QA, ITEMS, RESPONSES, grade
+from rh_bench.experiments.qa.derive import ITEMS, RESPONSES, grade
+from rh_bench.experiments.qa.kind import CHAIN_OF_THOUGHT, EXTRACTIVE_QA
 from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import Layer, head_grid
 from rh_bench.scores.answers import RULES_VERSION

@@ -12,7 +12,8 @@ from fake_runs import make_layers, make_run
 
 from rh_bench.artifacts.run import read_run
 from rh_bench.experiments.artifact import keep_experiment
-from rh_bench.experiments.causal.derive import ANSWERS, KIND, SAMPLES, judge
+from rh_bench.experiments.causal.derive import ANSWERS, SAMPLES, judge
+from rh_bench.experiments.causal.kind import KIND
 from rh_bench.experiments.causal.plan import make_conditions
 from rh_bench.experiments.document import new_document, run_reference
 from rh_bench.experiments.failures import own_grams

@@ -10,7 +10,8 @@ import pyarrow as pa
 from fake_runs import make_document, make_layers, make_run
 
 from rh_bench.experiments.artifact import keep_experiment
-from rh_bench.experiments.detectors.derive import KIND, SAMPLES, SCORES
+from rh_bench.experiments.detectors.derive import SAMPLES, SCORES
+from rh_bench.experiments.detectors.kind import KIND
 from rh_bench.experiments.document import new_document
 from rh_bench.protocol import BOOTSTRAP
 from rh_bench.stats.bootstrap import NANO

@@ -23,7 +23,7 @@ from rh_bench.engines.base import stop_rule
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import read_experiment, recompute, validate_experiment
 from rh_bench.experiments.causal import derive as causal
-from rh_bench.experiments.causal.derive import KIND
+from rh_bench.experiments.causal.kind import KIND
 from rh_bench.experiments.causal.plan import make_conditions, unseen_needles
 from rh_bench.experiments.causal.run import Outcome, Request, ablation_experiment
 from rh_bench.experiments.heads import rank_heads

@@ -18,7 +18,8 @@ from rh_bench.artifacts.journal import Lines, now, open_lines
 from rh_bench.artifacts.run import Run, read_run
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import finished_document, write_experiment
-from rh_bench.experiments.causal.derive import ANSWERS, KIND, MOST_ANSWERS, PERMUTATIONS, SAMPLES, judge
+from rh_bench.experiments.causal.derive import ANSWERS, MOST_ANSWERS, PERMUTATIONS, SAMPLES, judge
+from rh_bench.experiments.causal.kind import KIND
 from rh_bench.experiments.causal.plan import (
     describe_reference,
     make_conditions,
