@@ -119,3 +119,13 @@ def make_answers(root: Path, task: str, count: int, respond: Responder, *, draws
     run = next(iter(runs.glob("*/*")), None) or make_run(runs, layers=4, heads=4, kv_heads=2)
     document, tables = make_parts(run, task, make_questions(task, count), respond, draws=draws)
     return keep_experiment(root / "experiments", document, tables)[0]
+
+
+def make_small_answers(task: str) -> Callable[[Path], Path]:
+    """With responses that are right now and then."""
+    return lambda root: make_answers(
+        root, task, 4, lambda kind, mode, i: f"The answer is {i}." if i % 2 else "no", draws=1
+    )
+
+
+SMALL = {"chain_of_thought": make_small_answers("gsm8k"), "extractive_qa": make_small_answers("extractive")}

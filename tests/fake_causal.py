@@ -117,3 +117,6 @@ def make_small_causal(root: Path) -> Path:
     )
     made["timings"] = {"started": "2026-11-24T00:00:00Z", "finished": "2026-11-24T00:01:00Z", "seconds": 60.0}
     return keep_experiment(root / "experiments", made, tables(made, lambda c, needle, place: c["kind"] != "top"))[0]
+
+
+SMALL = {"causal": make_small_causal}

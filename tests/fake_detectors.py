@@ -101,3 +101,6 @@ def make_small_detectors(root: Path) -> Path:
     values = {name: random.uniform(0, 0.4, (6, 8)) for name in ("copy", "mass")}
     document, tables = made(values, success=[True] * 5 + [False], permutations=20, shape=(2, 4))
     return keep_experiment(root / "experiments", document, tables)[0]
+
+
+SMALL = {"detectors": make_small_detectors}

@@ -19,6 +19,7 @@ from rh_bench.artifacts.levels import Evidence
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import experiment_folder, experiment_id, read_experiment, write_experiment
 from rh_bench.experiments.registry import kinds
+from rh_bench.experiments.schemas import record_schema
 from rh_bench.hub.read import RepoRef, fetch_results
 from rh_bench.interchange.folder import import_file
 from rh_bench.leaderboard import build_site
@@ -97,7 +98,7 @@ def test_an_experiment_is_submitted_and_taken_in_by_the_commands(
         path = f"experiments/{folder.parent.name}/{folder.name}/{name}"
         assert tree[path].content == (folder / name).read_bytes()
     record = record_of(results, folder)
-    assert validate_document(record, "experiment_verification") == []
+    assert validate_document(record, "experiment_verification", schema=record_schema()) == []
     assert [level["reached"] for level in record["levels"]] == [True, True, None] and record["rerun"] is None
     assert record["author"] == "stranger" and record["pull_request"] == num
     assert command(results, tmp_path / "home", "submit", folder, "--repo", RESULTS)[1].startswith("nothing to send")
