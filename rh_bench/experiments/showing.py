@@ -24,6 +24,15 @@ class Shown:
     view: Any
 
 
+MOST_CHARTS = 24
+"""Of a section on the page of all; beyond, the page of a run has its own."""
+
+
+def first_charts(shown: Sequence[Shown]) -> Sequence[Shown]:
+    """To arrange views that are large."""
+    return shown[:MOST_CHARTS]
+
+
 def _as_they_are(shown: Sequence[Shown]) -> Sequence[Shown]:
     return shown
 

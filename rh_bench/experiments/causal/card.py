@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 from rh_bench.display import formatting as words
 from rh_bench.display.axes import Tick
 from rh_bench.display.formatting import inline, p_text, points
-from rh_bench.experiments.showing import Showing, Shown
+from rh_bench.experiments.showing import Showing, first_charts
 from rh_bench.records import Json
 
 _CONTROLS = {"uniform": "random heads", "matched": "random heads of the same layers"}
 _PLANE = (560.0, 230.0)
-_MOST_SHOWN = 24
-"""Charts on the page of all; beyond, the page of a run has its own."""
 
 
 def thin(document: Json) -> Json:
@@ -157,8 +155,4 @@ def _causal_row(point: Json) -> tuple[str, ...]:
     return (str(point["k"]), top, *controls, ", ".join(failures) or words.MISSING)
 
 
-def _first(shown: Sequence[Shown]) -> Sequence[Shown]:
-    return shown[:_MOST_SHOWN]
-
-
-SHOWING = Showing(10, thin, causal_view, arrange=_first)
+SHOWING = Showing(10, thin, causal_view, arrange=first_charts)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rh_bench.display import formatting as words
 from rh_bench.display.formatting import Figure, head_name, inline, signed
 from rh_bench.display.palette import rate_level
 from rh_bench.experiments.detectors.comparison import comparison_view
-from rh_bench.experiments.showing import Showing, Shown
+from rh_bench.experiments.showing import Showing, first_charts
 from rh_bench.records import Json
 
 MOST_NAMED = 40
 """Heads listed that all detectors name."""
-_MOST_SHOWN = 24
-"""Matrices on the page of all; beyond, the page of a run has its own."""
 
 
 def thin(document: Json) -> Json:
@@ -80,8 +77,4 @@ def detectors_view(chart: Json) -> AgreementView:
     )
 
 
-def _first(shown: Sequence[Shown]) -> Sequence[Shown]:
-    return shown[:_MOST_SHOWN]
-
-
-SHOWING = Showing(50, thin, detectors_view, detail=comparison_view, arrange=_first)
+SHOWING = Showing(50, thin, detectors_view, detail=comparison_view, arrange=first_charts)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rh_bench.display import formatting as words
 from rh_bench.display.formatting import Figure, p_text, points
-from rh_bench.experiments.showing import Showing, Shown
+from rh_bench.experiments.showing import Showing, first_charts
 from rh_bench.records import Json
 
 _KINDS = {"none": "all heads", "top": "without the strongest", "random": "without random", "matched": "without matched"}
-_MOST_SHOWN = 24
-"""Tables on the page of all; beyond, the page of a run has its own."""
 
 
 def thin(document: Json) -> Json:
@@ -106,8 +103,4 @@ def _mode(mode: str) -> str:
     return {"direct": "answer at once", "cot": "chain of thought"}.get(mode, words.visible(mode))
 
 
-def _first(shown: Sequence[Shown]) -> Sequence[Shown]:
-    return shown[:_MOST_SHOWN]
-
-
-SHOWING = Showing(40, thin, answers_view, arrange=_first)
+SHOWING = Showing(40, thin, answers_view, arrange=first_charts)
