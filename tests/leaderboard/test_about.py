@@ -32,12 +32,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from rh_bench.data_builders import dataset_card as set_card
+from rh_bench.display.palette import _rgb, contrast, preview_colours
 from rh_bench.leaderboard import Collection, Entry, RunBrief, brief_of, render
 from rh_bench.leaderboard.about import repository, set_views, worth
 from rh_bench.leaderboard.badges import ABOUT
 from rh_bench.leaderboard.collect import collect
 from rh_bench.leaderboard.embed import BADGE_COLOURS, PREVIEW, preview
-from rh_bench.leaderboard.palette import _rgb, contrast, preview_colours
 from rh_bench.leaderboard.png import indexed_png
 from rh_bench.stats.bootstrap import NANO
 from rh_bench.submissions import results_card
