@@ -31,7 +31,8 @@ def find_set(text: str) -> FoundSet:
     path = Path(text).expanduser()
     if path.exists() or text.startswith((".", "/", "~")) or text.count("/") != 1:
         return FoundSet(read_set(path), path.resolve().name, None)
-    from rh_bench.hub.read import fetch_set, parse_repo  # no command that reads folders alone needs it
+    from rh_bench.hub.refs import parse_repo
+    from rh_bench.hub.sets import fetch_set  # no command that reads folders alone needs it
 
     try:
         ref = parse_repo(text)
