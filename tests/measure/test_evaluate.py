@@ -11,10 +11,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tiny import tiny_checkpoint
@@ -22,11 +24,16 @@ from tiny import tiny_checkpoint
 import rh_bench.measure.session
 import rh_bench.system.files
 from rh_bench.artifacts.journal import NAME as JOURNAL
+from rh_bench.artifacts.run import read_run
 from rh_bench.artifacts.validate import validate_path
 from rh_bench.data_builders.build import Recipe, build_set
 from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
+from rh_bench.measure.copies import CopyMeasurement, Entry, parse_entry
 from rh_bench.measure.evaluate import Outcome, Request, Step, evaluate
+from rh_bench.measure.prepare import prepare
+from rh_bench.measure.session import Watch
+from rh_bench.records import Json
 from rh_bench.sets.choose import choose_samples
 from rh_bench.sets.dataset import read_set
 from rh_bench.sets.grids import Grid
@@ -182,6 +189,23 @@ def test_a_damaged_run_is_not_taken_for_a_finished_one(place: Path, tmp_path: Pa
     (folder / "events.parquet").write_bytes(b"")
     with pytest.raises(InputError, match="finished but damaged"):
         evaluate(request(place, tmp_path, limit=2))
+
+
+def test_what_is_measured_into_memory_is_what_a_run_holds(whole: Outcome, place: Path, tmp_path: Path) -> None:
+    class Memory:
+        """A journal that keeps nothing."""
+
+        entries: tuple[Entry, ...] = ()
+
+        def write(self, line: Json) -> None:
+            assert parse_entry(line) is not None
+
+    wanted = request(place, tmp_path)
+    found = CopyMeasurement(wanted, prepare(wanted, lambda words: None)).measure(Memory(), Watch.of())
+    assert (found.resumed, found.measured) == (0, 12) and list(tmp_path.iterdir()) == []
+    for one, other in zip(found.results, read_run(whole.folder).results, strict=True):
+        assert np.array_equal(one.events, other.events)
+        assert replace(one, events=other.events, seconds=other.seconds) == other
 
 
 # --- interruptions ---
