@@ -161,6 +161,7 @@ def test_a_run_replayed_under_another_models_name_is_caught(forged: dict[str, Pa
     assert reached(report) == [True, True, False], report.to_json()
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_report(
     measured: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,6 +31,8 @@ from rh_bench.submissions.review import Found, Ways, review, verify_pull
 from rh_bench.submissions.submit import submit_run
 from rh_bench.system.schema import validate_document
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["ablated", "detected", "hub", "place"]
 
 
