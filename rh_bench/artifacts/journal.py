@@ -80,6 +80,16 @@ class Journal(Lines[Entry]):
         )
 
 
+class Unwritten(Journal):
+    """The journal of what is measured in memory alone: nothing is on disk, and nothing can be gone on with."""
+
+    def __init__(self, started: str) -> None:
+        self.started, self.entries = started, ()
+
+    def write(self, line: Json) -> None:
+        """Nothing."""
+
+
 @contextmanager
 def open_journal(folder: Path, identity: Json, started: str) -> Iterator[Journal]:
     """Begin the journal of a run in `folder`, or go on with the one that is there; as :func:`open_lines`."""

@@ -6,14 +6,14 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rh_bench.artifacts.coverage import WHOLE_GRID
 from rh_bench.artifacts.journal import NAME as JOURNAL
-from rh_bench.artifacts.journal import Entry, Journal, now, open_journal
-from rh_bench.artifacts.run import RUN_FILES, compute_run_id, run_folder, write_run
+from rh_bench.artifacts.journal import Entry, Journal, Unwritten, now, open_journal
+from rh_bench.artifacts.run import RUN_FILES, MadeRun, compute_run_id, make_run, run_folder, write_run
 from rh_bench.artifacts.validate import validate_path
 from rh_bench.errors import InputError
 from rh_bench.measure.asking import Asking, ask, prompt_ids
@@ -26,6 +26,7 @@ from rh_bench.scores.rouge import rouge1_recall, succeeds
 from rh_bench.sets.dataset import HaystackSet, read_set
 from rh_bench.sets.grids import make_samples, spread
 from rh_bench.system.environment import describe_environment
+from rh_bench.system.environment import refuse_light_install as refuse_light_install
 from rh_bench.system.files import shown
 from rh_bench.system.schema import load_json
 
@@ -113,6 +114,9 @@ class Outcome:
 OnStep = Callable[[Step], None]
 OnStage = Callable[[str], None]
 OnNote = Callable[[str], None]
+Load = Callable[..., "LoadedModel"]
+"""Gives the model to measure; takes `dtype`, `device`, `positions`, `on_plan`, `window` and `prompts` by name, as
+:func:`rh_bench.models.load.load_model` does."""
 
 
 def evaluate(
@@ -120,6 +124,8 @@ def evaluate(
     on_step: OnStep | None = None,
     on_stage: OnStage | None = None,
     on_note: OnNote | None = None,
+    *,
+    load: Load | None = None,
 ) -> Outcome:
     """Measure a model on a set and write the run.
 
@@ -128,13 +134,14 @@ def evaluate(
         on_step: called when the measuring begins and after every sample.
         on_stage: called with a few words when something begins that takes seconds.
         on_note: called with a line about what is done for this model and not for others; run.json has it, too.
+        load: gives the model instead of what `request.model` names, see :data:`Load`.
 
     Raises:
         InputError: the model, the set, an option or the output folder is wrong; nothing is half written.
     """
     refuse_light_install("evaluate")
     say = on_stage or (lambda words: None)
-    task = prepare(request, say)
+    task = prepare(request, say, load)
     loaded = task.loaded
     say("Assembling the prompts")
     measurement = _Measurement(request, task.haystacks, task.samples, loaded)
@@ -170,6 +177,38 @@ def evaluate(
     return Outcome(folder, document, resumed, len(results) - resumed)
 
 
+def measure_unwritten(
+    request: Request,
+    on_step: OnStep | None = None,
+    on_stage: OnStage | None = None,
+    on_note: OnNote | None = None,
+    *,
+    load: Load | None = None,
+) -> MadeRun:
+    """As :func:`evaluate`, with nothing written: the run that would have been. `request.out` is not looked at.
+
+    Raises:
+        InputError: the model, the set or an option is wrong.
+    """
+    refuse_light_install("evaluate")
+    say, note = on_stage or (lambda words: None), on_note or (lambda line: None)
+    task = prepare(request, say, load)
+    say("Assembling the prompts")
+    measurement = _Measurement(request, task.haystacks, task.samples, task.loaded)
+    for line in (*task.loaded.notes, *measurement.asking.notes):
+        note(line)
+    document = measurement.document(task.grid, task.location, task.commit)
+    journal = Unwritten(now())
+    results, _ = measurement.measure(journal, on_step)
+    say("Scoring")
+    found = measurement.answer_notes(results)
+    document["engine"]["notes"] += found
+    for line in found:
+        note(line)
+    document["timings"] = journal.timings(sum(result.seconds for result in results))
+    return make_run(document, task.loaded.layers, results)
+
+
 class BeginsWithThoughtError(InputError):
     """The model begins its answers with thoughts that its prompt does not ask for: it would be measured in them."""
 
@@ -189,8 +228,11 @@ class Prepared:
     loaded: LoadedModel
 
 
-def prepare(request: Request, say: OnStage) -> Prepared:
+def prepare(request: Request, say: OnStage, load: Load | None = None) -> Prepared:
     """Read the set, choose the samples, load the model, and refuse lengths beyond its window.
+
+    Args:
+        load: gives the model instead of what `request.model` names, see :data:`Load`.
 
     Raises:
         InputError: the model, the set or an option is wrong.
@@ -200,19 +242,22 @@ def prepare(request: Request, say: OnStage) -> Prepared:
     haystacks, location, commit = find_set(request.haystack)
     samples, grid = choose_samples(haystacks, request)
     say("Loading the model")
-    from rh_bench.models.load import load_model
-
-    loaded = load_model(
-        request.model,
+    loaded = (load or _named(request))(
         dtype=request.dtype,
         device=request.device,
-        trust_remote_code=request.trust_remote_code,
         positions=max(sample.length for sample in samples) + request.new_tokens,
         on_plan=lambda memory: say(f"Loading the model ({memory})"),
         window=request.window,
         prompts=fitting_prompts(haystacks, samples, request.template, request.new_tokens),
     )
     return Prepared(haystacks, location, commit, samples, grid, loaded)
+
+
+def _named(request: Request) -> Load:
+    """Loads the model that a request names."""
+    from rh_bench.models.load import load_model
+
+    return partial(load_model, request.model, trust_remote_code=request.trust_remote_code)
 
 
 def fitting_prompts(haystacks: HaystackSet, samples: Sequence[Sample], template: str, new_tokens: int) -> Prompts:
@@ -266,7 +311,7 @@ class _Measurement:
         manifest = self._set.manifest
         return {
             "schema": "rh_bench/run",
-            "schema_version": "1.4",
+            "schema_version": "1.5" if loaded.source.memory else "1.4",
             "run_id": compute_run_id(
                 model_revision=model["revision"],
                 manifest_sha256=self._set.manifest_sha256,
@@ -274,7 +319,7 @@ class _Measurement:
                 engine_name=engine.name,
                 engine_version=engine.version,
             ),
-            "origin": "measured",
+            "origin": loaded.source.origin,
             "model": model,
             "haystack": {
                 "location": location,
@@ -510,17 +555,3 @@ def _clear_folder(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
-
-
-def refuse_light_install(command: str) -> None:
-    """Refuse to measure where only what reads runs is installed.
-
-    Raises:
-        InputError: torch or transformers is missing.
-    """
-    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"{command} needs {' and '.join(missing)}, which this installation lacks",
-            hint="run: pip install 'rh-bench[evaluate]'",
-        )

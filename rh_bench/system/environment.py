@@ -7,9 +7,11 @@ import platform
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import rh_bench
+from rh_bench.errors import InputError
 from rh_bench.records import Json
 
 
@@ -34,6 +36,20 @@ def describe_environment(device: str, device_name: str) -> Json:
         "commit": commit,
         "dirty": dirty,
     }
+
+
+def refuse_light_install(command: str) -> None:
+    """Refuse to measure where only what reads runs is installed.
+
+    Raises:
+        InputError: torch or transformers is missing.
+    """
+    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"{command} needs {' and '.join(missing)}, which this installation lacks",
+            hint="run: pip install 'rh-bench[evaluate]'",
+        )
 
 
 def source_commit(package: Path) -> tuple[str | None, bool | None]:

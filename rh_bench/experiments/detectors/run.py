@@ -6,22 +6,24 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 
 from rh_bench.artifacts.journal import NAME as JOURNAL
-from rh_bench.artifacts.journal import Lines, now, open_lines
+from rh_bench.artifacts.journal import Lines, Unwritten, now, open_lines
 from rh_bench.detectors import choose_detectors
-from rh_bench.detectors.base import Detector, Measured, Subject, describe
+from rh_bench.detectors.base import Detector, Measured, Subject
+from rh_bench.detectors.foreign import described, foreign_notes
 from rh_bench.engines.fast import FastEngine
 from rh_bench.errors import InputError
-from rh_bench.experiments.artifact import finished_document, write_experiment
+from rh_bench.experiments.artifact import MadeExperiment, finished_document, make_experiment, write_experiment
 from rh_bench.experiments.detectors.derive import KIND, PERMUTATIONS, SAMPLES, SCORES, TOP
 from rh_bench.experiments.document import experiment_folder, new_document
 from rh_bench.experiments.kind import Tables
 from rh_bench.measure.asking import ask
-from rh_bench.measure.evaluate import OnNote, OnStage, OnStep, Request, Step, prepare
+from rh_bench.measure.evaluate import Load, OnNote, OnStage, OnStep, Prepared, Request, Step, prepare
 from rh_bench.models.load import LoadedModel
 from rh_bench.prompting.thinking import AFTER
 from rh_bench.prompting.thoughts import begun_notes
@@ -60,33 +62,30 @@ class _Entry:
 
 def detect(
     request: Request,
-    detectors: Sequence[str] | None = None,
+    detectors: Sequence[str | Detector] | None = None,
     *,
     seed: int = 0,
     on_step: OnStep | None = None,
     on_stage: OnStage | None = None,
     on_note: OnNote | None = None,
+    load: Load | None = None,
 ) -> Detection:
     """Measure detectors on the same samples and write the experiment.
 
     Args:
         request: model, set and samples; `out` is the folder of experiments.
-        detectors: names of detectors; all of them without any.
+        detectors: names of detectors, or detectors of the caller's own; all that there are here without any.
         seed: of what detectors draw at random.
         on_step: called when the measuring begins and after every measurement.
         on_stage: called with a few words when something begins that takes seconds.
         on_note: called with a line about what is done for this model and not for others; the experiment has it, too.
+        load: gives the model instead of what `request.model` names.
 
     Raises:
         InputError: the model, the set, an option or the output folder is wrong; nothing is half written.
     """
-    chosen = choose_detectors(detectors)
-    if request.thinking == AFTER:
-        raise InputError("detectors let a model think nothing", where="--thinking after", hint="use --thinking auto")
     say = on_stage or (lambda words: None)
-    task = prepare(request, say)
-    say("Assembling the prompts")
-    detecting = _Detecting(request, task.haystacks, task.samples, task.loaded, chosen, seed)
+    task, detecting = _ready(request, detectors, seed, say, load)
     for note in (*task.loaded.notes, *detecting.asking.notes):
         (on_note or (lambda line: None))(note)
     document = detecting.document(task.grid, task.location, task.commit)
@@ -109,6 +108,43 @@ def detect(
         document = write_experiment(folder, document, detecting.tables(entries))
         (folder / JOURNAL).unlink(missing_ok=True)
     return Detection(folder, document, resumed, len(entries) - resumed)
+
+
+def detect_unwritten(
+    request: Request,
+    detectors: Sequence[str | Detector] | None = None,
+    *,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+    on_stage: OnStage | None = None,
+    load: Load | None = None,
+) -> MadeExperiment:
+    """As :func:`detect`, with nothing written: the experiment that would have been. `request.out` is not looked at.
+
+    Raises:
+        InputError: the model, the set or an option is wrong.
+    """
+    say = on_stage or (lambda words: None)
+    task, detecting = _ready(request, detectors, seed, say, load)
+    document = detecting.document(task.grid, task.location, task.commit)
+    journal = cast("Lines[_Entry]", Unwritten(now()))
+    entries, _ = detecting.measure(journal, on_step)
+    say("Comparing")
+    document["timings"] = journal.timings(sum(entry.seconds for entry in entries))
+    document["engine"]["notes"] += detecting.answer_notes(entries)
+    return make_experiment(experiment_folder(request.out, document), document, detecting.tables(entries))
+
+
+def _ready(
+    request: Request, detectors: Sequence[str | Detector] | None, seed: int, say: OnStage, load: Load | None
+) -> tuple[Prepared, _Detecting]:
+    """The set read, the model loaded, the prompts made."""
+    chosen = choose_detectors(detectors)
+    if request.thinking == AFTER:
+        raise InputError("detectors let a model think nothing", where="--thinking after", hint="use --thinking auto")
+    task = prepare(request, say, load)
+    say("Assembling the prompts")
+    return task, _Detecting(request, task.haystacks, task.samples, task.loaded, chosen, seed)
 
 
 class _Detecting:
@@ -134,7 +170,7 @@ class _Detecting:
         subject, loaded = self._subject, self._loaded
         engine = FastEngine(loaded.model, loaded.layers, subject.stop, subject.max_new_tokens)
         settings = {
-            "detectors": [describe(detector) for detector in self._detectors],
+            "detectors": [described(detector) for detector in self._detectors],
             "seed": subject.seed,
             **self.asking.protocol(),
             "max_new_tokens": subject.max_new_tokens,
@@ -159,7 +195,11 @@ class _Detecting:
             runs=[],
             data=data,
             settings=settings,
-            engine={"name": engine.name, "version": engine.version, "notes": [*engine.notes, *self.asking.notes]},
+            engine={
+                "name": engine.name,
+                "version": engine.version,
+                "notes": [*engine.notes, *self.asking.notes, *foreign_notes(self._detectors)],
+            },
             environment=describe_environment(loaded.device, loaded.device_name),
         )
 
