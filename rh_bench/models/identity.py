@@ -22,9 +22,22 @@ from rh_bench.models.source import Memory
 
 MOST_HASHED = 4 << 30
 """Bytes of weights that are hashed at most: some seconds."""
-_SAYS_NOTHING = ("transformers_version", "dtype", "torch_dtype", "architectures", "use_cache")
-"""Fields of a configuration, beside those with a leading underscore, that decide nothing about what is measured."""
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+_SAYS_NOTHING = (
+    "transformers_version",
+    "dtype",
+    "torch_dtype",
+    "architectures",
+    "use_cache",
+    "base_model_name_or_path",
+    "inference_mode",
+    "peft_version",
+)
+"""Fields of a configuration, a model's or an adapter's, that decide nothing about what is measured; nor do those with a
+leading underscore."""
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+"""Where torch keeps the hooks of a module's forward pass."""
+_OF_TRANSFORMERS = "transformers.utils.output_capturing"
+"""Its hooks collect what `output_attentions=True` asks for, stay on a model, and change nothing."""
 
 
 def identify(model: Any, tokenizer: Any, adapters: Mapping[str, Any] | None = None) -> Memory:
@@ -34,14 +47,14 @@ def identify(model: Any, tokenizer: Any, adapters: Mapping[str, Any] | None = No
         model: a transformers model, without a wrapper around it.
         adapters: settings of its adapters, by name, as dictionaries.
     """
-    hooks = sum(len(getattr(module, name)) for module in model.modules() for name in _HOOKS)
+    hooks = sum(len(_hooks(module)) for module in model.modules())
     unhashed = why_unhashed(model)
     return Memory(
         weights_sha256=None if unhashed else weights_sha256(model),
         config_sha256=_sha256(_configuration(model, adapters or {})),
         tokenizer_sha256=_sha256(_tokenizer(tokenizer)),
         unhashed=unhashed,
-        adapters=tuple(sorted(str(one.get("peft_type", "")) for one in (adapters or {}).values())),
+        adapters=tuple(sorted(_plain(one.get("peft_type")) for one in (adapters or {}).values())),
         quantisation=_quantisation(model),
         hooks=hooks,
     )
@@ -56,7 +69,7 @@ def why_unhashed(model: Any) -> str | None:
     """Why the weights of a model are not hashed; None where they are."""
     for name, module in model.named_modules():
         where = name or type(module).__name__
-        if any(getattr(module, kind) for kind in _HOOKS):
+        if _hooks(module):
             return f"a forward hook on {where} takes part"
         if "forward" in module.__dict__:
             return f"the forward of {where} was replaced"
@@ -150,7 +163,18 @@ def _quantisation(model: Any) -> str | None:
     if settings is None:
         return None
     method = settings.get("quant_method") if isinstance(settings, dict) else getattr(settings, "quant_method", None)
-    return str(getattr(method, "value", method) or type(settings).__name__)[:100]
+    return _plain(method or type(settings).__name__)
+
+
+def _plain(value: Any) -> str:
+    """A name as text, also of an enumeration."""
+    return str(getattr(value, "value", value))[:100]
+
+
+def _hooks(module: Any) -> list[Any]:
+    """The forward hooks that somebody put on a module."""
+    found = [hook for name in HOOKS for hook in getattr(module, name).values()]
+    return [hook for hook in found if getattr(hook, "__module__", None) != _OF_TRANSFORMERS]
 
 
 def _sha256(value: object) -> str:

@@ -17,7 +17,7 @@ import torch
 from rh_bench.attention.modes import evaluation_mode
 from rh_bench.engines.layers import find_layers
 from rh_bench.errors import InputError
-from rh_bench.models.identity import identify, revision
+from rh_bench.models.identity import HOOKS, identify, revision
 from rh_bench.models.load import LoadedModel, Prompts, check_tokenizer, no_window_note, processor_name
 from rh_bench.models.loading import quiet_libraries, refuse_encoders
 from rh_bench.models.multimodal import is_multimodal, keep_text_part
@@ -79,11 +79,9 @@ class Loader:
             InputError: the model is unsupported, or does not fit the options, its tokenizer or the memory.
         """
         model, tokenizer = self.inner, self.held.tokenizer
+        check_tokenizer(tokenizer, "tokenizer")
         source = _source(self.held, model)
         here, numbers = _device(model, source.id, device), _dtype(model, source.id, dtype)
-        if tokenizer is None:
-            raise InputError("give the tokenizer of the model", where="tokenizer")
-        check_tokenizer(tokenizer, source.id)
         limit = find_window(model.config, window)
         largest = None if prompts is None else largest_token(prompts(tokenizer, limit.size, source.id))
         refuse_beyond_embedding(largest, embedding_rows(model), tokenizer, source.id)
@@ -194,31 +192,38 @@ def _refuse_acting(model: Any, inner: Any) -> None:
 
 @contextmanager
 def as_it_was(model: Any) -> Iterator[None]:
-    """After the block the parts, buffers, compiled calls and configuration of a model are those of before."""
-    parts = [(module, dict(module._modules), dict(module._buffers)) for module in model.modules()]
-    kept = [(value, value.clone()) for module, _, buffers in parts for value in buffers.values() if _is_small(value)]
-    compiled: list[tuple[Any, Any]] = [
-        (module, call) for module, _, _ in parts if (call := getattr(module, "_compiled_call_impl", None))
-    ]
-    for module, _ in compiled:  # attention is routed through functions that it was not compiled with
-        module._compiled_call_impl = None
+    """After the block the parts, buffers, hooks and attributes of a model's modules are those of before."""
+    modules = list(model.modules())
+    attributes = [(module, dict(module.__dict__)) for module in modules]
+    tables = [(table, dict(table)) for module in modules for table in (getattr(module, name) for name in _TABLES)]
+    kept = [(value, value.clone()) for module in modules for value in module._buffers.values() if _is_small(value)]
+    for module in modules:
+        if getattr(module, "_compiled_call_impl", None) is not None:
+            # Attention is routed through functions that it was not compiled with.
+            module._compiled_call_impl = None
     try:
         yield
     finally:
-        for module, modules, buffers in parts:
-            for held, before in ((module._modules, modules), (module._buffers, buffers)):
-                if any(held.get(name) is not value for name, value in before.items()) or len(held) != len(before):
-                    held.clear()
-                    held.update(before)
+        for module, before in attributes:
+            _put_back(module.__dict__, before)
+        for table, before in tables:
+            _put_back(table, before)
         with torch.no_grad():
-            for value, before in kept:
-                if not torch.equal(value, before):
-                    value.copy_(before)
-        for module, call in compiled:
-            module._compiled_call_impl = call
+            for value, number in kept:
+                if not torch.equal(value, number):
+                    value.copy_(number)
 
 
+_TABLES = ("_modules", "_buffers", *HOOKS)
+"""Where torch keeps a module's parts, buffers and hooks. Attributes beside them are lengths of prompts seen, say."""
 _SMALL = 1 << 20
+
+
+def _put_back(now: dict[Any, Any], before: dict[Any, Any]) -> None:
+    """Give a table the entries of before, in their order."""
+    if list(now) != list(before) or any(now[name] is not value for name, value in before.items()):
+        now.clear()
+        now.update(before)
 
 
 def _is_small(value: Any) -> bool:
