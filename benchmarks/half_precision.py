@@ -28,7 +28,7 @@ from rh_bench.records import Decoded, Json, Layer, Prompt, SampleResult, head_gr
 from rh_bench.scores.events import copy_events
 from rh_bench.scores.heads import sample_scores
 from rh_bench.scores.rouge import rouge1_recall, succeeds
-from rh_bench.stats.bootstrap import spearman
+from rh_bench.stats.ranks import spearman
 from rh_bench.system.files import atomic_write
 from rh_bench.system.schema import dump_json
 

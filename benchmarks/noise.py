@@ -1,7 +1,7 @@
 """How far honest measurements of one run differ, by the margin of each decision: what `verify --rerun` allows.
 
     python -m benchmarks.noise measure RUN --haystack SET --model M --device D --out pairs.jsonl
-    python -m benchmarks.noise fit pairs.jsonl --out rh_bench/data/noise.json
+    python -m benchmarks.noise fit pairs.jsonl --out rh_bench/verification/data/noise.json
 
 `measure` follows the answers of a run that was measured here or elsewhere, and counts, by margin, the decisions (where
 a head looks, which token is produced) that come out otherwise. `fit` takes, for each type and pair of devices, the
@@ -118,7 +118,7 @@ def scale_of(bins: list[list[float]]) -> float:
 
 
 def fit(rows: list[Json]) -> Json:
-    """The document `rh_bench/data/noise.json`. Another device cannot be less noisy than the same."""
+    """The document `rh_bench/verification/data/noise.json`. Another device cannot be less noisy than the same."""
     found: Json = {}
     for dtype in LEAST:
         for pair, kinds in ((SAME, (SAME,)), (OTHER, (SAME, OTHER))):

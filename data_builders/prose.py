@@ -27,7 +27,6 @@ from rh_bench.data_builders.prose_stock import (
 )
 from rh_bench.errors import InputError
 
-LICENCE = "CC0-1.0"
 PROSE_VERSION = 1
 """Goes up whenever a seed begins to give other text."""
 MAX_CHARACTERS = 1_000_000

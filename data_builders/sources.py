@@ -159,7 +159,8 @@ def _clean(text: str, where: object) -> str:
 
 def _hub_texts(source: Source) -> tuple[Iterator[str], str]:
     """The text column, streamed, and the full commit that the revision names."""
-    from rh_bench.hub.read import parse_repo, repo_commit
+    from rh_bench.hub.download import repo_commit
+    from rh_bench.hub.refs import parse_repo
 
     ref = parse_repo(f"{source.repo}@{source.revision}")
     commit = repo_commit(ref, "dataset")

@@ -53,7 +53,8 @@ def load_task(task: str, text: str) -> TaskData:
 
 
 def _from_hub(task: str, repo: str, revision: str, config: str | None, split: str) -> TaskData:
-    from rh_bench.hub.read import parse_repo, repo_commit
+    from rh_bench.hub.download import repo_commit
+    from rh_bench.hub.refs import parse_repo
 
     commit = repo_commit(parse_repo(f"{repo}@{revision}"), "dataset")
     rows = list(_rows(task, repo, commit, config, split))

@@ -53,7 +53,7 @@ class Pieces:
 
 @dataclass(frozen=True, eq=False)
 class Activity:
-    """The copy events of a run. Samples are in the order of `scoring.in_order`, heads in that of `head_grid`."""
+    """The copy events of a run. Samples are in the order of `scores.heads.in_order`, heads in that of `head_grid`."""
 
     samples: tuple[SampleRow, ...]
     heads: tuple[tuple[int, int], ...]

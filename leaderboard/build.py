@@ -53,6 +53,16 @@ SITE_PAGES: tuple[Callable[[Site], Iterator[Document]], ...] = (
     about.documents,
 )
 """Modules that make the pages across runs, from the cards."""
+NAV = (
+    ("Models", "index.html"),
+    ("Universality", "universality.html"),
+    ("Compare", "compare.html"),
+    ("Experiments", "experiments.html"),
+    ("Method", "method.html"),
+    ("Data", "data.html"),
+    ("About", "about.html"),
+)
+"""Name and path of every page that the head of each page leads to."""
 
 _WORTH_WORKERS = 24
 """Runs to render from which starting worker processes, a second or so each, pays."""
@@ -102,7 +112,7 @@ def build_site(
             is no address of a folder on the web.
     """
     found = sources(runs_root, experiments)
-    frame = Frame(checked_url(url))
+    frame = Frame(checked_url(url), NAV)
     with replacing(out) as (made_in, fresh):
         cache = Cache.read(out, code_digest(frame))
         marks = [fingerprint(source) for source in found]
@@ -129,7 +139,7 @@ def build_site(
 
 def render(collection: Collection, out: Path, *, url: str = "") -> list[Path]:
     """Write the site of runs that are in memory already, and return its pages, sorted, `index.html` among them."""
-    frame = Frame(checked_url(url))
+    frame = Frame(checked_url(url), NAV)
     with replacing(out) as (_, fresh):
         found: list[Entry | Imported | LeftOut] = [*collection.entries, *collection.imported, *collection.left_out]
         made = [make_files(one, frame, fresh) for one in found]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rh_bench.leaderboard.collect import Head
 from rh_bench.records import Json
+from rh_bench.stats.ranks import strongest_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,10 @@ class Curve:
 
 def score_curve(heads: Sequence[Head], threshold: float, *, width: float = 520, height: float = 220) -> Curve | None:
     """The heads' scores, strongest first, with the band of their intervals; None where no head has a score."""
-    scored = sorted((head for head in heads if head.score is not None), key=lambda head: -(head.score or 0.0))
+    scored = [head for head in heads if head.score is not None]
     if not scored:
         return None
+    scored = [scored[place] for place in strongest_first([head.score or 0.0 for head in scored]).tolist()]
     ends = [end for head in scored for end in (head.score, head.score_high)]
     top = axis_top(ends, least=max(2 * threshold, 0.2))
     decades = max(math.log10(len(scored)), 0.3)

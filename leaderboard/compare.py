@@ -24,9 +24,12 @@ from rh_bench.leaderboard.formatting import Figure
 from rh_bench.leaderboard.palette import difference_class, score_level
 from rh_bench.leaderboard.render import Document, Frame, Site
 from rh_bench.leaderboard.universality_charts import Curves, Line, curves, line_path
+from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import Json
 from rh_bench.stats.bootstrap import NANO, NanoArray
-from rh_bench.stats.similarity import Measure, above, expected_jaccard, jaccard, pairs, pearson, spearman, top_overlap
+from rh_bench.stats.distribution import above
+from rh_bench.stats.ranks import strongest_first
+from rh_bench.stats.similarity import Measure, expected_jaccard, jaccard, pairs, pearson, spearman, top_overlap
 
 MOST = 6
 TOP_K = 10
@@ -183,7 +186,7 @@ def comparison(cards: Sequence[Card]) -> Comparison:
         curves=_curves(chosen),
         similarity=tuple(_similarities(chosen)),
         difference=_difference(chosen),
-        threshold=f"{chosen[0].threshold:g}" if chosen else "0.1",
+        threshold=f"{chosen[0].threshold if chosen else HEAD_THRESHOLD:g}",
         definitions=COMPARISON,
         runs=len(cards),
     )
@@ -364,7 +367,7 @@ def _changes(card: Card, x: NanoArray, y: NanoArray) -> Iterator[Change]:
     """The heads that differ most, of equal ones the first."""
     heads = [(layer, head) for layer, count in card.cross.layers for head in range(count)]
     apart = y - x
-    for place in np.argsort(-np.abs(apart), kind="stable")[:CHANGES].tolist():
+    for place in strongest_first(np.abs(apart), CHANGES).tolist():
         if apart[place]:
             yield Change(
                 f"({heads[place][0]}, {heads[place][1]})",

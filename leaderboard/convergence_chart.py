@@ -23,7 +23,6 @@ class Line:
     band: str
     label: str
     label_y: float
-    ends_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +80,8 @@ def _chart(
             band="M" + "L".join(path(course.high) + path(course.low)[::-1]) + "Z",
             label=name,
             label_y=label_y,
-            ends_at=end,
         )
-        for (name, course), end, label_y in zip(lines, ends, _apart(ends), strict=True)
+        for (name, course), label_y in zip(lines, _apart(ends), strict=True)
     )
     steps = 4 if f"{top:e}".startswith("2") else 5
     return ConvergenceChart(

@@ -92,7 +92,7 @@ def _robustness(entry: Entry) -> tuple[Robustness, ...]:
 
 
 def robustness_of(activity: Activity) -> tuple[Robustness, ...]:
-    """As `rh_bench.scores.robustness.run_robustness` gives it, without making the samples again."""
+    """Robustness over each factor, from the scores of the single samples."""
     counted = [sample for sample in activity.samples if sample.success]
     labels: dict[str, list[Hashable]] = {
         "needle": [sample.needle_id for sample in counted],

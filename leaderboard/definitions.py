@@ -42,7 +42,7 @@ SHARE = Definition(
     "Heads with a score above 0.1, of all heads. The paper found fewer than 5%. The interval of a model is the 95% "
     "bootstrap interval over its samples; that of a family is over its models, drawn again as a whole.",
     "share = |{h : score(h) > 0.1}| / H",
-    "rh_bench/stats/bootstrap.py",
+    "rh_bench/stats/distribution.py",
     "share_above",
 )
 DEPTH = Definition(
@@ -123,7 +123,7 @@ GINI = Definition(
     "Gini coefficient",
     "How unequally the scores are spread over the heads: 0 when all score alike, nearly 1 when one has everything.",
     "Σᵢ (2i − H − 1) xᵢ / (H Σx), x ascending",
-    "rh_bench/stats/bootstrap.py",
+    "rh_bench/stats/distribution.py",
     "gini",
 )
 EFFECTIVE = Definition(
@@ -131,7 +131,7 @@ EFFECTIVE = Definition(
     "Effective heads",
     "How many equally strong heads would be as concentrated: the exponential of the entropy of the scores' shares.",
     "exp(−Σ p ln p), p = x / Σx",
-    "rh_bench/stats/bootstrap.py",
+    "rh_bench/stats/distribution.py",
     "effective_number",
 )
 INTERVAL = Definition(

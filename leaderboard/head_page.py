@@ -21,6 +21,7 @@ from rh_bench.leaderboard.palette import LEVELS
 from rh_bench.leaderboard.token_markup import Strip, first_pieces, marked, shortened, shown, strip
 from rh_bench.records import IntArray, Json
 from rh_bench.stats.bootstrap import FloatArray
+from rh_bench.stats.ranks import strongest_first
 
 LEAST, MOST = 20, 64
 """Heads shown: those above the threshold, but at least so many of those that score, and at most so many."""
@@ -317,7 +318,7 @@ def _pairs(names: Sequence[str], values: Sequence[str]) -> str:
 def _examples(activity: Activity, grid: _Grid, shares: FloatArray, head: int) -> Iterator[Example]:
     """The sample in which a head copies most, for each of the needles of which it copies most; the first of equals."""
     best: dict[str, int] = {}
-    for place in np.argsort(-shares, kind="stable").tolist():
+    for place in strongest_first(shares).tolist():
         if shares[place] == 0 or len(best) == EXAMPLES:
             break
         best.setdefault(grid.counted[place].needle_id, place)

@@ -19,9 +19,10 @@ from rh_bench.leaderboard.formatting import Figure
 from rh_bench.leaderboard.heat import HeatMap, list_map
 from rh_bench.leaderboard.model_page import LISTED, MOST_HEADS, Hero, Settling, settling
 from rh_bench.leaderboard.render import Document, Frame
+from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import Json
 
-THRESHOLDS: Mapping[Measure, float] = {"score": 0.1, "argmax": 0.1, "gate": 0.5}
+THRESHOLDS: Mapping[Measure, float] = {"score": HEAD_THRESHOLD, "argmax": HEAD_THRESHOLD, "gate": 0.5}
 """Where the marks begin: the threshold of the paper and of the project with shares of prompts; for learned gates, the
 middle of their range. Attention mass and numbers of an unknown kind have none."""
 WORDS: Mapping[Measure, str] = {

@@ -28,6 +28,7 @@ from rh_bench.models.window import stated_window
 from rh_bench.records import Json
 from rh_bench.stats.bootstrap import FloatArray
 from rh_bench.stats.convergence import converge
+from rh_bench.stats.ranks import strongest_first
 
 LISTED = 50
 """Heads in the page's list; its script shows all of them."""
@@ -198,10 +199,12 @@ def head_list(heads: Sequence[Head], n: int, linked: Collection[tuple[int, int]]
     """The strongest heads that score, by rank, then layer and head.
 
     Args:
+        heads: in the order of `heads.parquet`.
         n: counted samples.
         linked, page: as of `heat_map`.
     """
-    scoring = sorted((head for head in heads if head.score), key=lambda one: (-(one.score or 0), one.layer, one.head))
+    scoring = [head for head in heads if head.score]
+    order = strongest_first([head.score or 0.0 for head in scoring], LISTED).tolist()
     return tuple(
         ListedHead(
             name=f"{one.layer}.{one.head}",
@@ -213,7 +216,7 @@ def head_list(heads: Sequence[Head], n: int, linked: Collection[tuple[int, int]]
             active_sort="" if one.activation_frequency is None else repr(one.activation_frequency),
             link=f"{page}#{anchor(one.layer, one.head)}" if (one.layer, one.head) in linked else "",
         )
-        for one in scoring[:LISTED]
+        for one in (scoring[place] for place in order)
     )
 
 

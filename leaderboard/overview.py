@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from rh_bench.interchange.records import MEASURES
 from rh_bench.leaderboard import formatting as words
 from rh_bench.leaderboard.badges import ABOUT
@@ -15,7 +17,8 @@ from rh_bench.leaderboard.collect import Imported, LeftOut
 from rh_bench.leaderboard.columns import COLUMNS, ORDER, Column, data
 from rh_bench.leaderboard.formatting import Figure
 from rh_bench.leaderboard.imported_page import import_path
-from rh_bench.leaderboard.render import NAV, Document, Site
+from rh_bench.leaderboard.render import Document, Site
+from rh_bench.stats.ranks import competition_ranks
 
 SPARSE_SHARE = 0.05
 """The paper's claim about sparsity: fewer than this share of heads are retrieval heads. Marked in the whiskers."""
@@ -123,7 +126,6 @@ class Overview:
     choices: tuple[Choice, ...]
     badges: tuple[tuple[str, str], ...]
     """Those that occur, with what they mean."""
-    compare: bool
     left_out: tuple[LeftOut, ...]
     imported: tuple[ImportedRow, ...]
     data: object
@@ -154,7 +156,6 @@ def overview(site: Site) -> Overview:
         families=len({card.family for card in shown}),
         choices=tuple(choice for choice in _choices(shown, groups) if len(choice.options) > 1),
         badges=tuple((name, ABOUT[name]) for name in reversed(BADGES) if name in badges),
-        compare=any(target == "compare.html" for _, target in NAV),
         left_out=tuple(site.left_out),
         imported=tuple(sorted(map(_imported, site.imported), key=lambda row: (row.model.casefold(), row.format))),
         data=data(shown) | {"groups": [group.runs for group in groups], "sizes": [list(size) for size in SIZES]},
@@ -203,12 +204,9 @@ def _group(cards: Sequence[Card]) -> Group:
 
 
 def _ranks(values: Sequence[float | None]) -> list[str]:
-    """Places of values that are in order; equal values share the first of theirs, and a missing one has none."""
-    ranks: list[str] = []
-    for place, value in enumerate(values):
-        same = place > 0 and value == values[place - 1]
-        ranks.append(words.MISSING if value is None else ranks[-1] if same else str(place + 1))
-    return ranks
+    """Rank of each value, the largest first; a missing value has none."""
+    ranks = iter(competition_ranks(np.array([value for value in values if value is not None])).tolist())
+    return [words.MISSING if value is None else str(next(ranks)) for value in values]
 
 
 def _told_apart(groups: list[Group]) -> list[Group]:

@@ -29,17 +29,6 @@ Document = tuple[str, str | bytes]
 GENERATOR = SITE_MARK
 """In the head of every page; the mark by which a later build knows that it may replace a folder."""
 
-NAV = (
-    ("Models", "index.html"),
-    ("Universality", "universality.html"),
-    ("Compare", "compare.html"),
-    ("Experiments", "experiments.html"),
-    ("Method", "method.html"),
-    ("Data", "data.html"),
-    ("About", "about.html"),
-)
-"""Name and path of every page that the head of each page leads to."""
-
 LEGEND = tuple((score, score_level(score)) for score in (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0))
 """Scores shown in the key of the heat map, with their levels."""
 
@@ -56,11 +45,13 @@ class Frame:
 
     url: str = ""
     """Address where the site will lie, ending in a slash; empty where nobody said."""
+    nav: tuple[tuple[str, str], ...] = ()
+    """Name and path of every page that the head of each page leads to."""
 
     def render(self, template: str, path: str, **values: object) -> str:
         """The page at `path` below the site's root. Templates know `root`, the way from the page back to it."""
         found = environment().get_template(template)
-        return found.render(root="../" * path.count("/"), path=path, url=self.url, **values)
+        return found.render(root="../" * path.count("/"), path=path, url=self.url, nav=self.nav, **values)
 
 
 def checked_url(text: str) -> str:
@@ -98,9 +89,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters["visible"] = visible
-    made.globals.update(
-        attested=ATTESTED, legend=LEGEND, rates=RATES, levels=LEVELS, whisker_width=WHISKER_WIDTH, nav=NAV
-    )
+    made.globals.update(attested=ATTESTED, legend=LEGEND, rates=RATES, levels=LEVELS, whisker_width=WHISKER_WIDTH)
     return made
 
 

@@ -39,9 +39,9 @@ from rh_bench.leaderboard.universality_charts import (
 from rh_bench.records import Json
 from rh_bench.scores.robustness import FACTORS, agreement
 from rh_bench.stats.bootstrap import NANO, Bootstrap, bootstrap_means, estimate, strata_by
+from rh_bench.stats.distribution import above
 from rh_bench.stats.similarity import (
     Measure,
-    above,
     expected_jaccard,
     expected_overlap,
     jaccard,
@@ -449,7 +449,7 @@ def _depth_note(cards: Sequence[Card]) -> str:
         cross = card.cross
         rows = cross.rows()
         if rows is not None:
-            layers = layers_of(cross)[rows > round(card.threshold * NANO)]
+            layers = layers_of(cross)[above(rows, card.threshold)]
             places += [(int(layer) + 0.5) / max(cross.depth, 1) for layer in layers]
     if not places:
         return "no retrieval heads" if any(card.cross.rows() is not None for card in cards) else "not scored"

@@ -11,6 +11,7 @@ import numpy as np
 from rh_bench.leaderboard.charts import Tick
 from rh_bench.leaderboard.cross_card import CrossCard
 from rh_bench.stats.bootstrap import NANO, FloatArray, NanoArray
+from rh_bench.stats.distribution import above
 
 POINTS = 64
 """Of a curve, at most."""
@@ -115,7 +116,7 @@ def depth_shares(card: CrossCard, threshold: float) -> FloatArray | None:
     rows = card.rows()
     if rows is None:
         return None
-    found = layers_of(card)[rows > round(threshold * NANO)]
+    found = layers_of(card)[above(rows, threshold)]
     if len(found) == 0:
         return None
     shares: FloatArray = np.bincount(found * TENTHS // max(card.depth, 1), minlength=TENTHS) / len(found)

@@ -137,6 +137,23 @@ class SampleResult:
 
 SCORED_KINDS = ("full", "sliding", "chunked")
 """Kinds of layers that have softmax attention, and so heads to score."""
+WINDOWED_KINDS = ("sliding", "chunked")
+"""Those of them that see a limited number of positions."""
+NO_SOFTMAX = (
+    "linear_attention",
+    "mamba",
+    "mamba2",
+    "conv",
+    "recurrent",
+    "ssm",
+    "moe",
+    "mlp",
+    "deltanet",
+    "cross_attention",
+)
+"""What configurations call layers that have no softmax attention over the text. They keep no
+keys and values of it. A layer that is called anything else and whose attention is not seen is a reason to refuse the
+model."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from hypothesis import strategies as st
 
 from rh_bench.records import Layer, Sample, SampleResult
+from rh_bench.scores.heads import in_order, sample_scores
+from rh_bench.scores.robustness import SHUFFLES, Robustness, robustness
 
 LAYERS = (Layer(0, "full", 2, 1), Layer(1, "linear_attention"), Layer(2, "sliding", 3, 1, 16))
 """Five heads, in layers of different width, with a layer between that has none."""
@@ -64,3 +66,17 @@ def runs(draw: st.DrawFn, *, most: int = 8) -> list[SampleResult]:
             )
         )
     return samples
+
+
+def run_robustness(
+    layers: Sequence[Layer], samples: Sequence[SampleResult], *, shuffles: int = SHUFFLES, seed: int = 0
+) -> tuple[Robustness, ...]:
+    """Robustness of a run's heads over each of FACTORS, from its samples alone."""
+    counted = [sample for sample in in_order(samples) if sample.success]
+    paper, _ = sample_scores(layers, counted)
+    labels: dict[str, list[Hashable]] = {
+        "needle": [sample.sample.needle_id for sample in counted],
+        "length": [sample.sample.length for sample in counted],
+        "depth": [sample.sample.depth for sample in counted],
+    }
+    return robustness(paper, labels, shuffles=shuffles, seed=seed)

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from browser import HOSTILE
+from damage import edit, footer_changed, lost_histogram, seal, varint
 from fake_runs import make_run
 
 from rh_bench.artifacts.parquet_footer import column_values
@@ -49,16 +50,6 @@ SCRIPT = re.compile(
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     return make_run(tmp_path / "runs", layers=2, heads=2, kv_heads=1, n_samples=3)
-
-
-def edit(run: Path, change: Callable[[dict[str, Any]], object], name: str = "run.json") -> None:
-    document = json.loads((run / name).read_text())
-    change(document)
-    (run / name).write_bytes(dump_json(document))
-
-
-def seal(run: Path) -> None:
-    edit(run, lambda d: d.update(files={name: sha256_file(run / name) for name in RUN_FILES}))
 
 
 def refile(run: Path) -> Path:
@@ -315,32 +306,11 @@ def test_one_long_spelling_named_by_many_rows_is_refused(tmp_path: Path) -> None
     assert "column 'span_text' has 500000000 bytes of text, at most" in said(run)
 
 
-def footer_changed(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Thrift's footer knows no offsets of its own, so that it can be changed as one likes."""
-    data = path.read_bytes()
-    length = int.from_bytes(data[-8:-4], "little")
-    footer = change(data[-8 - length : -8])
-    path.write_bytes(data[: -8 - length] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
-
-
-def varint(number: int) -> bytes:
-    number, out = number * 2, b""  # zigzag of what is not negative
-    while number > 127:
-        number, out = number >> 7, out + bytes([number & 127 | 128])
-    return out + bytes([number])
-
-
 def test_a_billion_claimed_rows_are_refused(run: Path) -> None:
     write(run, "events.parquet", repeated(run, "events.parquet", 12_345).cast(EVENTS))
     footer_changed(run / "events.parquet", lambda footer: footer.replace(varint(12_345), varint(10**9)))
     seal(run)
     assert "claims 1000000000 rows, at most 10000000 are read" in said(run)
-
-
-def lost_histogram(footer: bytes) -> bytes:
-    """A footer without one number of a histogram of levels."""
-    place = footer.index(b"\x29\x26")  # repetition levels of a list, two numbers of one byte each; one goes
-    return footer[:place] + b"\x29\x16" + footer[place + 2 : place + 3] + footer[place + 4 :]
 
 
 def test_statistics_that_end_pyarrow_are_refused(run: Path) -> None:
@@ -429,5 +399,6 @@ def test_every_test_in_the_docs_is_there() -> None:
         file = given or file
         if file and test:
             named += 1
-            assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
+            (path,) = (ROOT / "tests").rglob(file)
+            assert f"def {test}(" in path.read_text(), f"{file}::{test}"
     assert named >= 30

@@ -1,180 +1,230 @@
-"""Who may import what. A verifier, a leaderboard build or a reader of a set never needs torch."""
+"""Who may import what: rooms in one order, and for every library its places. Somebody who verifies a run, builds a
+leaderboard or reads a set never needs torch."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
+from source_tree import ROOT, Import, arrows, circles, imports, modules, room_of, tree
 
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("rh_bench", "data_builders", "leaderboard")
-ENGINE_SIDE = (
-    "rh_bench.engines",
-    "rh_bench.models.load",
-    "rh_bench.models.loading",
-    "rh_bench.models.gguf_weights",
-    "rh_bench.models.multimodal",
-    "rh_bench.models.adapters",
-    "rh_bench.attention.ablation",
-    "rh_bench.attention.capture",
-    "rh_bench.attention.compiled",
-    "rh_bench.detectors",
-    "rh_bench.attention.leads",
-    "rh_bench.experiments.detectors.run",
-    "rh_bench.experiments.qa.generate",
-    "rh_bench.experiments.qa.run",
-    "rh_bench.attention.fused",
-    "rh_bench.attention.interventions",
-    "rh_bench.attention.attention_mass",
-    "rh_bench.system.memory",
-    "rh_bench.verification.rerun",
+ORDER = (
+    "records",
+    "errors",
+    "protocol",
+    "system",
+    "stats",
+    "hub",
+    "prompting",
+    "scores",
+    "artifacts",
+    "sets",
+    "interchange",
+    "attention",
+    "engines",
+    "models",
+    "measure",
+    "detectors",
+    "data_builders",
+    "experiments",
+    "verification",
+    "leaderboard",
+    "submissions",
+    "cli",
+    "front door",
 )
-HUB = ("rh_bench.hub.read", "rh_bench.hub.door", "rh_bench.hub.write", "rh_bench.hub.pulls", "rh_bench.hub.jobs")
-ENTRIES = (
-    "rh_bench.cli.main",
-    "rh_bench.cli.hub",
-    "rh_bench.cli.experiments",
-    "rh_bench.cli.ablate",
-    "rh_bench.cli.questions",
-    "rh_bench.cli.attest",
-    "rh_bench.cli.demo",
-)
-TERMINAL = (*ENTRIES[:6], "rh_bench.cli.options", "rh_bench.cli.show", "rh_bench.cli.progress")
-AFTER_THE_ENGINES = tuple(
-    f"rh_bench.{name}"
-    for name in (
-        "records",
-        "events",
-        "rouge",
-        "scoring",
-        "statistics",
-        "summary",
-        "schema",
-        "validate",
-        "runs",
-        "similarity",
-        "robustness",
-    )
-)
+"""The rooms from the ground up: each imports only such as stand before it. What comes of a measurement (scores,
+artifacts) stands below what measures, so that nothing from scoring on can reach back to an engine."""
 
-
-@dataclass(frozen=True)
-class Rule:
-    """Only `allowed` modules (and those below them) may import `names`; `of` limits the rule to some importers."""
-
-    why: str
-    names: tuple[str, ...]
-    allowed: tuple[str, ...]
-    of: tuple[str, ...] = PACKAGES
-
-
-RULES = (
-    Rule(
-        "torch and transformers live in the engine modules",
-        ("torch", "transformers", "accelerate", "peft"),
-        ENGINE_SIDE,
+PLACES: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("numpy",): ("",),
+    ("torch", "transformers"): (
+        "attention",
+        "engines",
+        "detectors.passes",
+        "experiments.qa.generate",
+        "models.adapters",
+        "models.gguf_weights",
+        "models.load",
+        "models.loading",
+        "models.multimodal",
+        "system.memory",
     ),
-    Rule("huggingface_hub lives in the hub modules", ("huggingface_hub",), HUB),
-    Rule("datasets is for the builders of sets", ("datasets",), ("data_builders",)),
-    Rule("rich and click live in the command line", ("rich", "click"), TERMINAL),
-    Rule(
-        "the core does not know what is built on it",
-        PACKAGES[1:],
-        (*ENTRIES, "rh_bench.experiments.qa.questions"),  # a verifier has an experiment's questions again
-        of=("rh_bench",),
+    ("peft", "safetensors"): ("models.adapters",),
+    ("gguf",): ("models.gguf_tokenizer", "models.gguf_weights"),
+    ("huggingface_hub", "httpx2"): ("hub",),
+    ("datasets",): ("data_builders",),
+    ("click", "rich"): ("cli",),
+    ("jinja2", "markupsafe", "playwright"): ("leaderboard",),
+    ("jsonschema",): ("system.schema",),
+    ("yaml",): ("system.plain_yaml", "hub.read", "interchange.qrhead", "data_builders.card", "submissions"),
+    ("pyarrow",): (
+        "artifacts",
+        "sets",
+        "interchange",
+        "data_builders",
+        "experiments",
+        "leaderboard",
+        "submissions",
+        "cli.show",
     ),
-    Rule("the builders do not know the leaderboard", ("leaderboard",), (), of=("data_builders",)),
-    Rule("the leaderboard reads runs, it makes none", ("data_builders", *ENGINE_SIDE), (), of=("leaderboard",)),
-    Rule(
-        "from scoring on, nothing reaches back to the engines",
-        (*ENGINE_SIDE, "rh_bench.measure.evaluate"),
-        (),
-        of=AFTER_THE_ENGINES,
-    ),
+}
+"""Libraries, and the rooms or modules that may import them. A library that is not here has no place."""
+
+NEEDS_TORCH = (
+    "attention",
+    "engines",
+    "detectors",
+    "experiments.detectors.run",
+    "experiments.qa.generate",
+    "experiments.qa.run",
+    "models.adapters",
+    "models.load",
+    "models.loading",
+    "models.multimodal",
+    "verification.rerun",
 )
+"""What cannot be imported without torch. Everything else can."""
+
+APART = {"leaderboard": ("attention", "engines", "detectors", "measure", "data_builders")}
+"""What a room has nothing to do with, though it stands below it: a leaderboard reads runs, it makes none."""
+
+FROM_THE_FRONT = ("__version__", "__file__")
+"""What any module may ask of `rh_bench` itself, whose other names stand above all rooms."""
 
 
-def within(name: str, parents: tuple[str, ...]) -> bool:
-    return any(name == parent or name.startswith(f"{parent}.") for parent in parents)
+IMPORTED = tree()
 
 
-def modules() -> dict[str, Path]:
-    """Every module of the three packages, by name."""
-    found = {}
-    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+def within(module: str, places: Iterable[str]) -> bool:
+    name = module.removeprefix("rh_bench").removeprefix(".")
+    return any(not place or name == place or name.startswith(f"{place}.") for place in places)
 
 
-def imported(source: str, module: str, *, is_package: bool = False) -> set[str]:
-    """Full names of all that a module imports, at the top or within functions, by statement or by `import_module`.
-    What only a type checker sees (`if TYPE_CHECKING:`) does not count."""
-    package = module if is_package else module.rpartition(".")[0]
-    names: set[str] = set()
-    for node in _run_nodes(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
-            origin = ".".join(filter(None, (base, node.module)))
-            names |= {origin} | {f"{origin}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
-            names |= {
-                arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
-            }
-    return names
+def breaches(module: str, source: str) -> list[str]:
+    """Every rule that one module breaks, in a line each."""
+    found = imports(source, module)
+    lines = [f"{module} imports by a relative path" for one in found if one.relative]
+    for one in found:
+        if one.name == "rh_bench" or one.name.startswith("rh_bench."):
+            lines += _upward(module, one)
+        else:
+            lines += _misplaced(module, one)
+    return sorted({*lines, *_asks_the_front(module, source)})
 
 
-def _run_nodes(node: ast.AST) -> Iterator[ast.AST]:
-    yield node
-    skip = isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-    for child in node.orelse if skip and isinstance(node, ast.If) else ast.iter_child_nodes(node):
-        yield from _run_nodes(child)
-
-
-def breaches(rule: Rule, module: str, names: set[str]) -> list[str]:
-    if not within(module, rule.of) or within(module, rule.allowed):
+def _upward(module: str, one: Import) -> list[str]:
+    here, there = room_of(module), room_of(one.name)
+    if here == there or there == "front door" or not _is_room(there):
         return []
-    return [f"{module} imports {name}: {rule.why}" for name in sorted(names) if within(name, rule.names)]
+    if there not in ORDER[: ORDER.index(here)]:
+        return [f"{module} imports {there}, which is not below {here}"]
+    return [f"{module} imports {there}: {here} has nothing to do with it"] * (there in APART.get(here, ()))
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.why)
-def test_imports_keep_to_their_places(rule: Rule) -> None:
-    found = []
-    for module, path in modules().items():
-        names = imported(path.read_text(encoding="utf-8"), module, is_package=path.name == "__init__.py")
-        found += breaches(rule, module, names)
+def _is_room(name: str) -> bool:
+    """Otherwise it is a name in `rh_bench/__init__.py`, of which :func:`_asks_the_front` speaks."""
+    return name in ORDER or (ROOT / "rh_bench" / name).exists() or (ROOT / "rh_bench" / f"{name}.py").exists()
+
+
+def _misplaced(module: str, one: Import) -> list[str]:
+    library = one.name.partition(".")[0]
+    if one.for_types or library in sys.stdlib_module_names:
+        return []
+    places = next((places for names, places in PLACES.items() if library in names), ())
+    return [] if within(module, places) else [f"{module} imports {library}, which has no place there"]
+
+
+def _asks_the_front(module: str, source: str) -> list[str]:
+    if room_of(module) == "front door":
+        return []
+    asked = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "rh_bench":
+            asked |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "rh_bench":
+            asked.add(node.attr)
+    allowed = {*FROM_THE_FRONT, *ORDER}
+    return [f"{module} asks rh_bench for {name}" for name in sorted(asked - allowed)]
+
+
+def test_every_room_has_its_place_in_the_order() -> None:
+    rooms = {room_of(module) for module in modules()}
+    assert rooms == set(ORDER)
+    assert len(ORDER) == len(set(ORDER))
+
+
+def test_imports_keep_to_the_rules() -> None:
+    found = [line for name, path in modules().items() for line in breaches(name, path.read_text(encoding="utf-8"))]
     assert found == []
+
+
+def test_no_room_and_no_module_imports_itself_by_a_circle() -> None:
+    assert circles(set(arrows(IMPORTED))) == []
+    # Within a room a function may import what imports its module; while modules are being imported, none may.
+    steps = {
+        (module, one.name)
+        for module, names in IMPORTED.items()
+        for one in names
+        if one.name in IMPORTED and one.at_once and not one.for_types and not f"{module}.".startswith(f"{one.name}.")
+    }
+    assert len(steps) > 500
+    assert circles(steps) == []
+    assert circles(steps | {("rh_bench.records", "rh_bench.cli.main")}) != []
+
+
+def test_every_permission_is_used() -> None:
+    """One that is not would let something in without anybody seeing it."""
+    for libraries, places in PLACES.items():
+        for place in places:
+            used = (
+                one.name.partition(".")[0] in libraries
+                for module, names in IMPORTED.items()
+                if within(module, [place])
+                for one in names
+            )
+            assert any(used), f"nothing in {place} imports any of {libraries}"
 
 
 @pytest.mark.parametrize(
     ("module", "source", "count"),
     [
         ("rh_bench.scores.heads", "import torch", 1),
-        ("rh_bench.scores.heads", "def f():\n    from torch.nn import functional", 2),
+        ("rh_bench.scores.heads", "def f():\n    from torch.nn import functional", 1),
         ("rh_bench.scores.heads", "try:\n    import transformers.utils as t\nexcept ImportError:\n    t = None", 1),
         ("rh_bench.scores.heads", "import importlib\ntorch = importlib.import_module('torch')", 1),
         ("rh_bench.scores.heads", "if TYPE_CHECKING:\n    import torch\nelse:\n    import re", 0),
         ("rh_bench.scores.heads", "if typing.TYPE_CHECKING:\n    import re\nelse:\n    import torch", 1),
-        ("rh_bench.scores.heads", "import torchless\nfrom rh_bench import torch", 0),
-        ("rh_bench.scores.heads", "from . import capture", 1),
-        ("rh_bench.engines.fast", "import torch\nfrom ..capture import record", 0),
-        ("rh_bench.artifacts.run", "from rh_bench.leaderboard.render import render", 2),
-        ("rh_bench.cli.main", "from rh_bench.leaderboard.render import render\nimport data_builders, typer", 0),
-        ("rh_bench.leaderboard.render", "from rh_bench.engines import fast", 2),
+        ("rh_bench.scores.heads", "import numpy as np\nfrom rh_bench.stats.bootstrap import interval", 0),
+        ("rh_bench.scores.heads", "import torchless", 1),  # a library that no rule places
+        ("rh_bench.scores.heads", "from rh_bench import torch", 1),
+        ("rh_bench.scores.heads", "from rh_bench import __version__, records", 0),
+        ("rh_bench.scores.heads", "import rh_bench\nrh_bench.evaluate()", 1),
+        ("rh_bench.scores.heads", "from . import rouge", 1),
+        ("rh_bench.scores.heads", "from ..engines import fast", 2),  # relative, and upward
+        ("rh_bench.scores.heads", "from rh_bench.scores import rouge", 0),
+        ("rh_bench.scores.heads", "def f():\n    from rh_bench.cli.main import main", 1),
+        ("rh_bench.scores.heads", "if TYPE_CHECKING:\n    from rh_bench.cli.main import main", 1),
+        ("rh_bench.scores.heads", "from rh_bench.nowhere import name", 0),  # fails by itself
+        ("rh_bench.engines.fast", "import torch\nfrom rh_bench.attention.capture import Recorder", 0),
+        ("rh_bench.artifacts.run", "from rh_bench.engines.base import Engine", 1),
+        ("rh_bench.artifacts.run", "from rh_bench.leaderboard.render import render", 1),
+        ("rh_bench.models.card", "import torch", 1),
+        ("rh_bench.cli.main", "from rh_bench.leaderboard.render import render\nimport rich", 0),
+        ("rh_bench.cli.main", "import data_builders, typer", 2),
+        ("rh_bench.leaderboard.render", "from rh_bench.engines import fast", 1),
         ("rh_bench.data_builders.sources", "import datasets", 0),
-        ("rh_bench.data_builders.sources", "from huggingface_hub import HfApi", 2),
+        ("rh_bench.data_builders.sources", "from huggingface_hub import HfApi", 1),
+        ("rh_bench.data_builders.sources", "import leaderboard", 1),
     ],
 )
 def test_a_breach_is_seen(module: str, source: str, count: int) -> None:
-    names = imported(source, module)
-    assert len([line for rule in RULES for line in breaches(rule, module, names)]) == count
+    found = breaches(module, source)
+    assert len(found) == count, found
 
 
 # A None in sys.modules makes every import of that name fail, as if it were not installed.
@@ -182,21 +232,31 @@ IMPORT_WITHOUT = """
 import importlib, sys
 sys.modules["torch"] = sys.modules["transformers"] = None
 for name in sys.argv[1:]:
-    importlib.import_module(name)
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        print(name, error)
 """
 
 
-def import_without_torch(*names: str) -> subprocess.CompletedProcess[str]:
+def not_imported_without_torch(names: Iterable[str]) -> dict[str, str]:
     command = [sys.executable, "-c", IMPORT_WITHOUT, *names]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    return dict(line.split(" ", 1) for line in done.stdout.splitlines())
 
 
-def test_all_but_the_engine_side_is_imported_without_torch() -> None:
-    names = [name for name in modules() if not within(name, ENGINE_SIDE) and not name.endswith("__main__")]
+def test_what_needs_torch_is_listed_and_nothing_else_does() -> None:
+    names = [name for name in modules() if not name.endswith("__main__")]
     assert {"rh_bench.scores.heads", "rh_bench.hub.read", "rh_bench.leaderboard.render"} <= set(names)
-    done = import_without_torch(*names)
-    assert done.returncode == 0, done.stderr
+    refused = not_imported_without_torch(names)
+    assert [f"{name}: {why}" for name, why in refused.items() if not within(name, NEEDS_TORCH)] == []
+    idle = [place for place in NEEDS_TORCH if not any(within(name, [place]) for name in refused)]
+    assert idle == [], "these can be imported without torch"
 
 
-def test_the_engine_side_is_what_needs_torch() -> None:
-    assert "torch" in import_without_torch("rh_bench.attention.capture").stderr
+def test_every_module_is_in_a_room_with_a_purpose() -> None:
+    """A room's first line says in a sentence what it is for; the picture shows it."""
+    found: dict[str, Path] = {room_of(name): path for name, path in reversed(modules().items())}
+    for room, path in found.items():
+        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        assert 10 < len(text.partition("\n")[0]) <= 118, room

@@ -13,7 +13,7 @@ import pytest
 from hub_fixtures import RESULTS, command, empty_results, hub
 from loopback_hub import Blob
 from loopback_write import STRANGER, TOKEN, WritableHub
-from test_reproduce import forge
+from reproducing import forge
 from tiny import tiny_checkpoint
 
 from rh_bench.artifacts.run import read_run, write_run

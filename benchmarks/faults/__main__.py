@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 
 Task = tuple[str, str, int]
 """A case: scenario, fault, number."""
-LOCAL = ("build", "evaluate", "leaderboard", "collect")
 _KILLS = {
     "build": 10,
     "evaluate": 4,

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rh_bench.api.experiment import Experiment
-from rh_bench.api.request import make_request, model_of
+from rh_bench.api.request import requested
 from rh_bench.system.environment import refuse_light_install
 
 if TYPE_CHECKING:
     from rh_bench.detectors.base import Detector
-    from rh_bench.measure.evaluate import Step
+    from rh_bench.measure.session import Step
     from rh_bench.sets.dataset import HaystackSet
 
 
@@ -60,13 +59,14 @@ def detect(
     """
     refuse_light_install("comparing detectors")
     from rh_bench.experiments.detectors.run import detect as detect_to_disk
-    from rh_bench.experiments.detectors.run import detect_unwritten
+    from rh_bench.experiments.detectors.run import detect_in_memory
 
-    named, held = model_of(model, tokenizer, name)
-    request = make_request(
-        named,
-        haystack,
-        out,
+    asking = requested(
+        model,
+        tokenizer,
+        name,
+        haystack=haystack,
+        out=out,
         lengths=lengths,
         depths=depths,
         needles=needles,
@@ -79,8 +79,8 @@ def detect(
         window=window,
         trust_remote_code=trust_remote_code,
     )
-    with nullcontext(None) if held is None else held.held() as load:
-        watching: dict[str, Any] = {"seed": seed, "on_step": on_step, "on_stage": on_stage, "load": load}
+    watching: dict[str, Any] = {"seed": seed, "on_step": on_step, "on_stage": on_stage}
+    with asking as request:
         if out is None:
-            return Experiment.of(detect_unwritten(request, detectors, **watching))
+            return Experiment.of(detect_in_memory(request, detectors, **watching))
         return Experiment.read(detect_to_disk(request, detectors, **watching).folder)

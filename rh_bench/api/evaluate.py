@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rh_bench.api.load import read_run_folder
-from rh_bench.api.request import make_request, model_of
+from rh_bench.api.request import requested
 from rh_bench.api.run import Run
 from rh_bench.measure.evaluate import evaluate as evaluate_to_disk
-from rh_bench.measure.evaluate import measure_unwritten
+from rh_bench.measure.evaluate import evaluate_in_memory
 
 if TYPE_CHECKING:
-    from rh_bench.measure.evaluate import Step
+    from rh_bench.measure.session import Step
     from rh_bench.sets.dataset import HaystackSet
 
 
@@ -74,11 +73,12 @@ def evaluate(
     run.top(10)
     ```
     """
-    named, held = model_of(model, tokenizer, name)
-    request = make_request(
-        named,
-        haystack,
-        out,
+    asking = requested(
+        model,
+        tokenizer,
+        name,
+        haystack=haystack,
+        out=out,
         lengths=lengths,
         depths=depths,
         needles=needles,
@@ -93,7 +93,7 @@ def evaluate(
         window=window,
         trust_remote_code=trust_remote_code,
     )
-    with nullcontext(None) if held is None else held.held() as load:
+    with asking as request:
         if out is None:
-            return Run.of(measure_unwritten(request, on_step, on_stage, load=load))
-        return read_run_folder(evaluate_to_disk(request, on_step, on_stage, load=load).folder)
+            return Run.of(evaluate_in_memory(request, on_step, on_stage))
+        return read_run_folder(evaluate_to_disk(request, on_step, on_stage).folder)

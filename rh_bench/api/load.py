@@ -19,6 +19,7 @@ from rh_bench.errors import InputError, RhBenchWarning
 from rh_bench.interchange.folder import is_import
 from rh_bench.records import Problem
 from rh_bench.sets.dataset import HaystackSet
+from rh_bench.sets.find import find_set
 from rh_bench.system.files import shown
 
 
@@ -36,9 +37,7 @@ def load_set(where: str | Path) -> HaystackSet:
     len(haystacks.samples), haystacks.needles[0].question
     ```
     """
-    from rh_bench.measure.evaluate import find_set
-
-    return find_set(str(where))[0]
+    return find_set(str(where)).haystacks
 
 
 def load_run(where: str | Path, run: str | None = None, *, recompute: bool = False) -> Run | ImportedHeads:
@@ -192,7 +191,8 @@ def _folder(where: str | Path) -> Path:
         if not path.is_dir():
             raise InputError("no such folder", where=shown(text))
         return path
-    from rh_bench.hub.read import fetch_results, parse_repo
+    from rh_bench.hub.refs import parse_repo
+    from rh_bench.hub.sets import fetch_results
 
     return fetch_results(parse_repo(text))[0]
 

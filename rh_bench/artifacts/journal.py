@@ -12,37 +12,35 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import Generic, TypeVar
-
-import numpy as np
+from typing import Generic, Protocol, TypeVar
 
 from rh_bench.errors import InputError
-from rh_bench.records import EVENT_FIELDS, IntArray, Json
+from rh_bench.records import Json
 from rh_bench.system.schema import parse_json
 
 NAME = "journal.jsonl"
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """What an engine found on one sample; all else about it follows from the set and the model."""
+class Entries(Protocol[T_co]):
+    """What a measurement needs of a journal."""
 
-    sample_id: str
-    generated: tuple[int, ...]
-    events: IntArray
-    """int32 [E, 4], columns EVENT_FIELDS."""
-    seconds: float
-    thought: tuple[int, ...] = ()
-    """Tokens thought before the answer."""
+    @property
+    def entries(self) -> tuple[T_co, ...]:
+        """Those of earlier sessions."""
+        ...
+
+    def write(self, line: Json) -> None:
+        """Keep one entry, as a line of JSON."""
+        ...
 
 
-class Lines(Generic[T]):
+class Journal(Generic[T]):
     """An open journal. `entries` are those of earlier sessions; :meth:`write` adds one and makes it durable."""
 
     def __init__(self, path: Path, file: FileIO, started: str, entries: tuple[T, ...]) -> None:
@@ -64,41 +62,20 @@ class Lines(Generic[T]):
         return {"started": self.started, "finished": max(self.started, now()), "seconds": round(seconds, 3)}
 
 
-class Journal(Lines[Entry]):
-    """The journal of a run."""
-
-    def append(self, entry: Entry) -> None:
-        """Add one finished sample; errors as of :meth:`Lines.write`."""
-        self.write(
-            {
-                "sample_id": entry.sample_id,
-                "generated": list(entry.generated),
-                "events": entry.events.tolist(),
-                "seconds": entry.seconds,
-                **({"thought": list(entry.thought)} if entry.thought else {}),
-            }
-        )
-
-
-class Unwritten(Journal):
+class Unwritten(Generic[T]):
     """The journal of what is measured in memory alone: nothing is on disk, and nothing can be gone on with."""
 
-    def __init__(self, started: str) -> None:
-        self.started, self.entries = started, ()
+    @property
+    def entries(self) -> tuple[T, ...]:
+        """None."""
+        return ()
 
     def write(self, line: Json) -> None:
-        """Nothing."""
+        """Keep nothing."""
 
 
 @contextmanager
-def open_journal(folder: Path, identity: Json, started: str) -> Iterator[Journal]:
-    """Begin the journal of a run in `folder`, or go on with the one that is there; as :func:`open_lines`."""
-    with open_lines(folder, identity, started, _entry) as lines:
-        yield Journal(lines.path, lines.file, lines.started, lines.entries)
-
-
-@contextmanager
-def open_lines(folder: Path, identity: Json, started: str, parse: Callable[[Json], T | None]) -> Iterator[Lines[T]]:
+def open_journal(folder: Path, identity: Json, started: str, parse: Callable[[Json], T | None]) -> Iterator[Journal[T]]:
     """Begin a journal in `folder`, or go on with the one that is there.
 
     Args:
@@ -117,7 +94,7 @@ def open_lines(folder: Path, identity: Json, started: str, parse: Callable[[Json
         if not lines:
             _truncate(path, file, 0)
             _append(path, file, {"identity": identity, "started": started})
-            yield Lines(path, file, started, ())
+            yield Journal(path, file, started, ())
             return
         header = lines[0]
         _refuse_other(path, header, identity)
@@ -130,7 +107,7 @@ def open_lines(folder: Path, identity: Json, started: str, parse: Callable[[Json
             entries.append(entry)
             size = end
         _truncate(path, file, size)
-        yield Lines(path, file, str(header["started"]), tuple(entries))
+        yield Journal(path, file, str(header["started"]), tuple(entries))
 
 
 def now() -> str:
@@ -181,16 +158,6 @@ def _whole_lines(data: bytes) -> tuple[list[Json], list[int]]:
         lines.append(line)
         ends.append(position)
     return lines, ends
-
-
-def _entry(line: Json) -> Entry | None:
-    try:
-        events = np.asarray(line["events"], dtype=np.int32).reshape(-1, len(EVENT_FIELDS))
-        generated = tuple(int(token) for token in line["generated"])
-        thought = tuple(int(token) for token in line.get("thought", ()))
-        return Entry(str(line["sample_id"]), generated, events, float(line["seconds"]), thought)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
 
 
 def _refuse_other(path: Path, header: Json, identity: Json) -> None:

@@ -28,6 +28,16 @@ SITE_MARK = '<meta name="generator" content="rh_bench leaderboard">'
 """In the head of every page that is rendered from results: by it a folder is known as such a site."""
 
 
+def verification_path(slug: str, name: str) -> str:
+    """Path below the repository's root of what a maintainer found of a run, or of an experiment.
+
+    Args:
+        slug: folder of the model.
+        name: folder of the run (its id) or of the experiment (`<kind>-<id>`).
+    """
+    return f"{VERIFICATION}/{slug}/{name}.json"
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where runs, verifications and judgements lie; a plain folder of runs has none of the latter two."""

@@ -20,7 +20,7 @@ from rh_bench.errors import InputError
 from rh_bench.prompting.chat import CHAT
 from rh_bench.prompting.thinking import AFTER
 from rh_bench.protocol import constant_problems, engine_problems
-from rh_bench.records import SCORED_KINDS, Json, Layer, Problem
+from rh_bench.records import SCORED_KINDS, WINDOWED_KINDS, Json, Layer, Problem
 from rh_bench.system.files import regular_file, sha256_file, shown
 from rh_bench.system.schema import load_json, validate_document
 from rh_bench.system.slugs import is_memory_id, memory_slug
@@ -133,7 +133,7 @@ def layer_problems(layers: Sequence[Json]) -> Iterator[tuple[str, str]]:
             yield f"{pointer}/kv_heads", f"is {groups}, which does not divide the {heads} query heads"
         elif not scored and heads:
             yield f"{pointer}/query_heads", f"is {heads}, a layer of kind {layer['kind']} has none to score"
-        if layer["kind"] in ("sliding", "chunked") and layer["window"] is None:
+        if layer["kind"] in WINDOWED_KINDS and layer["window"] is None:
             yield f"{pointer}/window", f"is null, a {layer['kind']} layer has a window"
 
 

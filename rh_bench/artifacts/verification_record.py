@@ -9,18 +9,13 @@ import rh_bench
 from rh_bench.artifacts.coverage import coverage
 from rh_bench.artifacts.fingerprint import Fingerprint, read_fingerprint
 from rh_bench.artifacts.levels import Verification
-from rh_bench.artifacts.results_repo import VERIFICATION, Layout, run_folders
+from rh_bench.artifacts.results_repo import Layout, run_folders
 from rh_bench.errors import InputError
 from rh_bench.records import Json
 from rh_bench.system.files import regular_file, sha256_file
 from rh_bench.system.schema import load_json, validate_document
 
 _LONGEST_REASON = 2000
-
-
-def verification_path(slug: str, run_id: str) -> str:
-    """Path of a run's verification below the repository's root."""
-    return f"{VERIFICATION}/{slug}/{run_id}.json"
 
 
 def read_verification(layout: Layout, folder: Path) -> Json | None:

@@ -15,6 +15,7 @@ import click
 from rich.markup import escape
 
 from rh_bench.cli.options import FOLDER, Verb, err, json_option, out, print_json, window_option
+from rh_bench.protocol import ENGINES
 
 JOB_TOKEN = "RH_BENCH_JOB_TOKEN"
 _SETTLE = 1.0
@@ -43,7 +44,7 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
         window_option,
         click.option("--thought-tokens", type=click.IntRange(1, 1_000_000), help="As of rh-bench evaluate."),
         click.option("--thinking", help="As of rh-bench evaluate."),
-        click.option("--engine", type=click.Choice(["fast", "reference"]), help="As of rh-bench evaluate."),
+        click.option("--engine", type=click.Choice(tuple(ENGINES)), help="As of rh-bench evaluate."),
         click.option("--template", type=click.Choice(["auto", "plain", "chat"]), help="As of rh-bench evaluate."),
         click.option(
             "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="As of rh-bench evaluate."

@@ -88,8 +88,9 @@ def detect(
     takes random tokens. Interrupt it at any time: the same command goes on where it stopped.
     """
     from rh_bench.cli.progress import evaluate_progress
-    from rh_bench.measure.evaluate import Request, refuse_light_install
+    from rh_bench.measure.evaluate import Request
     from rh_bench.sets.grids import parse_depths, parse_lengths
+    from rh_bench.system.environment import refuse_light_install
 
     refuse_light_install("detect")
     from rh_bench.experiments.detectors.run import detect as measure

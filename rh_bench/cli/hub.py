@@ -1,176 +1,24 @@
-"""The commands that trust nobody and those that talk to the Hub: verify, publish, submit, review, collect."""
+"""The commands that talk to the Hub: `rh-bench publish`, `submit`, `review`, `collect`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.markup import escape
 
-from rh_bench.cli.options import FOLDER, Verb, download_option, err, json_option, out, print_json
+from rh_bench.cli.options import FOLDER, Verb, download_option, json_option, out, print_json
+from rh_bench.cli.verify import (
+    attest_option,
+    limit_options,
+    print_attested,
+    print_levels,
+    read_limits,
+    rerun_option,
+)
 from rh_bench.errors import CheckFailed, InputError
-from rh_bench.verification.power import DEFAULT_SAMPLES
-
-LIMIT_OPTIONS = (
-    click.option(
-        "--most-seconds",
-        type=click.IntRange(1, 10_000_000),
-        help="Seconds that each level may take. Without it 15 minutes, 1 hour and 4 hours, less of processor time.",
-    ),
-    click.option(
-        "--most-memory",
-        type=click.FloatRange(0.001, 1_000_000),
-        help="GiB that each level may take. Without it 4, 8 and 16. Weights may take theirs besides.",
-    ),
-    click.option(
-        "--most-weights",
-        type=click.FloatRange(0, 1_000_000),
-        help="GiB of the weights' files of a model that is measured again. Without it 256.",
-    ),
-)
-"""What verifying may take."""
-
-
-def limit_options(command: Any) -> Any:
-    """Adds LIMIT_OPTIONS to a command."""
-    for option in reversed(LIMIT_OPTIONS):
-        command = option(command)
-    return command
-
-
-def _limits(seconds: int | None, memory: float | None, weights: float | None) -> Any:
-    from rh_bench.system.limits import GIB, make_limits
-
-    return make_limits(seconds, *(None if size is None else int(size * GIB) for size in (memory, weights)))
-
-
-_MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
-
-
-attest_option = click.option(
-    "--attest", multiple=True, metavar="NAMESPACE", help="Look into attestations; jobs of this namespace are believed."
-)
-
-
-def _rerun_option(what: str) -> Callable[[Any], Any]:
-    """`--rerun`, with a number or without.
-
-    Args:
-        what: it does, as the help says it.
-    """
-    words = f"{what}; {DEFAULT_SAMPLES} without a number."
-    kind = click.IntRange(1, 10_000)
-    return click.option("--rerun", type=kind, is_flag=False, flag_value=DEFAULT_SAMPLES, help=words)
-
-
-@click.command(
-    cls=Verb,
-    examples="""rh-bench verify runs/org__model/0123456789abcdef
-                rh-bench verify runs/org__model/0123456789abcdef --haystack sets/quick --rerun --report report.md
-                rh-bench verify experiments/org__model/causal-0123456789abcdef --run RUN --rerun 12
-                rh-bench verify org/results#3 --rerun 8""",
-)
-@click.argument("run")
-@click.option("--haystack", help="The set it was measured on: a folder, or REPO[@REVISION]. The run's own without it.")
-@click.option("--model", help="The model, where the run's own id is no Hub id: a folder or gguf:FILE.")
-@click.option(
-    "--run", "runs", multiple=True, help="A run that an experiment is about, where it does not lie beside it."
-)
-@_rerun_option("Measure this many of its samples again, here")
-@click.option("--salt", help="Mixed into the choice of samples; drawn, and told, without it, so that nobody knows it.")
-@click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
-@attest_option
-@click.option("--results", help="For --attest of a folder: the results repository that holds the order.")
-@download_option
-@click.option("--report", type=FOLDER, help="Write the report as Markdown to this file.")
-@limit_options
-@json_option
-def verify(
-    run: str,
-    haystack: str | None,
-    model: str | None,
-    runs: tuple[str, ...],
-    rerun: int | None,
-    salt: str | None,
-    device: str,
-    attest: tuple[str, ...],
-    results: str | None,
-    most_download: int,
-    report: Path | None,
-    most_seconds: int | None,
-    most_memory: float | None,
-    most_weights: float | None,
-    as_json: bool,
-) -> None:
-    """Verify RUN, the folder of a run or an experiment or a pull request REPO#NUMBER, without trusting it.
-
-    Three levels. valid: what `rh-bench validate` checks. recomputed: heads.parquet and summary.json are what the events
-    give, the samples are those of the set, and every prompt is reproduced with the model's tokenizer. rerun: samples
-    that the run could not choose are measured again here and agree. A level without evidence is not tried; one that
-    takes more time or memory than it may is failed.
-
-    Of an experiment: its results are what its tables give, its heads and random draws are those of its runs, its
-    prompts are reproduced, and N of its answers (or whatever it measured) are measured again.
-
-    With --attest also, of a run that a job of the Hub made: that the job is the one that was ordered, and made these
-    bytes.
-    """
-    from rh_bench.artifacts.levels import Evidence
-    from rh_bench.submissions.review import parse_pull, verify_pull
-    from rh_bench.verification.sandbox import verify_apart
-
-    evidence = Evidence(haystack, model, rerun or 0, salt, device, runs, most_download)
-    limits = _limits(most_seconds, most_memory, most_weights)
-    pull = None if Path(run).exists() else parse_pull(run)
-    if attest and not pull and results is None:
-        raise InputError("needs to know where orders lie", where="--attest", hint="give --results org/name")
-    with err().status(f"verifying {escape(run)}" + (f", {rerun} samples measured again" if rerun else "")):
-        found: Any = (
-            verify_pull(*pull, evidence, limits=limits, attest=attest)
-            if pull
-            else verify_apart(Path(run), evidence, limits).verification
-        )
-        attested = found.attested if pull else _attested(Path(run), results, attest, found) if attest else None
-    if report is not None:
-        from rh_bench.system.files import atomic_write
-
-        atomic_write(report, found.to_markdown().encode())
-    verification = found.verification if pull else found
-    if as_json:
-        print_json(found.to_json() | ({"attested": attested.to_json()} if attested else {}))
-    else:
-        for problem in found.problems if pull else ():
-            out(soft_wrap=True).print(escape(problem))
-        _print_levels(verification)
-        _print_attested(attested)
-    if found.failed or (attested is not None and attested.reached is False):
-        raise CheckFailed(f"{run}: not verified")
-
-
-def _attested(folder: Path, results: str | None, attest: tuple[str, ...], found: Any) -> Any:
-    from rh_bench.hub.read import parse_repo
-    from rh_bench.submissions.attest import look_into
-
-    return look_into(folder, parse_repo(results or ""), attest, valid=bool(found.levels and found.levels[0].reached))
-
-
-def _print_attested(attested: Any, indent: str = "") -> None:
-    if attested is None:
-        return
-    console = out(soft_wrap=True)
-    console.print(f"{indent}attested: {_MARKS[attested.reached]}")
-    for reason in attested.level.reasons:
-        console.print(f"{indent}  {escape(reason)}")
-
-
-def _print_levels(verification: Any, indent: str = "") -> None:
-    console = out(soft_wrap=True)
-    for level in verification.levels if verification else ():
-        console.print(f"{indent}{level.name}: {_MARKS[level.reached]}")
-        for reason in level.reasons:
-            console.print(f"{indent}  {escape(reason)}")
 
 
 @click.command(
@@ -273,7 +121,7 @@ def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
     type=click.Choice(["valid", "recomputed", "rerun"]),
     help="Level to be taken in at. rerun with --rerun, recomputed otherwise.",
 )
-@_rerun_option("Measure this many samples of each run again, here")
+@rerun_option("Measure this many samples of each run again, here")
 @click.option("--salt", help="Mixed into the choice of samples, where none were drawn yet. Drawn here without it.")
 @click.option("--again", is_flag=True, help="With --merge: judge once more what was set aside, by the same samples.")
 @click.option("--haystack", help="The set, where it cannot be had by the run's own name for it.")
@@ -326,7 +174,7 @@ def review(
         again=again,
         most_download=most_download,
         attest=attest,
-        limits=_limits(most_seconds, most_memory, most_weights),
+        limits=read_limits(most_seconds, most_memory, most_weights),
     )
     if ways.require == "rerun" and not rerun:
         raise InputError("nothing can reach level rerun without a rerun", hint="give --rerun N")
@@ -360,8 +208,8 @@ def _print_found(found: Any, ways: Any) -> None:
         console.print(f"  [red]problem:[/] {escape(problem)}")
     if found.fault is not None:
         console.print("  [red]could not be reviewed:[/] a fault of rh-bench")
-    _print_levels(found.verification, indent="  ")
-    _print_attested(found.attested, indent="  ")
+    print_levels(found.verification, indent="  ")
+    print_attested(found.attested, indent="  ")
     if found.draw is not None:
         console.print(f"  samples to measure again: {found.draw.samples}, by the salt {escape(repr(found.draw.salt))}")
     if found.verification is not None and not ways.merge:
@@ -399,7 +247,8 @@ def collect(source: str, experiments: Path | None, out_folder: Path, as_json: bo
     The folder can be published with `rh-bench publish`: `load_dataset` then reads configs heads, models, samples and
     events.
     """
-    from rh_bench.hub.read import fetch_results, parse_repo
+    from rh_bench.hub.refs import parse_repo
+    from rh_bench.hub.sets import fetch_results
     from rh_bench.submissions.collect import collect_results
 
     folder = Path(source) if Path(source).is_dir() else fetch_results(parse_repo(source))[0]
@@ -419,4 +268,4 @@ def collect(source: str, experiments: Path | None, out_folder: Path, as_json: bo
         console.print(f"new experiments: {report.new_experiments}")
 
 
-HUB_COMMANDS: Sequence[click.Command] = (collect, publish, review, submit, verify)
+HUB_COMMANDS: Sequence[click.Command] = (collect, publish, review, submit)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from rh_bench.measure.evaluate import Step
+from rh_bench.measure.session import Step
 
 
 class _TimeLeft(ProgressColumn):
@@ -28,7 +28,7 @@ class _TimeLeft(ProgressColumn):
 
 
 class EvaluateProgress:
-    """Shows :class:`rh_bench.measure.evaluate.Step` as they come, and the stages before them."""
+    """Shows :class:`rh_bench.measure.session.Step` as they come, and the stages before them."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

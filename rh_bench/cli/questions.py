@@ -86,7 +86,7 @@ def extract_qa(data: str, **options: Any) -> None:
 def _ask(task: str, data: str, modes: tuple[str, ...] | None, options: dict[str, Any]) -> None:
     from rh_bench.cli.progress import evaluate_progress
     from rh_bench.data_builders.tasks import load_task
-    from rh_bench.measure.evaluate import refuse_light_install
+    from rh_bench.system.environment import refuse_light_install
 
     refuse_light_install("this command")
     from rh_bench.experiments.qa.run import Request, ask
@@ -97,7 +97,7 @@ def _ask(task: str, data: str, modes: tuple[str, ...] | None, options: dict[str,
         outcome = ask(request, load_task(task, data), progress.step, progress.stage, progress.note)
     if not as_json:
         _show_answers(outcome.document)
-    say_experiment(outcome.folder, outcome.document, written=outcome.made > 0, as_json=as_json)
+    say_experiment(outcome.folder, outcome.document, written=outcome.measured > 0, as_json=as_json)
 
 
 def _show_answers(document: dict[str, Any]) -> None:

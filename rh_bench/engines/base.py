@@ -15,8 +15,6 @@ from rh_bench.prompting.stopping import StopRule as StopRule
 from rh_bench.prompting.stopping import stop_rule as stop_rule
 from rh_bench.records import Decoded, Layer, Prompt
 
-MAX_NEW_TOKENS = 50
-
 
 class Engine(Protocol):
     """Decodes prompts greedily and records, for every token, where each head looked."""

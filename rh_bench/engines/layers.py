@@ -15,22 +15,8 @@ import torch
 from rh_bench.attention.capture import Recorder, UnsupportedAttention, capture, eager, takes_functions
 from rh_bench.engines.trial import Trial, refuse_two_way
 from rh_bench.errors import InputError
-from rh_bench.records import Layer
+from rh_bench.records import NO_SOFTMAX, Layer
 
-NO_SOFTMAX = (
-    "linear_attention",
-    "mamba",
-    "mamba2",
-    "conv",
-    "recurrent",
-    "ssm",
-    "moe",
-    "mlp",
-    "deltanet",
-    "cross_attention",
-)
-"""What configurations call layers that have no softmax attention over the text. A layer that is called anything else
-and whose attention is not seen is a reason to refuse the model."""
 _WINDOWS = {"sliding": ("sliding_window", "sliding_window_size"), "chunked": ("attention_chunk_size",)}
 _PROBE = 4
 

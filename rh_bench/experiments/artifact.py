@@ -29,7 +29,7 @@ from rh_bench.experiments.kind import Kind, Tables
 from rh_bench.experiments.registry import KINDS, NAMES
 from rh_bench.protocol import bootstrap_problems
 from rh_bench.records import Json, Problem
-from rh_bench.system.files import atomic_write, regular_file, sha256_file, shown
+from rh_bench.system.files import atomic_write, make_folder, regular_file, sha256_file, shown
 from rh_bench.system.schema import dump_json, load_json, validate_document
 
 __all__ = [
@@ -144,10 +144,7 @@ def keep_experiment(root: Path, document: Json, tables: Tables) -> tuple[Path, J
     folder = experiment_folder(root, document)
     if (folder / DOCUMENT).is_file():
         return folder, read_document(folder), False
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror or error})", where=shown(folder)) from None
+    make_folder(folder)
     return folder, write_experiment(folder, document, tables), True
 
 

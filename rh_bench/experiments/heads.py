@@ -18,7 +18,8 @@ from rh_bench.artifacts.tables import HEADS, read_table
 from rh_bench.errors import InputError
 from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import Layer, head_grid
-from rh_bench.stats.bootstrap import NANO, FloatArray, competition_ranks
+from rh_bench.stats.bootstrap import NANO, FloatArray
+from rh_bench.stats.ranks import strongest_first
 from rh_bench.system.schema import load_json
 
 Head = tuple[int, int]
@@ -78,7 +79,7 @@ def rank_heads(layers: Sequence[Layer], scores: FloatArray | None) -> Ranking:
     if len(scores) != len(grid):
         raise InputError(f"the run has {len(scores)} scores for {len(grid)} heads", where="heads.parquet")
     nano = np.rint(np.asarray(scores, dtype=np.float64) * NANO).astype(np.int64)
-    order = np.argsort(competition_ranks(nano[None])[0], kind="stable")
+    order = strongest_first(nano)
     return Ranking(tuple(grid[i] for i in order), tuple(float(scores[i]) for i in order))
 
 

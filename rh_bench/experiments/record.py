@@ -11,7 +11,6 @@ from pathlib import Path
 
 from rh_bench.artifacts.fingerprint import Fingerprint, read_fingerprint
 from rh_bench.artifacts.levels import Verification
-from rh_bench.artifacts.results_repo import VERIFICATION
 from rh_bench.artifacts.verification_record import verification_body
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import DOCUMENT, is_experiment
@@ -20,11 +19,6 @@ from rh_bench.system.files import regular_file, sha256_file
 from rh_bench.system.schema import load_json, validate_document
 
 SCHEMA = "experiment_verification"
-
-
-def experiment_record_path(slug: str, name: str) -> str:
-    """Path of an experiment's record below the repository's root; `name` is `<kind>-<experiment id>`."""
-    return f"{VERIFICATION}/{slug}/{name}.json"
 
 
 def experiment_record(

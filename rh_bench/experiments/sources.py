@@ -9,12 +9,13 @@ from rh_bench.artifacts.run import Run
 from rh_bench.experiments.heads import Ranking
 from rh_bench.experiments.run_evidence import model_differences
 from rh_bench.measure.claims import memory_claims
-from rh_bench.measure.evaluate import choose_samples, find_set, request_for
 from rh_bench.measure.reproduce import layer_problems, model_problems
 from rh_bench.models.source import base_revision, hub_name
 from rh_bench.models.window import stated_window
 from rh_bench.records import Json, Layer, Sample
+from rh_bench.sets.choose import choice_of, choose_samples
 from rh_bench.sets.dataset import HaystackSet
+from rh_bench.sets.find import find_set
 
 if TYPE_CHECKING:
     from rh_bench.artifacts.levels import Evidence
@@ -75,7 +76,7 @@ def samples_of(haystacks: HaystackSet, grid: Json) -> tuple[tuple[Sample, ...], 
     Raises:
         InputError: it names a needle that the set does not have, or no samples.
     """
-    samples, again = choose_samples(haystacks, request_for(grid, str(haystacks.folder)))
+    samples, again = choose_samples(haystacks, choice_of(grid))
     return samples, [] if again == grid else ["its grid is not what its own lengths, depths and needles give"]
 
 

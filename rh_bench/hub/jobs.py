@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rh_bench.errors import InputError
 from rh_bench.hub.client import Access, Most, again
-from rh_bench.hub.read import plain_errors
+from rh_bench.hub.failures import plain_errors
 from rh_bench.hub.write import api_of
 
 if TYPE_CHECKING:

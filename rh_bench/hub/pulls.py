@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rh_bench.errors import InputError
 from rh_bench.hub.client import MOST_SECONDS, Access, Most, again
-from rh_bench.hub.read import RepoRef, plain_errors
+from rh_bench.hub.failures import plain_errors
+from rh_bench.hub.refs import RepoRef
 from rh_bench.hub.write import RemoteFile, api_of, file_hashes, list_files, write_errors
 
 _SLACK = 1 << 16

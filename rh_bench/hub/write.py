@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from rh_bench.errors import InputError
 from rh_bench.hub.client import Access, again
-from rh_bench.hub.read import Kind, RepoRef, listed, plain_errors
+from rh_bench.hub.download import listed
+from rh_bench.hub.failures import plain_errors
+from rh_bench.hub.refs import Kind, RepoRef
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

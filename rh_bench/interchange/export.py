@@ -8,6 +8,7 @@ from rh_bench.artifacts.run import read_run
 from rh_bench.errors import InputError
 from rh_bench.interchange import reports
 from rh_bench.interchange.eee import every_eval_ever
+from rh_bench.interchange.eval_results import eval_results
 from rh_bench.interchange.folder import is_import, read_import
 from rh_bench.interchange.formats import Written, write
 from rh_bench.protocol import HEAD_THRESHOLD
@@ -41,7 +42,7 @@ def export_run(
     if format == "eee":
         return every_eval_ever(folder, developer)
     if format == "eval-results":
-        return reports.eval_results(folder, dataset)
+        return eval_results(folder, dataset)
     heads = reports.head_list(folder, rule=rule, threshold=threshold, top=top)
     groups = reports.kv_heads(read_run(folder).layers, folder) if format == "duo" else None
     return write(heads, format, kv_heads=groups, reduce=reduce)

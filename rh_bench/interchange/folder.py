@@ -23,7 +23,7 @@ from rh_bench.interchange.names import own_name
 from rh_bench.interchange.records import LARGEST_SCORE, MEASURES, HeadList, Measure
 from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import Json, Problem
-from rh_bench.system.files import atomic_write, regular_file, sha256_file, shown
+from rh_bench.system.files import atomic_write, make_folder, regular_file, sha256_file, shown
 from rh_bench.system.schema import dump_json, load_json, validate_document
 
 DOCUMENT = "import.json"
@@ -109,10 +109,7 @@ def import_file(path: Path, out: Path, *, format: str | None = None, model: str 
     if wrong:
         raise InputError(f"cannot be kept as an import: {wrong[0][1]}", where=f"{shown(path)}#{wrong[0][0]}")
     folder = out / slug / identity
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
+    make_folder(folder)
     for file, data in tables.items():
         atomic_write(folder / file, data)
     atomic_write(folder / DOCUMENT, dump_json(document))

@@ -8,15 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from rh_bench.artifacts.coverage import coverage
 from rh_bench.artifacts.run import read_run
 from rh_bench.errors import InputError
-from rh_bench.interchange.base import Written
 from rh_bench.interchange.records import HeadList
 from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import Json, Layer, head_grid
 from rh_bench.scores.heads import in_order, sample_scores
 from rh_bench.stats.bootstrap import NANO, mean
+from rh_bench.stats.ranks import strongest_first
 from rh_bench.system.files import shown
 from rh_bench.system.schema import load_json, validate_document
 
@@ -64,8 +63,8 @@ def list_of_heads(
         threshold, top: as of `head_list`.
     """
     heads = tuple(head_grid(tuple(layers)))
-    strongest = sorted(range(len(heads)), key=lambda i: (-means[i], heads[i]))
-    chosen = strongest[:top] if top is not None else [i for i in strongest if means[i] > threshold]
+    order = strongest_first(means).tolist()
+    chosen = order[:top] if top is not None else [i for i in order if means[i] > threshold]
     return HeadList(
         format="run",
         model=model,
@@ -107,36 +106,3 @@ def kv_heads(layers: Sequence[Layer], where: object) -> int:
     if len(counts) != 1:
         raise InputError(f"its layers have {sorted(counts)} key/value heads, a table needs one number", where=where)
     return counts.pop()
-
-
-def eval_results(folder: Path, dataset: str | None = None, task: str = "niah") -> Written:
-    """`.eval_results/*.yaml` of the model's repository: the success rate on a benchmark dataset of the Hub.
-
-    Args:
-        dataset: the benchmark's repository, for a run on a local set.
-        task: its id in the benchmark.
-
-    Raises:
-        InputError: the run names no dataset of the Hub and none was given, or it has no success rate.
-    """
-    from rh_bench.hub.read import eval_results_yaml
-
-    run, summary = run_documents(folder)
-    haystack, rate = run["haystack"], summary["success"]["rate"]
-    repo = dataset or (haystack["location"] if haystack["revision"] else None)
-    if repo is None:
-        raise InputError("was measured on a local set", where=folder, hint="name the benchmark with --dataset org/name")
-    if rate["value"] is None:
-        raise InputError(f"has no success rate ({rate['reason']})", where=folder)
-    spread = "" if rate["low"] is None else f", 95% interval {rate['low']:.3f}-{rate['high']:.3f}"
-    text = eval_results_yaml(
-        repo,
-        task,
-        rate["value"],
-        revision=haystack["revision"] if repo == haystack["location"] else None,
-        date=run["timings"]["finished"],
-        notes=f"rh_bench {run['run_id']}, {coverage(run).words}{spread}",
-    )
-    return Written(
-        {f"{repo.replace('/', '__')}.yaml": text.encode()}, ("scores of heads", "the interval, but in notes")
-    )

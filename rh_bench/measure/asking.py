@@ -12,12 +12,13 @@ from rh_bench.prompting.stopping import StopRule, stop_rule
 from rh_bench.prompting.thinking import AUTO, Thinking, is_older, recorded_thinking, settle_thinking
 from rh_bench.prompting.vocabulary import embedding_rows, largest_token, refuse_beyond_embedding
 from rh_bench.records import IntArray, Json, Prompt, Sample
+from rh_bench.sets.choose import refuse_beyond_window
 from rh_bench.sets.dataset import HaystackSet
 from rh_bench.sets.prompts import PromptBuilder
 
 if TYPE_CHECKING:
     from rh_bench.engines.base import Thought
-    from rh_bench.models.load import LoadedModel
+    from rh_bench.models.load import LoadedModel, Prompts
 
 FIRST_TOKENS = 12
 """Tokens of an answer that tell whether it begins with a thought."""
@@ -123,6 +124,20 @@ def prompt_ids(tokenizer: Any, haystacks: HaystackSet, samples: Sequence[Sample]
     """
     builder = _builder(tokenizer, haystacks, samples, template, None)
     return (builder.build(sample).ids for sample in samples)
+
+
+def fitting_prompts(haystacks: HaystackSet, samples: Sequence[Sample], template: str, new_tokens: int) -> Prompts:
+    """Gives the ids of every sample's prompt before there is a model, and refuses what does not fit its window.
+
+    Args:
+        new_tokens: what may follow a prompt, at most.
+    """
+
+    def ids(tokenizer: Any, window: int | None, model: str) -> Iterator[IntArray]:
+        refuse_beyond_window(samples, window, new_tokens, model)
+        return prompt_ids(tokenizer, haystacks, samples, template)
+
+    return ids
 
 
 def _asking(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rh_bench import __version__
 from rh_bench.artifacts.fingerprint import WEIGHTS
-from rh_bench.hub.read import MODEL_FILES, SPARE_WEIGHTS
+from rh_bench.hub.models import MODEL_FILES, SPARE_WEIGHTS
 from rh_bench.models.window import OPTION
 from rh_bench.prompting.thinking import is_older
 from rh_bench.records import Json

@@ -14,12 +14,13 @@ from rh_bench.artifacts.run import Run
 from rh_bench.errors import InputError, LimitError
 from rh_bench.measure.asking import builder_as
 from rh_bench.measure.claims import grid_claims, model_claims, set_claims
-from rh_bench.measure.evaluate import choose_samples, find_set, grid_in_words, request_for
 from rh_bench.models.source import base_revision, hub_name
 from rh_bench.models.window import find_window
 from rh_bench.prompting.stopping import turn_token
 from rh_bench.records import Layer, Sample, SampleResult
+from rh_bench.sets.choose import choice_of, choose_samples, grid_in_words
 from rh_bench.sets.dataset import HaystackSet
+from rh_bench.sets.find import find_set
 from rh_bench.sets.prompts import PromptBuilder
 
 if TYPE_CHECKING:
@@ -116,13 +117,13 @@ def layer_problems(layers: tuple[Layer, ...], loaded: LoadedModel) -> list[str]:
 def _sample_problems(run: Run, haystacks: HaystackSet) -> list[str]:
     """The run has every sample that its protocol names, and no other: none was dropped, none made up."""
     grid = run.document["protocol"]["grid"]
-    request = request_for(grid, run.document["haystack"]["location"])
-    samples, made = choose_samples(haystacks, request)
+    choice = choice_of(grid)
+    samples, made = choose_samples(haystacks, choice, run.document["haystack"]["location"])
     expected = {sample.sample_id: sample for sample in samples}
     found: dict[str, Sample] = {result.sample.sample_id: result.sample for result in run.results}
     size = haystacks.manifest["counts"]["samples"]
     problems = [f"run.json#{pointer}: {words}" for pointer, words in coverage_problems(run.document, size)]
-    if grid != grid_in_words(haystacks, request):
+    if grid != grid_in_words(haystacks, choice):
         problems += grid_claims(run.document["protocol"], made)
     problems += [f"sample {name} is missing" for name in expected if name not in found]
     problems += [f"sample {name} is not in the set" for name in found if name not in expected]

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rh_bench.errors import InputError
-from rh_bench.hub.read import RepoRef, fetch_config, parse_repo
+from rh_bench.hub.models import fetch_config
+from rh_bench.hub.refs import RepoRef, parse_repo
 from rh_bench.models.adapter_config import ADAPTER_CONFIG
 from rh_bench.models.config_bounds import MOST_CONFIG, bounds_problems
 from rh_bench.records import Json

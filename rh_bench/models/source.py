@@ -14,7 +14,8 @@ from pathlib import Path
 
 from rh_bench.artifacts.run import IN_MEMORY, MEASURED, model_slug
 from rh_bench.errors import InputError
-from rh_bench.hub.read import RepoRef, fetch_model, parse_repo
+from rh_bench.hub.models import fetch_model
+from rh_bench.hub.refs import RepoRef, parse_repo
 from rh_bench.models.adapter_config import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterConfig, read_adapter_config
 from rh_bench.records import Json
 from rh_bench.system.files import sha256_file, shown

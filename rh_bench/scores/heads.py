@@ -19,11 +19,11 @@ from rh_bench.stats.bootstrap import (
     NanoArray,
     Strata,
     bootstrap_means,
-    competition_ranks,
     interval,
     mean,
     stratify,
 )
+from rh_bench.stats.ranks import competition_ranks
 
 STRATA_COLUMNS = ("needle", "length", "depth")
 """What samples are resampled within, the coarsest first."""
@@ -90,7 +90,7 @@ def score(
     Args:
         layers: the model's layers, in order.
         samples: measured samples, counted or not, with different ids.
-        replicates, seed, confidence: of the bootstrap, see `statistics.Bootstrap`.
+        replicates, seed, confidence: of the bootstrap, see `stats.bootstrap.Bootstrap`.
 
     Raises:
         InputError: a sample occurs twice or has no span, an event names a head or a span position that does not exist,

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rh_bench.records import IntArray, Json, Layer, SampleResult
-from rh_bench.scores.heads import in_order, sample_scores
+from rh_bench.records import IntArray, Json
 from rh_bench.stats.bootstrap import Estimate, FloatArray, NanoArray, rounded, subset_means
 from rh_bench.stats.similarity import Measure, jaccard, matrix, random_orders, spearman
 
@@ -57,21 +56,6 @@ class Robustness:
             "shuffles": self.shuffles,
             "seed": self.seed,
         }
-
-
-def run_robustness(
-    layers: Sequence[Layer], samples: Sequence[SampleResult], *, shuffles: int = SHUFFLES, seed: int = 0
-) -> tuple[Robustness, ...]:
-    """Robustness of a run's heads over each of FACTORS. The order of the samples changes nothing; errors as in
-    `scoring.score`."""
-    counted = [sample for sample in in_order(samples) if sample.success]
-    paper, _ = sample_scores(layers, counted)
-    labels: dict[str, list[Hashable]] = {
-        "needle": [sample.sample.needle_id for sample in counted],
-        "length": [sample.sample.length for sample in counted],
-        "depth": [sample.sample.depth for sample in counted],
-    }
-    return robustness(paper, labels, shuffles=shuffles, seed=seed)
 
 
 def robustness(

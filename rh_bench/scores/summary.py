@@ -17,17 +17,14 @@ from rh_bench.stats.bootstrap import (
     NanoArray,
     Strata,
     bootstrap_means,
-    effective_number,
     estimate,
-    gini,
     mean,
     rounded,
-    share_above,
-    share_zero,
-    spearman,
     strata_by,
     wilson,
 )
+from rh_bench.stats.distribution import above, effective_number, gini, share_above, share_zero
+from rh_bench.stats.ranks import spearman, strongest_first
 
 SCHEMA = "rh_bench/summary"
 SCHEMA_VERSION = "1.0"
@@ -71,7 +68,7 @@ def summarise(run_id: str, layers: Sequence[Layer], samples: Sequence[SampleResu
         run_id: 16 hexadecimal digits.
         layers: the model's layers, in order.
         samples: every measured sample, failed ones included.
-        scores: what `scoring.score` made of these layers and samples.
+        scores: what `scores.heads.score` made of these layers and samples.
 
     Returns:
         A document of `schemas/summary.v1.schema.json`. The order of the samples does not change it.
@@ -202,7 +199,7 @@ def _layer_rows(layers: Sequence[Layer], scores: HeadScores) -> list[Json]:
         retrieval, average = None, None
         if scores.means is not None and own.any():
             nano = scores.means.value[own]
-            retrieval = int((nano > round(HEAD_THRESHOLD * NANO)).sum())
+            retrieval = int(above(nano).sum())
             average = rounded(int(nano.sum()) / (len(nano) * NANO))
         rows.append(
             {"layer": layer.index, "heads": int(own.sum()), "retrieval_heads": retrieval, "mean_score": average}
@@ -246,8 +243,6 @@ def _top_heads(scores: HeadScores) -> list[Json]:
     paper, ranks, frequency = scores.paper, scores.ranks, scores.activation_frequency
     if paper is None or ranks is None or frequency is None:
         return []
-    # The heads are in order of layer and head, and a stable sort keeps them so among equal ranks.
-    order = np.argsort(ranks.rank, kind="stable")[:TOP_HEADS]
     return [
         {
             "layer": int(scores.heads[place, 0]),
@@ -260,7 +255,7 @@ def _top_heads(scores: HeadScores) -> list[Json]:
             "rank_high": None if ranks.high is None else int(ranks.high[place]),
             "activation_frequency": float(frequency[place]),
         }
-        for place in order
+        for place in strongest_first(paper.score, TOP_HEADS)
         if paper.score[place] > 0
     ]
 

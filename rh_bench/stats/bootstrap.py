@@ -1,4 +1,4 @@
-"""Bootstrap intervals and the measures of a score distribution. Knows nothing of heads or models.
+"""Bootstrap intervals, and the exact numbers they are made of. Knows nothing of heads or models.
 
 Everything here gives the same bytes on every machine, whatever the BLAS, its threads or the processor's vector units:
 
@@ -16,7 +16,6 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, localcontext
 from fractions import Fraction
 from statistics import NormalDist
 from typing import TypeVar
@@ -31,6 +30,8 @@ FloatArray = npt.NDArray[np.float64]
 NanoArray = npt.NDArray[np.int64]
 """int64 counts of 1e-9: a number rounded to 9 decimals, exactly."""
 
+BoolArray = npt.NDArray[np.bool_]
+
 DECIMALS = 9
 NANO = 10**DECIMALS
 FIXED_POINT = 2.0**32
@@ -39,7 +40,6 @@ FIXED_POINT = 2.0**32
 Number = TypeVar("Number", np.int32, np.int64, np.float64)
 
 _EXACT = 2.0**53
-_LN_2 = 0.6931471805599453
 _CHUNK = 2**22
 """Weights held at a time, replicates × observations: 32 MiB of float64."""
 
@@ -295,127 +295,3 @@ def wilson(successes: int, n: int, confidence: float) -> Estimate:
 def rounded(value: float) -> float:
     """To 9 decimals, and never the negative zero."""
     return round(value, DECIMALS) + 0.0
-
-
-# Measures of a distribution of scores. Arguments are int64 [..., H] in nano units, results float64 [...].
-
-
-def share_above(scores: NanoArray, threshold: float) -> FloatArray:
-    """Share of scores above a threshold, both rounded to 9 decimals. H must not be 0."""
-    above: FloatArray = (scores > round(threshold * NANO)).mean(axis=-1)
-    return above
-
-
-def share_zero(scores: NanoArray) -> FloatArray:
-    """Share of scores that are 0. H must not be 0."""
-    zero: FloatArray = (scores == 0).mean(axis=-1)
-    return zero
-
-
-def gini(scores: NanoArray) -> FloatArray:
-    """Gini coefficient: 0 when all scores are equal, (H - 1) / H when one score has everything.
-
-    sum over i of (2 i - H - 1) x_i / (H sum x), with x ascending and i from 1. The numerator is an exact int64 for up
-    to 32768 scores of up to 1.
-
-    Raises:
-        ValueError: scores of one distribution are all zero.
-    """
-    totals = _positive_totals(scores)
-    heads = scores.shape[-1]
-    ranks = 2 * np.arange(1, heads + 1, dtype=np.int64) - heads - 1
-    coefficient: FloatArray = (np.sort(scores, axis=-1) * ranks).sum(axis=-1) / (heads * totals)
-    return coefficient
-
-
-def effective_number(scores: NanoArray) -> FloatArray:
-    """Effective number of heads: exp of the Shannon entropy of p = x / sum x. H when all scores are equal, 1 when one
-    score has everything (Hill 1973, "Diversity and Evenness", Ecology 54).
-
-    Raises:
-        ValueError: scores of one distribution are all zero.
-    """
-    totals = _positive_totals(scores)
-    # cumsum adds from left to right; sum may add in another order on another machine.
-    weighted = np.cumsum(scores * _ln(np.maximum(scores, 1).astype(np.float64)), axis=-1)[..., -1]
-    entropies = _ln(totals.astype(np.float64)) - weighted / totals
-    with localcontext(prec=28):
-        numbers = [float(Decimal(entropy).exp()) for entropy in entropies.ravel().tolist()]
-    return np.array(numbers, dtype=np.float64).reshape(entropies.shape)
-
-
-def _positive_totals(scores: NanoArray) -> NanoArray:
-    totals: NanoArray = scores.sum(axis=-1)
-    if not (totals > 0).all():
-        raise ValueError("all scores are zero")
-    return totals
-
-
-def _ln(x: FloatArray) -> FloatArray:
-    """Natural logarithm of positive numbers to some 1e-16, by operations that IEEE 754 rounds alike everywhere.
-
-    np.log will not do: its vectorised forms differ in the last bit between processors. x = m 2**e with m within a
-    factor of sqrt(2) of 1, then ln m = 2 artanh z with z = (m - 1) / (m + 1), |z| < 0.172, as a power series.
-    """
-    m, e = np.frexp(x)
-    low = m < math.sqrt(0.5)
-    m, e = np.where(low, 2 * m, m), np.where(low, e - 1, e)
-    z = (m - 1) / (m + 1)
-    squared, series = z * z, np.zeros_like(z)
-    for power in range(23, 0, -2):
-        series = series * squared + 1 / power
-    logarithm: FloatArray = e * _LN_2 + 2 * z * series
-    return logarithm
-
-
-# Ranks
-
-
-def competition_ranks(scores: NanoArray) -> IntArray:
-    """Rank of each score in its row, 1 for the largest; equal scores share the smallest rank (1, 2, 2, 4).
-
-    Args:
-        scores: [R, H].
-
-    Returns:
-        int32 [R, H].
-    """
-    order = np.argsort(-scores, axis=1, kind="stable").astype(np.int32)
-    descending = np.take_along_axis(scores, order, axis=1)
-    place = np.broadcast_to(np.arange(scores.shape[1], dtype=np.int32), scores.shape)
-    starts_new = np.ones(scores.shape, dtype=np.bool_)
-    starts_new[:, 1:] = descending[:, 1:] != descending[:, :-1]
-    first_equal = np.maximum.accumulate(np.where(starts_new, place, 0), axis=1)
-    ranks = np.empty(scores.shape, dtype=np.int32)
-    np.put_along_axis(ranks, order, first_equal + 1, axis=1)
-    return ranks
-
-
-def spearman(rows: NanoArray) -> FloatArray:
-    """Spearman's rank correlation of every two rows, ties at their average rank.
-
-    Args:
-        rows: int64 [N, H]; no row may be constant.
-
-    Returns:
-        float64 [N, N] in [-1, 1].
-
-    Raises:
-        ValueError: a row is constant, which leaves its correlations undefined.
-    """
-    ranks = np.stack([centred_ranks(row) for row in rows]).astype(np.float64)
-    # Integers below 2**53 for up to 2**17 columns, so exact in whatever order BLAS adds them.
-    products = ranks @ ranks.T
-    squares = np.diagonal(products)
-    if not squares.all():
-        raise ValueError("a row is constant")
-    correlations: FloatArray = np.clip(products / np.sqrt(np.outer(squares, squares)), -1.0, 1.0)
-    return correlations
-
-
-def centred_ranks(scores: NanoArray) -> NanoArray:
-    """Twice the average rank less its mean: integers [H] that add up to 0."""
-    _, group, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    doubled = 2 * np.cumsum(counts) - counts + 1
-    centred: NanoArray = (doubled[group] - (len(scores) + 1)).astype(np.int64)
-    return centred

@@ -8,7 +8,9 @@ import numpy as np
 
 from rh_bench.errors import InputError
 from rh_bench.records import IntArray
-from rh_bench.stats.bootstrap import NANO, FloatArray, share_above, subset_means
+from rh_bench.stats.bootstrap import NANO, FloatArray, subset_means
+from rh_bench.stats.distribution import share_above
+from rh_bench.stats.ranks import strongest_first
 
 ORDERS = 40
 """Random orders that the samples are taken in."""
@@ -61,7 +63,7 @@ def converge(
     run of these k samples alone would have given.
 
     Args:
-        scores: float64 [n, H] in [0, 1]: rule `paper`, one row a counted sample, in the order of `scoring.in_order`.
+        scores: float64 [n, H] in [0, 1]: rule `paper`, one row a counted sample, as `scores.heads.in_order` gives them.
         threshold: a head whose score is above it is a retrieval head.
         top: heads to follow, at most; heads that score zero are not followed.
         orders: at least 1.
@@ -86,7 +88,7 @@ def converge(
     chosen = place[:, None, :] < sizes[None, :, None]
     means = subset_means(scores[:, alive], chosen.reshape(-1, n)).reshape(orders, len(sizes), len(alive))
     share = share_above(means, threshold) * len(alive) / heads if len(alive) else np.zeros(means.shape[:2])
-    followed = np.argsort(-means[0, -1], kind="stable")[:top] if len(alive) else np.empty(0, dtype=np.int64)
+    followed = strongest_first(means[0, -1], top) if len(alive) else np.empty(0, dtype=np.intp)
     return Convergence(
         sizes=sizes,
         share=_course(np.round(share, 9)),

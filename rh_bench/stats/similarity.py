@@ -19,6 +19,8 @@ from rh_bench.errors import InputError
 from rh_bench.protocol import HEAD_THRESHOLD
 from rh_bench.records import IntArray
 from rh_bench.stats.bootstrap import NANO, Bootstrap, Estimate, FloatArray, Means, NanoArray, estimate, rounded
+from rh_bench.stats.distribution import above
+from rh_bench.stats.ranks import centred_ranks, strongest
 
 PERMUTATIONS = 10_000
 
@@ -77,7 +79,7 @@ def pearson() -> Measure:
 
 def spearman() -> Measure:
     """Spearman's rank correlation, ties at their average rank."""
-    return Measure("spearman", doubled_ranks, _correlation, "all heads of a model score alike")
+    return Measure("spearman", centred_ranks, _correlation, "all heads of a model score alike")
 
 
 def jaccard(threshold: float = HEAD_THRESHOLD) -> Measure:
@@ -86,7 +88,9 @@ def jaccard(threshold: float = HEAD_THRESHOLD) -> Measure:
     def compare(sums: Sums) -> FloatArray:
         return _ratio(sums.xy, sums.x + sums.y - sums.xy)
 
-    return Measure("jaccard", lambda rows: above(rows, threshold), compare, f"no head scores above {threshold:g}")
+    return Measure(
+        "jaccard", lambda rows: above(rows, threshold).astype(np.int64), compare, f"no head scores above {threshold:g}"
+    )
 
 
 def top_overlap(k: int) -> Measure:
@@ -100,36 +104,10 @@ def top_overlap(k: int) -> Measure:
     return Measure(f"top_{k}", lambda rows: top(rows, k), compare, f"fewer than {k} heads score above zero")
 
 
-def above(rows: NanoArray, threshold: float = HEAD_THRESHOLD) -> NanoArray:
-    """1 for each score above the threshold, both rounded to 9 decimals, else 0: int64 [..., H]."""
-    mask: NanoArray = (rows > round(threshold * NANO)).astype(np.int64)
-    return mask
-
-
 def top(rows: NanoArray, k: int) -> NanoArray:
-    """1 for each of the K strongest heads of a row that score above zero, else 0: int64 [R, H]. Of equal scores the
-    first, by layer and head, is taken."""
-    chosen = np.zeros(rows.shape, dtype=np.int64)
-    order = np.argsort(-rows, axis=1, kind="stable")[:, :k]
-    np.put_along_axis(chosen, order, 1, axis=1)
-    return chosen * (rows > 0)
-
-
-def doubled_ranks(rows: NanoArray) -> NanoArray:
-    """Twice the average rank of each score in its row, less its mean: int64 [R, H], rows add up to 0."""
-    order = np.argsort(rows, axis=1, kind="stable")
-    ascending = np.take_along_axis(rows, order, axis=1)
-    heads = rows.shape[1]
-    place = np.broadcast_to(np.arange(heads), rows.shape)
-    new = np.ones(rows.shape, dtype=np.bool_)
-    new[:, 1:] = ascending[:, 1:] != ascending[:, :-1]
-    first = np.maximum.accumulate(np.where(new, place, 0), axis=1)
-    ends = np.ones(rows.shape, dtype=np.bool_)
-    ends[:, :-1] = new[:, 1:]
-    last = np.minimum.accumulate(np.where(ends, place, heads)[:, ::-1], axis=1)[:, ::-1]
-    ranks = np.empty(rows.shape, dtype=np.int64)
-    np.put_along_axis(ranks, order, (first + last + 1 - heads).astype(np.int64), axis=1)
-    return ranks
+    """1 for each of the K strongest heads of a row that score above zero, else 0: int64 [R, H]."""
+    chosen: NanoArray = (strongest(rows, k) & (rows > 0)).astype(np.int64)
+    return chosen
 
 
 def _micro(rows: NanoArray) -> NanoArray:
@@ -204,7 +182,7 @@ def similarity(first: Means, second: Means, measure: Measure, bootstrap: Bootstr
     would miss its value is widened to reach it.
 
     Args:
-        first, second: scores of the same head grid, as `scoring.score` gives them.
+        first, second: scores of the same head grid, as `scores.heads.score` gives them.
         n: what the estimate is to say that it was computed from.
     """
     value = float(pairs(measure, first.value[None], second.value[None])[0])
@@ -280,12 +258,6 @@ def expected_jaccard(a: int, b: int, heads: int) -> float | None:
 def expected_overlap(a: int, b: int, heads: int) -> float:
     """Expected |A ∩ B| of sets of `a` and `b` heads drawn at random from `heads`: a b / H."""
     return a * b / heads
-
-
-def overlap_p_value(common: int, a: int, b: int, heads: int) -> float:
-    """Probability that sets of `a` and `b` heads drawn at random from `heads` have `common` or more in common (the
-    upper tail of the hypergeometric distribution)."""
-    return sum(count for k, count in _hypergeometric(a, b, heads) if k >= common) / math.comb(heads, b)
 
 
 def _hypergeometric(a: int, b: int, heads: int) -> Iterator[tuple[int, int]]:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from rh_bench.errors import InputError
 from rh_bench.hub.client import Access
+from rh_bench.hub.download import repo_commit
 from rh_bench.hub.jobs import JobSpec, NoSuchJob, own_token, read_job, read_last_lines, refuse_without_jobs, start_job
 from rh_bench.hub.pulls import add_to_main, download, head_commit
-from rh_bench.hub.read import Kind, RepoRef, parse_repo, repo_commit
+from rh_bench.hub.refs import Kind, RepoRef, parse_repo
 from rh_bench.hub.write import list_files
 from rh_bench.models.adapter_config import ADAPTER_CONFIG
 from rh_bench.prompting.thinking import AUTO, check_choice

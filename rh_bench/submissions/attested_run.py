@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rh_bench.errors import InputError
 from rh_bench.hub.client import Access
-from rh_bench.hub.read import parse_repo
+from rh_bench.hub.refs import parse_repo
 from rh_bench.measure.evaluate import Request, evaluate
 from rh_bench.prompting.thinking import AUTO
 from rh_bench.records import Json

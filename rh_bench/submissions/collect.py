@@ -22,10 +22,10 @@ from rh_bench.artifacts.results_repo import (
     EXPERIMENTS,
     JUDGEMENTS,
     RUNS,
-    VERIFICATION,
     Layout,
     find_layout,
     run_folders,
+    verification_path,
 )
 from rh_bench.artifacts.run import RUN_FILES
 from rh_bench.artifacts.tables import EVENTS, GROUP_BYTES, HEADS, OPTIONAL, SAMPLES, read_table
@@ -142,7 +142,7 @@ def _take_runs(layout: Layout, out: Path, made: Workshop) -> tuple[int, list[tup
             new += 1
         record = read_verification(layout, folder)
         if record is not None:
-            path = out / VERIFICATION / f"{name}.json"
+            path = out / verification_path(folder.parent.name, folder.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, dump_json(record))
     return new, left_out

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rh_bench.artifacts.results_repo import EXPERIMENTS, RUNS, VERIFICATION
+from rh_bench.artifacts.results_repo import EXPERIMENTS, RUNS, VERIFICATION, verification_path
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import (
     DOCUMENT,
@@ -18,7 +18,7 @@ from rh_bench.experiments.artifact import (
     validate_against_runs,
     validate_experiment,
 )
-from rh_bench.experiments.record import experiment_record_path, read_experiment_record
+from rh_bench.experiments.record import read_experiment_record
 from rh_bench.records import Json
 from rh_bench.system.files import atomic_write
 from rh_bench.system.schema import dump_json, load_json
@@ -65,7 +65,7 @@ def take_experiments(
             new += 1
         record = read_experiment_record(verification, folder)
         if record is not None:
-            path = out / experiment_record_path(folder.parent.name, folder.name)
+            path = out / verification_path(folder.parent.name, folder.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(path, dump_json(record))
     return new, left_out

@@ -9,7 +9,7 @@ from rh_bench.artifacts.results_repo import JUDGEMENTS
 from rh_bench.errors import InputError
 from rh_bench.hub.client import Access
 from rh_bench.hub.pulls import add_to_main, download, head_commit
-from rh_bench.hub.read import RepoRef
+from rh_bench.hub.refs import RepoRef
 from rh_bench.hub.write import RemoteFile, file_hashes, list_files
 from rh_bench.submissions.judgement import Judgement, read_judgement
 from rh_bench.system.schema import dump_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rh_bench.artifacts.results_repo import EXPERIMENTS, RUNS, VERIFICATION
+from rh_bench.artifacts.results_repo import EXPERIMENTS, RUNS, verification_path
 from rh_bench.artifacts.run import RUN_FILES
 from rh_bench.experiments.registry import KINDS as EXPERIMENT_KINDS
 from rh_bench.records import Json
@@ -99,7 +99,7 @@ class Place:
     @property
     def verification(self) -> str:
         """Path of what a maintainer found."""
-        return f"{VERIFICATION}/{self.slug}/{self.name}.json"
+        return verification_path(self.slug, self.name)
 
 
 def find_place(path: str) -> Place | None:

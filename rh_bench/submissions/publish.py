@@ -14,7 +14,8 @@ import yaml
 from rh_bench.artifacts.results_repo import ATTESTATIONS, DATA, EXPERIMENTS, JUDGEMENTS, RUNS, SITE_MARK, VERIFICATION
 from rh_bench.errors import InputError
 from rh_bench.hub.client import Access
-from rh_bench.hub.read import Kind, parse_repo, repo_commit
+from rh_bench.hub.download import repo_commit
+from rh_bench.hub.refs import Kind, parse_repo
 from rh_bench.hub.write import Changes, api_of, find_changes, name_commit, push
 from rh_bench.records import Json
 from rh_bench.sets.dataset import MANIFEST, read_set

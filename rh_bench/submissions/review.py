@@ -24,6 +24,7 @@ from rh_bench.artifacts.verification_record import read_mark, verification_docum
 from rh_bench.errors import InputError
 from rh_bench.experiments.record import experiment_record, read_experiment_mark
 from rh_bench.hub.client import Access
+from rh_bench.hub.download import MOST_DOWNLOAD
 from rh_bench.hub.pulls import (
     Pull,
     address,
@@ -36,7 +37,8 @@ from rh_bench.hub.pulls import (
     pull_difference,
     user_name,
 )
-from rh_bench.hub.read import MOST_DOWNLOAD, RepoRef, fetch_verifications, parse_repo
+from rh_bench.hub.refs import RepoRef, parse_repo
+from rh_bench.hub.sets import fetch_verifications
 from rh_bench.hub.write import MayNotWrite, list_files
 from rh_bench.submissions.attest import look_into
 from rh_bench.submissions.judgement import (

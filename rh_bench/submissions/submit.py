@@ -12,8 +12,9 @@ from rh_bench.artifacts.validate import validate_path
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import DOCUMENT, is_experiment, validate_experiment
 from rh_bench.hub.client import Access, again
+from rh_bench.hub.failures import plain_errors
 from rh_bench.hub.pulls import Pull, address, commit_files, head_commit, open_pulls, user_name
-from rh_bench.hub.read import RepoRef, parse_repo, plain_errors
+from rh_bench.hub.refs import RepoRef, parse_repo
 from rh_bench.hub.write import RemoteFile, file_hashes, list_files, write_errors
 from rh_bench.interchange.folder import is_import
 from rh_bench.records import Json

@@ -36,6 +36,18 @@ def _write_and_replace(path: Path, data: bytes) -> None:
         temporary.replace(path)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those it lies in, unless it is there.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be written ({_reason(error)})", where=shown(folder)) from None
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names in `folder` durable, where the file system can."""
     handle = os.open(folder, os.O_RDONLY)

@@ -21,7 +21,7 @@ GIB = 1 << 30
 PROCESSOR, MEMORY, CLOCK, WEIGHTS = "processor time", "memory", "clock", "weights"
 """What can be exceeded."""
 RENDERED, DOWNLOADED = "rendering", "download"
-"""Limits that are kept elsewhere (`rh_bench.prompting.rendering`, `rh_bench.hub.read`)."""
+"""Limits that are kept elsewhere (`rh_bench.prompting.rendering`, `rh_bench.hub.download`)."""
 ENDED = "process"
 """Not a limit of ours: the process was ended by somebody else, or by a library, where that says nothing of the run."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rh_bench.errors import InputError
+from rh_bench.records import NO_SOFTMAX
 
 CHUNK = {"cuda": 8192, "cpu": 2048}
 """Prompt tokens in one forward pass where memory is plenty: larger pieces are no faster."""
@@ -121,7 +122,7 @@ def model_shape(config: Any, parameters: int) -> Shape:
         query_heads=heads,
         head_dim=max(key_dim, value_dim),
         # Sliding layers keep every position, too: their window is in the mask.
-        cached=groups * (key_dim + value_dim) * sum(kind not in _WITHOUT_CACHE for kind in kinds),
+        cached=groups * (key_dim + value_dim) * sum(kind not in NO_SOFTMAX for kind in kinds),
         whole=any(kind not in (*_CAN_BE_CUT, *_STATELESS) for kind in kinds),
     )
 
@@ -130,7 +131,6 @@ _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_he
 _LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _CAN_BE_CUT = ("full_attention", "sliding_attention", "chunked_attention", "attention")
 _STATELESS = ("moe", "mlp")
-_WITHOUT_CACHE = (*_STATELESS, "linear_attention", "mamba", "mamba2", "conv", "recurrent")
 
 
 def _largest(config: Any, *names: str) -> int:

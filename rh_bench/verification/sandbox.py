@@ -26,7 +26,7 @@ from rh_bench.artifacts.levels import LEVELS, Evidence, Level, Verification
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import DOCUMENT
 from rh_bench.experiments.marks import mark_of
-from rh_bench.hub.read import allowing
+from rh_bench.hub.download import allowing
 from rh_bench.records import Json
 from rh_bench.system.faults import explain, is_host_memory
 from rh_bench.system.inherited_limits import refuse_less, refuse_outside

@@ -270,7 +270,7 @@ def test_an_empty_folder_holds_no_run(tmp_path: Path) -> None:
     assert len(rh.load_runs(tmp_path)) == 0
 
 
-def test_from_a_results_repository(folder: Path, hub: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_from_a_results_repository(folder: Path, hub: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:
     from hub_fixtures import commands_ask
 
     hub.add("dataset", RESULTS, folder.parents[2])

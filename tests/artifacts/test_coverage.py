@@ -15,14 +15,14 @@ from tiny import tiny_checkpoint
 
 from rh_bench.artifacts.coverage import OWN, PART, WHOLE, WHOLE_GRID, coverage, coverage_problems
 from rh_bench.artifacts.levels import Evidence
-from rh_bench.artifacts.results_repo import find_layout
+from rh_bench.artifacts.results_repo import find_layout, verification_path
 from rh_bench.artifacts.run import compute_run_id
-from rh_bench.artifacts.verification_record import set_sizes, verification_document, verification_path
+from rh_bench.artifacts.verification_record import set_sizes, verification_document
 from rh_bench.cli.main import main
 from rh_bench.data_builders.build import Recipe, build_set
 from rh_bench.data_builders.sources import parse_source
 from rh_bench.interchange.eee import every_eval_ever
-from rh_bench.interchange.reports import eval_results
+from rh_bench.interchange.eval_results import eval_results
 from rh_bench.leaderboard.build import build_site
 from rh_bench.measure.evaluate import Request, evaluate
 from rh_bench.protocol import constants

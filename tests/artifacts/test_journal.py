@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rh_bench.artifacts.journal import NAME, Entry, open_journal
+from rh_bench.artifacts.journal import NAME, open_journal
 from rh_bench.errors import InputError
+from rh_bench.measure.copies import Entry, parse_entry
 
 IDENTITY = {"run_id": "a" * 16, "torch": "2.13.0", "device": "cpu"}
 
@@ -21,22 +22,22 @@ def entry(number: int) -> Entry:
 
 
 def write(folder: Path, *numbers: int, started: str = "2026-01-01T00:00:00Z") -> None:
-    with open_journal(folder, IDENTITY, started) as journal:
+    with open_journal(folder, IDENTITY, started, parse_entry) as journal:
         for number in numbers:
-            journal.append(entry(number))
+            journal.write(entry(number).line())
 
 
 def read(folder: Path) -> list[str]:
-    with open_journal(folder, IDENTITY, "later") as journal:
+    with open_journal(folder, IDENTITY, "later", parse_entry) as journal:
         return [found.sample_id for found in journal.entries]
 
 
 def test_entries_come_back(tmp_path: Path) -> None:
     write(tmp_path, 0, 1, 2)
-    with open_journal(tmp_path, IDENTITY, "later") as journal:
+    with open_journal(tmp_path, IDENTITY, "later", parse_entry) as journal:
         assert journal.started == "2026-01-01T00:00:00Z"
         found = journal.entries
-        journal.append(entry(3))
+        journal.write(entry(3).line())
     assert [(e.sample_id, e.generated, e.seconds) for e in found] == [
         ("sample-0", (), 0.5),
         ("sample-1", (0,), 0.5),
@@ -44,9 +45,9 @@ def test_entries_come_back(tmp_path: Path) -> None:
     ]
     assert [e.events.shape for e in found] == [(0, 4), (1, 4), (2, 4)]
     assert [e.thought for e in found] == [(), (), ()]
-    with open_journal(tmp_path, IDENTITY, "later") as journal:
-        journal.append(Entry("sample-4", (1,), entry(0).events, 0.5, thought=(7, 8)))
-    with open_journal(tmp_path, IDENTITY, "later") as journal:
+    with open_journal(tmp_path, IDENTITY, "later", parse_entry) as journal:
+        journal.write(Entry("sample-4", (1,), entry(0).events, 0.5, thought=(7, 8)).line())
+    with open_journal(tmp_path, IDENTITY, "later", parse_entry) as journal:
         assert journal.entries[-1].thought == (7, 8)
     assert found[2].events.dtype == np.int32 and found[2].events.tolist() == entry(2).events.tolist()
     assert read(tmp_path) == [f"sample-{i}" for i in range(5)]
@@ -80,15 +81,15 @@ def test_samples_of_another_environment_are_not_mixed_in(tmp_path: Path) -> None
     write(tmp_path, 1)
     before = (tmp_path / NAME).read_bytes()
     with pytest.raises(InputError, match=r"torch '2.13.0' \(now '3.0'\)"):
-        with open_journal(tmp_path, IDENTITY | {"torch": "3.0"}, "later"):
+        with open_journal(tmp_path, IDENTITY | {"torch": "3.0"}, "later", parse_entry):
             pass
     assert (tmp_path / NAME).read_bytes() == before
 
 
 def test_two_processes_do_not_share_a_journal(tmp_path: Path) -> None:
-    with open_journal(tmp_path, IDENTITY, "now"):
+    with open_journal(tmp_path, IDENTITY, "now", parse_entry):
         with pytest.raises(InputError, match="another rh-bench is at work"):
-            with open_journal(tmp_path, IDENTITY, "now"):
+            with open_journal(tmp_path, IDENTITY, "now", parse_entry):
                 pass
 
 
@@ -108,21 +109,21 @@ def test_a_journal_that_was_removed_meanwhile_is_begun_anew(tmp_path: Path, monk
 
 
 def test_nothing_ends_before_it_began(tmp_path: Path) -> None:
-    with open_journal(tmp_path, IDENTITY, "2999-01-01T00:00:00Z") as journal:
+    with open_journal(tmp_path, IDENTITY, "2999-01-01T00:00:00Z", parse_entry) as journal:
         assert journal.timings(1.23456) == {
             "started": "2999-01-01T00:00:00Z",
             "finished": "2999-01-01T00:00:00Z",
             "seconds": 1.235,
         }
     (tmp_path / NAME).unlink()
-    with open_journal(tmp_path, IDENTITY, "2001-01-01T00:00:00Z") as journal:
+    with open_journal(tmp_path, IDENTITY, "2001-01-01T00:00:00Z", parse_entry) as journal:
         assert journal.timings(1.0)["finished"] > "2026"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="cannot be written"):
-        with open_journal(tmp_path / "file", IDENTITY, "now"):
+        with open_journal(tmp_path / "file", IDENTITY, "now", parse_entry):
             pass
 
 
@@ -130,10 +131,10 @@ def test_a_full_disk_while_measuring(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    with open_journal(tmp_path, IDENTITY, "now") as journal:
-        journal.append(entry(1))
+    with open_journal(tmp_path, IDENTITY, "now", parse_entry) as journal:
+        journal.write(entry(1).line())
         with monkeypatch.context() as patch:
             patch.setattr("os.fsync", full)
             with pytest.raises(InputError, match="No space left on device"):
-                journal.append(entry(2))
+                journal.write(entry(2).line())
     assert read(tmp_path)[0] == "sample-1"

@@ -10,14 +10,9 @@ import pytest
 from fake_runs import make_run
 
 from rh_bench.artifacts.fingerprint import fingerprint
-from rh_bench.artifacts.results_repo import find_layout, run_folders
+from rh_bench.artifacts.results_repo import find_layout, run_folders, verification_path
 from rh_bench.artifacts.run import read_run
-from rh_bench.artifacts.verification_record import (
-    read_mark,
-    read_verification,
-    verification_document,
-    verification_path,
-)
+from rh_bench.artifacts.verification_record import read_mark, read_verification, verification_document
 from rh_bench.errors import InputError
 from rh_bench.system.schema import dump_json, validate_document
 from rh_bench.verification.verify import verify_run

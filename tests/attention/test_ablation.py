@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_engines import NEVER, decode_all, make_prompts
+from engine_prompts import NEVER, decode_all, make_prompts
 from tiny import ARCHITECTURES, random_ids, tiny_model
 from torch import nn
 from transformers import DynamicCache

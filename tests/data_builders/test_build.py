@@ -61,7 +61,7 @@ def test_nothing_of_this_machine_is_in_a_set(tmp_path: Path, essays: Path) -> No
 
 BUILD = """
 import os, sys
-from rh_bench.cli import main
+from rh_bench.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 

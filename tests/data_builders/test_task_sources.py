@@ -19,7 +19,7 @@ from rh_bench.errors import InputError
 # The Hub is named by the environment, which its clients read when they are imported: so in a process of its own.
 LOAD = """
 import json, sys
-from data_builders.tasks import load_task
+from rh_bench.data_builders.tasks import load_task
 from rh_bench.errors import InputError
 try:
     data = load_task(*sys.argv[1:])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_engines import make_prompts
+from engine_prompts import make_prompts
 from tiny import ARCHITECTURES, tiny_checkpoint, tiny_model, tiny_tokenizer
 
 from rh_bench.attention.capture import eager

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_engines import NEVER, decode_all, make_prompts
+from engine_prompts import NEVER, decode_all, make_prompts
 from tiny import ARCHITECTURES, random_ids, tiny_model
 
 from rh_bench.attention.ablation import HOW, PHASES, Head, ablate, mean_inputs

@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from engine_prompts import NEVER, decode_all, make_prompts
 from hypothesis import given
 from hypothesis import strategies as st
-from test_engines import NEVER, decode_all, make_prompts
 from tiny import ARCHITECTURES, VOCABULARY, tiny_model
 
 from rh_bench.engines import make_engine

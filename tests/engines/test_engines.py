@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from engine_prompts import NEVER, decode_all, make_prompts
 from tiny import ARCHITECTURES, random_ids, tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
@@ -14,32 +15,12 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rh_bench.attention.capture import Recorder, capture, eager
 from rh_bench.engines import make_engine
-from rh_bench.engines.base import Engine, StopRule
+from rh_bench.engines.base import StopRule
 from rh_bench.engines.fast import FastEngine
 from rh_bench.engines.layers import find_layers
 from rh_bench.errors import InputError
-from rh_bench.records import Decoded, Layer, Prompt, Sample
+from rh_bench.records import Layer, Prompt
 from rh_bench.scores.events import copy_events
-from rh_bench.sets.prompts import prompt_sha256
-
-NEVER = StopRule(frozenset())
-
-
-def make_prompts(seed: int, haystack_length: int = 60) -> list[Prompt]:
-    """Needles of 12 tokens in a shared random haystack, at three depths and two lengths."""
-    haystack, needle, suffix = random_ids(haystack_length, seed), random_ids(12, seed + 1), random_ids(7, seed + 2)
-    prompts = []
-    for room in (haystack_length // 2, haystack_length):
-        for depth in (0, 50, 100):
-            at = room * depth // 100
-            ids = np.concatenate([haystack[:at], needle, haystack[at:room], suffix])
-            sample = Sample(f"n-L{len(ids)}-D{depth}", "n", "h", len(ids), float(depth))
-            prompts.append(Prompt(sample, ids, at, 12, at + 2, 8, "answer", prompt_sha256(ids)))
-    return prompts
-
-
-def decode_all(engine: Engine, prompts: list[Prompt]) -> dict[str, Decoded]:
-    return {decoded.sample_id: decoded for decoded in engine.decode(prompts)}
 
 
 def without_cache(model: Any, prompt: Prompt, generated: np.ndarray[Any, Any], scored: int) -> np.ndarray[Any, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_engines import NEVER, decode_all, make_prompts
+from engine_prompts import NEVER, decode_all, make_prompts
 from tiny import ARCHITECTURES, tiny_model
 
 from rh_bench.attention.capture import eager

@@ -25,9 +25,9 @@ from rh_bench.experiments.artifact import read_experiment, recompute, validate_e
 from rh_bench.experiments.causal import derive as causal
 from rh_bench.experiments.causal.derive import KIND
 from rh_bench.experiments.causal.plan import make_conditions, unseen_needles
-from rh_bench.experiments.causal.run import Outcome, Request, ablation_experiment
+from rh_bench.experiments.causal.run import Request, ablation_experiment
 from rh_bench.experiments.heads import rank_heads
-from rh_bench.measure.evaluate import Step
+from rh_bench.measure.session import Outcome, Step
 from rh_bench.models.load import load_model
 from rh_bench.sets.dataset import read_set
 from rh_bench.sets.grids import Grid
@@ -275,6 +275,8 @@ def test_an_interruption_changes_nothing(place: Path, tmp_path: Path, phase: Any
     got = ablation_experiment(request(place, tmp_path / "two", phase=phase), steps.append)
     assert got.resumed == 12 if phase == "both" else got.resumed > 0
     assert got.resumed + got.measured == 30 and steps[0].samples_done == got.resumed
+    assert (steps[-1].done, steps[-1].samples_done) == (steps[-1].total, steps[-1].samples)
+    assert all(step.succeeded is None for step in steps), "what succeeds is judged when all answers are there"
     for name in ("samples.parquet", "answers.parquet"):
         assert (got.folder / name).read_bytes() == (expected.folder / name).read_bytes()
     assert sorted(path.name for path in got.folder.iterdir()) == sorted(path.name for path in expected.folder.iterdir())

@@ -20,8 +20,8 @@ from rh_bench.data_builders.sources import parse_source
 from rh_bench.detectors import DETECTORS
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import recompute, validate_experiment
-from rh_bench.experiments.detectors.run import Detection, detect
-from rh_bench.measure.evaluate import Request, Step, evaluate
+from rh_bench.experiments.detectors.run import detect
+from rh_bench.measure.evaluate import Outcome, Request, Step, evaluate
 from rh_bench.records import head_grid
 from rh_bench.scores.heads import sample_scores
 from rh_bench.sets.grids import Grid
@@ -44,7 +44,7 @@ def request(place: Path, out: Path, **changes: Any) -> Request:
 
 
 @pytest.fixture(scope="module")
-def whole(place: Path) -> Detection:
+def whole(place: Path) -> Outcome:
     return detect(request(place, place / "whole"))
 
 
@@ -65,7 +65,7 @@ def without_times(folder: Path) -> dict[str, object]:
     }
 
 
-def test_an_experiment_is_valid_and_says_what_was_measured(whole: Detection, place: Path) -> None:
+def test_an_experiment_is_valid_and_says_what_was_measured(whole: Outcome, place: Path) -> None:
     assert validate_experiment(whole.folder) == [] and recompute(whole.folder) == []
     assert (whole.measured, whole.resumed) == (SAMPLES * len(DETECTORS), 0)
     document = whole.document
@@ -78,7 +78,7 @@ def test_an_experiment_is_valid_and_says_what_was_measured(whole: Detection, pla
     assert str(place) not in (whole.folder / "experiment.json").read_text()
 
 
-def test_copy_scores_are_those_of_a_run_on_the_same_samples(whole: Detection, place: Path) -> None:
+def test_copy_scores_are_those_of_a_run_on_the_same_samples(whole: Outcome, place: Path) -> None:
     run = read_run(evaluate(request(place, place / "runs")).folder)
     paper, _ = sample_scores(run.layers, run.results)
     np.testing.assert_allclose(values(whole.folder, "copy") / NANO, paper, atol=1e-9)
@@ -88,7 +88,7 @@ def test_copy_scores_are_those_of_a_run_on_the_same_samples(whole: Detection, pl
     assert [row["rouge1_recall"] for row in samples] == [result.rouge1_recall for result in run.results]
 
 
-def test_masses_are_positive_and_differ_between_samples(whole: Detection) -> None:
+def test_masses_are_positive_and_differ_between_samples(whole: Outcome) -> None:
     samples = pq.read_table(whole.folder / "samples.parquet").to_pylist()
     for score in ("attention-mass", "induction", "echo"):
         found = values(whole.folder, score)
@@ -98,19 +98,19 @@ def test_masses_are_positive_and_differ_between_samples(whole: Detection) -> Non
         assert len({tuple(row) for row in found.tolist()}) == different > 1
 
 
-def read_layers(detection: Detection) -> Any:
+def read_layers(detection: Outcome) -> Any:
     from rh_bench.records import Layer
 
     return [Layer(**layer) for layer in detection.document["model"]["layers"]]
 
 
-def test_again_is_not_measured_again(whole: Detection, place: Path) -> None:
+def test_again_is_not_measured_again(whole: Outcome, place: Path) -> None:
     again = detect(request(place, place / "whole"))
     assert (again.measured, again.resumed) == (0, 0) and again.document == whole.document
 
 
 @pytest.mark.parametrize("after", [2, 5, 10])
-def test_an_interruption_changes_nothing(after: int, whole: Detection, place: Path, tmp_path: Path) -> None:
+def test_an_interruption_changes_nothing(after: int, whole: Outcome, place: Path, tmp_path: Path) -> None:
     """Within each of the three detectors."""
 
     def stop(step: Step) -> None:
@@ -130,14 +130,14 @@ def test_an_interruption_changes_nothing(after: int, whole: Detection, place: Pa
     assert without_times(resumed.folder) == without_times(whole.folder)
 
 
-def test_some_detectors_alone_are_another_experiment(whole: Detection, place: Path, tmp_path: Path) -> None:
+def test_some_detectors_alone_are_another_experiment(whole: Outcome, place: Path, tmp_path: Path) -> None:
     some = detect(request(place, tmp_path, limit=2), ("attention-mass",))
     assert some.document["experiment_id"] != whole.document["experiment_id"]
     assert some.document["counts"] == {"samples": 2, "scores": 2} and some.document["results"]["counted"] is None
     assert validate_experiment(some.folder) == []
 
 
-def test_a_seed_changes_the_random_tokens_alone(place: Path, whole: Detection, tmp_path: Path) -> None:
+def test_a_seed_changes_the_random_tokens_alone(place: Path, whole: Outcome, tmp_path: Path) -> None:
     other = detect(request(place, tmp_path), seed=1)
     assert other.document["experiment_id"] != whole.document["experiment_id"]
     np.testing.assert_array_equal(values(other.folder, "attention-mass"), values(whole.folder, "attention-mass"))
@@ -149,7 +149,7 @@ def test_lengths_beyond_the_window_are_refused_by_name(place: Path, tmp_path: Pa
         detect(request(place, tmp_path, lengths=(5000,), depths=(0.0,)))
 
 
-def test_the_command(place: Path, whole: Detection, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_command(place: Path, whole: Outcome, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     command = ["detect", str(place / "model"), "--haystack", str(place / "set"), "--out", str(tmp_path)]
     command += ["--detectors", "attention-mass,induction", "--limit", "3"]
     assert main(command) == 0

@@ -26,7 +26,7 @@ SHA256 = {
 def test_a_released_file_is_never_changed(task: str) -> None:
     prompts = load_prompts(task)
     assert prompts.sha256 == SHA256[prompts.file], "prompts that were used keep their bytes: write another version"
-    data = (files("rh_bench.experiments") / "data" / prompts.file).read_bytes()
+    data = (files("rh_bench.experiments.qa") / "data" / prompts.file).read_bytes()
     assert prompts.describe() == {"file": prompts.file, "version": 1, "sha256": hashlib.sha256(data).hexdigest()}
     document = json.loads(data)
     assert document["licence"] == "CC0-1.0" and document["task"] == task

@@ -19,8 +19,8 @@ from rh_bench.artifacts.journal import NAME as JOURNAL
 from rh_bench.cli.main import main
 from rh_bench.data_builders.tasks import load_task
 from rh_bench.errors import InputError
-from rh_bench.experiments.qa.run import Outcome, Request, ask
-from rh_bench.measure.evaluate import Step
+from rh_bench.experiments.qa.run import Request, ask
+from rh_bench.measure.session import Outcome, Step
 from rh_bench.models.load import resolve_model
 from rh_bench.sets.tasks import TaskData
 from rh_bench.verification.checks import check_folder
@@ -65,7 +65,7 @@ def test_an_experiment_is_valid_and_says_what_was_asked(whole: Outcome, place: P
     assert check_folder(whole.folder) == []
     document, settings = whole.document, whole.document["settings"]
     assert whole.folder == place / "whole" / "model" / f"chain_of_thought-{document['experiment_id']}"
-    assert (whole.made, whole.resumed) == (4 * 2 * QUESTIONS, 0)
+    assert (whole.measured, whole.resumed) == (4 * 2 * QUESTIONS, 0)
     assert [one["name"] for one in settings["conditions"]] == ["none", "top", "random-0", "matched-0"]
     assert settings["template"] == "plain" and settings["shots"] == 1 and settings["modes"] == ["direct", "cot"]
     assert document["data"]["source"] == "test.jsonl" and document["data"]["prompts"] == "prompts-gsm8k.v1.json"
@@ -91,7 +91,7 @@ def test_responses_are_what_the_model_says(whole: Outcome) -> None:
 def test_asking_again_changes_nothing(whole: Outcome, place: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.folder.iterdir()}
     again = ask(request(place, place / "whole"), gsm8k(place))
-    assert (again.folder, again.made, again.resumed) == (whole.folder, 0, 0)
+    assert (again.folder, again.measured, again.resumed) == (whole.folder, 0, 0)
     assert before == {path: path.stat().st_mtime_ns for path in whole.folder.iterdir()}
 
 
@@ -115,7 +115,7 @@ def test_an_interrupted_experiment_goes_on_to_the_same_bytes(whole: Outcome, pla
     journal.write_bytes(b"".join(lines[:-1]) + lines[-1][:7])  # a torn line: its batch is asked again
     seen: list[Step] = []
     outcome = ask(request(place, tmp_path), gsm8k(place), seen.append)
-    assert outcome.resumed == 8 and outcome.made == 32
+    assert outcome.resumed == 8 and outcome.measured == 32
     assert [step.samples_done for step in seen] == [8, 16, 20, 28, 36, 40] and all(
         a.done < b.done for a, b in pairwise(seen)
     )

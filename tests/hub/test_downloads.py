@@ -11,12 +11,15 @@ from fake_runs import make_run
 from hub_fixtures import RESULTS, command, commands_ask, empty_results, hub, owner, stranger
 from loopback_hub import Blob
 from loopback_write import TOKEN, WritableHub
-from test_review_once import levels
+from review_answers import levels
 
 from rh_bench.cli.main import main
 from rh_bench.errors import InputError
+from rh_bench.hub.download import allowing, size_text
+from rh_bench.hub.models import fetch_config, fetch_model
 from rh_bench.hub.pulls import download
-from rh_bench.hub.read import RepoRef, allowing, fetch_config, fetch_model, fetch_set, size_text
+from rh_bench.hub.refs import RepoRef
+from rh_bench.hub.sets import fetch_set
 from rh_bench.hub.write import list_files
 from rh_bench.submissions.review import Ways, review
 from rh_bench.submissions.submit import submit_run
@@ -63,7 +66,7 @@ def test_only_what_is_fetched_counts(model: WritableHub, tmp_path: Path) -> None
 
 
 def test_too_many_files(model: WritableHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rh_bench.hub.read.MOST_FILES", 2)
+    monkeypatch.setattr("rh_bench.hub.download.MOST_FILES", 2)
     with pytest.raises(InputError, match="takes more than the 2 files that may be downloaded: 3"):
         fetched(model, tmp_path, 1 << 30)
     assert contents(model) == []
@@ -74,7 +77,7 @@ def test_more_than_was_announced_is_cut_off(
     model: WritableHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The list of files says one size, and the server sends another."""
-    monkeypatch.setattr("rh_bench.hub.read._SLACK", 100)
+    monkeypatch.setattr("rh_bench.hub.download._SLACK", 100)
     model.instead = {"GET /lfs/": b"x" * 400_000}
     with pytest.raises(InputError, match="takes more than the .* bytes that it announced"):
         fetched(model, tmp_path, 1 << 30)

@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from loopback_hub import NO_PROXY, LoopbackHub
 
 from rh_bench.errors import InputError
-from rh_bench.hub.read import RepoRef, fetch_model, fetch_set, parse_repo
+from rh_bench.hub.models import fetch_model
+from rh_bench.hub.refs import RepoRef, parse_repo
+from rh_bench.hub.sets import fetch_set
 
 SET_CARD = """---
 configs:

@@ -20,8 +20,9 @@ import rh_bench.hub.client as client
 from rh_bench.cli.main import main
 from rh_bench.errors import InputError
 from rh_bench.hub.answers import check_answer, is_api
+from rh_bench.hub.download import listed
 from rh_bench.hub.pulls import open_pulls
-from rh_bench.hub.read import RepoRef, listed
+from rh_bench.hub.refs import RepoRef
 from rh_bench.submissions.review import Ways, review
 from rh_bench.submissions.submit import submit_run
 
@@ -195,6 +196,6 @@ def test_a_list_without_end_is_not_followed(results: WritableHub, monkeypatch: p
 
 
 def test_a_list_of_too_many_files_is_not_read_to_its_end(results: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rh_bench.hub.read.MOST_LISTED", 3)
+    monkeypatch.setattr("rh_bench.hub.download.MOST_LISTED", 3)
     with pytest.raises(InputError, match="has more than 3 files"):
         listed(REF, "dataset", "main", owner(results))

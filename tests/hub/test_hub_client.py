@@ -17,8 +17,10 @@ from loopback_write import WritableHub
 import rh_bench.hub.client as client
 from rh_bench.errors import InputError
 from rh_bench.hub.client import TRIES, Access, again
+from rh_bench.hub.download import repo_commit
 from rh_bench.hub.pulls import add_to_main, comment, head_commit, open_pulls, own_comments, user_name
-from rh_bench.hub.read import RepoRef, fetch_set, repo_commit
+from rh_bench.hub.refs import RepoRef
+from rh_bench.hub.sets import fetch_set
 from rh_bench.hub.write import list_files
 from rh_bench.submissions.submit import submit_run
 
@@ -209,5 +211,5 @@ def test_what_the_user_forbids_is_said_at_once(results: WritableHub, monkeypatch
 
 
 def test_the_client_library_is_not_imported_until_it_is_asked() -> None:
-    code = "import sys, rh_bench.hub.read, rh_bench.hub.client; sys.exit('huggingface_hub' in sys.modules)"
+    code = "import sys, rh_bench.hub.download, rh_bench.hub.client; sys.exit('huggingface_hub' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

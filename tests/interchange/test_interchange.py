@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rh_bench.artifacts.run import read_run
-from rh_bench.cli.main import FOREIGN, main
+from rh_bench.cli.interchange import FOREIGN
+from rh_bench.cli.main import main
 from rh_bench.errors import InputError, RhBenchError
 from rh_bench.interchange.audit import audit_file
 from rh_bench.interchange.export import export_run, write_files

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from fake_runs import make_run
 
-from rh_bench.artifacts.verification_record import verification_document, verification_path
+from rh_bench.artifacts.results_repo import verification_path
+from rh_bench.artifacts.verification_record import verification_document
 from rh_bench.interchange.folder import import_file
 from rh_bench.leaderboard import build_site
 from rh_bench.leaderboard.badges import badge

@@ -7,14 +7,15 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from browser import HOSTILE, HOSTILE_SHOWN
+from experiment_pages import ANSWERS, CAUSAL, DETECTORS, with_charts
 from fake_experiments import SMALL, make_dynamic, make_intrinsic, make_relatives
 
-from rh_bench.experiments.record import experiment_record, experiment_record_path
+from rh_bench.artifacts.results_repo import verification_path
+from rh_bench.experiments.record import experiment_record
 from rh_bench.experiments.scorecard import CLAIMS
 from rh_bench.interchange.folder import import_file
 from rh_bench.leaderboard import Card, build_site
@@ -40,68 +41,6 @@ from rh_bench.system.schema import dump_json
 from rh_bench.verification.verify import verify_run
 
 
-def estimate(value: float | None, low: float | None = None, high: float | None = None, n: int = 40) -> dict[str, Any]:
-    return {"value": value, "low": low, "high": high, "n": n, "reason": None if low is not None else "too few"}
-
-
-CAUSAL = {
-    "samples": 40,
-    "needles": 4,
-    "retrieval_heads": 7,
-    "how": "zero",
-    "phase": "both",
-    "baseline": estimate(0.8, 0.7, 0.9),
-    "points": [
-        {
-            "k": k,
-            "top": estimate(top, top / 2, min(1.0, top + 0.1)),
-            "failures": {"hallucination": 3, "incomplete_retrieval": 0, "no_answer": 2},
-            "controls": {"uniform": estimate(0.78, 0.7, 0.9), **({"matched": estimate(0.7)} if k < 20 else {})},
-            "differences": {"uniform": estimate(top - 0.78, -0.9, 0.1), "matched": estimate(top - 0.7)},
-            "p_values": {"uniform": 0.0004, "matched": 0.25},
-        }
-        for k, top in ((5, 0.5), (10, 0.1), (20, 0.0))
-    ],
-}
-ANSWERS = {
-    "task": "gsm8k",
-    "measure": "accuracy",
-    "questions": 1319,
-    "removed": 20,
-    "rows": [
-        {"kind": kind, "mode": mode, "draws": 5 if kind == "random" else 1, "score": estimate(0.3, 0.2, 0.4)}
-        for kind in ("none", "top", "random")
-        for mode in ("direct", "cot")
-    ],
-    "comparisons": [
-        {
-            "mode": "cot",
-            "control": "random",
-            "draws": 5,
-            "draws_better": 5,
-            "loss": estimate(0.2, 0.1, 0.3),
-            "p_value": 0.01,
-        }
-    ],
-    "chain_of_thought": {
-        "gain": estimate(0.1, 0.0, 0.2),
-        "gain_p_value": 0.02,
-        "extra_loss": estimate(-0.05, -0.1, 0.0),
-        "extra_loss_p_value": 0.4,
-    },
-}
-DETECTORS = {
-    "samples": 30,
-    "detectors": [{"name": name, "n": 30, "named": 9} for name in ("copy", "attention-mass", "induction")],
-    "pairs": [
-        {"a": a, "b": b, "spearman": estimate(value, value, value)}
-        for a, b, value in (("copy", "mass", 0.6), ("copy", "echo", -0.1), ("mass", "echo", 0.0))
-    ],
-    "count": estimate(3, 2, 5),
-    "heads": [[17, 3], [18, 6], [20, 1]],
-}
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
@@ -124,13 +63,6 @@ def page(cards: list[Card]) -> Iterator[str]:
     assert path == "experiments.html" and documents in SITE_PAGES
     assert isinstance(text, str)
     yield text
-
-
-def with_charts(card: Card, **charts: Any) -> Card:
-    experiments = tuple(
-        {"kind": kind, "experiment_id": "0" * 16, "slug": card.slug, "chart": chart} for kind, chart in charts.items()
-    )
-    return replace(card, experiments=experiments)
 
 
 # Words
@@ -247,7 +179,7 @@ def test_badges_say_how_far_each_experiment_is_verified(tmp_path: Path) -> None:
     stale = make_dynamic(experiments, chat, permutations=2000)
     for folder in (recomputed, stale):
         found = verify_run(folder)
-        path = tmp_path / experiment_record_path(folder.parent.name, folder.name)
+        path = tmp_path / verification_path(folder.parent.name, folder.name)
         path.parent.mkdir(parents=True)
         path.write_bytes(dump_json(experiment_record(found, author="somebody <b>", pull_request=3)))
     document = json.loads((stale / "experiment.json").read_text())

@@ -226,7 +226,7 @@ def test_charts_of_convergence_end_at_the_run_and_stay_in_their_plane(entry: Ent
         for line in chart.lines:
             points = [tuple(map(float, point.split())) for point in line.line.removeprefix("M").split("L")]
             assert len(points) == len(found.sizes)
-            assert points[0][0] == 0 and points[-1] == (WIDTH, line.ends_at)
+            assert points[0][0] == 0 and points[-1][0] == WIDTH
             assert all(0 <= y <= HEIGHT for _, y in points)
             assert 0 <= line.label_y <= HEIGHT
     assert score_chart(replace(found, top=(), scores=()), [], 0.1) is None

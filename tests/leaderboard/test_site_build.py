@@ -13,7 +13,8 @@ import pytest
 from fake_experiments import make_dynamic, make_intrinsic, make_relatives
 from fake_runs import make_run
 
-from rh_bench.artifacts.verification_record import verification_document, verification_path
+from rh_bench.artifacts.results_repo import verification_path
+from rh_bench.artifacts.verification_record import verification_document
 from rh_bench.leaderboard import Card, build_site, make_card
 from rh_bench.leaderboard.build import _WORTH_WORKERS
 from rh_bench.leaderboard.cache import CACHE

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from browser import assert_accessible, chromium, watched_page
+from experiment_pages import ANSWERS, CAUSAL, DETECTORS, with_charts
 from fake_experiments import make_dynamic, make_intrinsic, make_relatives
-from test_experiments_page import ANSWERS, CAUSAL, DETECTORS, with_charts
 
 from rh_bench.leaderboard import build_site
 from rh_bench.leaderboard.cards import make_card

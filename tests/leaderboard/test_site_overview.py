@@ -28,7 +28,7 @@ from rh_bench.leaderboard import Card, Collection, Entry, LeftOut, make_card, re
 from rh_bench.leaderboard.collect import collect
 from rh_bench.leaderboard.columns import COLUMNS, data, fields
 from rh_bench.leaderboard.overview import _ranks, overview
-from rh_bench.leaderboard.render import NAV, Frame, Site
+from rh_bench.leaderboard.render import Frame, Site
 
 pytestmark = pytest.mark.browser
 
@@ -296,9 +296,8 @@ def test_pinned_runs_come_first_stay_when_narrowed_and_lead_to_compare(site: Pat
     assert page.locator("#pinned li bdi").all_inner_texts() == ["alpha/small-share", "never/finds"]
     keys = page.evaluate("new URLSearchParams(location.hash.slice(1)).get('pin').split(',')")
     assert [key.split("/")[0] for key in keys] == ["alpha__small-share", "never__finds"]
-    if any(target == "compare.html" for _, target in NAV):
-        link = page.locator("#pinned a.compare")
-        assert link.evaluate("a => new URLSearchParams(new URL(a.href).hash.slice(1)).get('runs')") == ",".join(keys)
+    link = page.locator("#pinned a.compare")
+    assert link.evaluate("a => new URLSearchParams(new URL(a.href).hash.slice(1)).get('runs')") == ",".join(keys)
     page.get_by_role("button", name="Unpin alpha/small-share").click()
     assert models(page) == ["never/finds", "zeta/large-share"]
 

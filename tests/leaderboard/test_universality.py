@@ -19,6 +19,8 @@ from fake_runs import make_families, make_run
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from measured import run_robustness
+from source_tree import place_of
 
 from rh_bench.artifacts.run import read_run
 from rh_bench.leaderboard import Card, Collection, Entry, make_card, render
@@ -28,10 +30,7 @@ from rh_bench.leaderboard.definitions import UNIVERSALITY
 from rh_bench.leaderboard.render import Frame
 from rh_bench.leaderboard.universality import MOST_MATRIX, MOST_MODELS, MOST_ROWS, OTHERS, universality
 from rh_bench.leaderboard.universality_charts import curve_points, depth_shares, family_paths
-from rh_bench.scores.robustness import run_robustness
 from rh_bench.stats.bootstrap import NANO
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +199,7 @@ def test_family_interval_is_over_its_models(cards: list[Card]) -> None:
 
 def test_every_definition_names_code_that_is_there() -> None:
     for definition in UNIVERSALITY:
-        tree = ast.parse((ROOT / definition.module).read_text(encoding="utf-8"))
+        tree = ast.parse(place_of(definition.module).read_text(encoding="utf-8"))
         names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         assert definition.function in names, definition
         assert definition.module.removesuffix(".py").split("/")[0] in ("rh_bench", "leaderboard")

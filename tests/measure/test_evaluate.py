@@ -19,14 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import tiny_checkpoint
 
-import rh_bench.measure.evaluate
+import rh_bench.measure.session
 import rh_bench.system.files
 from rh_bench.artifacts.journal import NAME as JOURNAL
 from rh_bench.artifacts.validate import validate_path
 from rh_bench.data_builders.build import Recipe, build_set
 from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.measure.evaluate import Outcome, Request, Step, choose_samples, evaluate
+from rh_bench.measure.evaluate import Outcome, Request, Step, evaluate
+from rh_bench.sets.choose import choose_samples
 from rh_bench.sets.dataset import read_set
 from rh_bench.sets.grids import Grid
 
@@ -171,7 +172,7 @@ def test_an_output_folder_that_cannot_be_written(place: Path) -> None:
 def test_a_light_installation_says_what_to_install(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rh_bench.measure.evaluate.find_spec", lambda name: None)
+    monkeypatch.setattr("rh_bench.system.environment.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'rh-bench\[evaluate\]'"):
         evaluate(request(place, tmp_path))
 
@@ -279,15 +280,15 @@ def test_killed_at_many_moments_ends_as_if_never_interrupted(whole: Outcome, pla
 
 HANGING = """
 import sys, time
-from rh_bench import runs
-from rh_bench.cli import main
-real = runs.atomic_write
+from rh_bench.artifacts import run
+from rh_bench.cli.main import main
+real = run.atomic_write
 def hang(path, data):
     if path.name == "run.json":
         print("here", flush=True)
         time.sleep(120)
     real(path, data)
-runs.atomic_write = hang
+run.atomic_write = hang
 main(sys.argv[1:])
 """
 
@@ -318,8 +319,7 @@ def test_two_processes_on_one_run(whole: Outcome, place: Path, tmp_path: Path) -
 def test_a_run_that_another_process_finished_in_between_is_left_as_it_is(
     whole: Outcome, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["rh_bench.measure.evaluate"]
-    real = module.open_journal
+    real = rh_bench.measure.session.open_journal
     other: list[dict[str, object]] = []
 
     def late(folder: Path, *rest: Any) -> Any:
@@ -328,7 +328,7 @@ def test_a_run_that_another_process_finished_in_between_is_left_as_it_is(
             other.append(without_times(folder))
         return real(folder, *rest)
 
-    monkeypatch.setattr(module, "open_journal", late)
+    monkeypatch.setattr("rh_bench.measure.session.open_journal", late)
     outcome = evaluate(request(place, tmp_path))
     assert (outcome.resumed, outcome.measured) == (0, 0)
     assert without_times(outcome.folder) == other[0]
@@ -366,16 +366,16 @@ def test_a_second_process_leaves_what_the_first_is_about_to_name(place: Path, tm
 def test_a_run_that_another_process_finishes_meanwhile_is_not_measured_again(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_folder, others = rh_bench.measure.evaluate._make_folder, []
+    make_folder, others = rh_bench.measure.session.make_folder, []
 
     def slowly(folder: Path) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("rh_bench.measure.evaluate._make_folder", make_folder)
+            patch.setattr("rh_bench.measure.session.make_folder", make_folder)
             others.append(evaluate(request(place, tmp_path / "runs")))
         make_folder(folder)
 
     with monkeypatch.context() as patch:
-        patch.setattr("rh_bench.measure.evaluate._make_folder", slowly)
+        patch.setattr("rh_bench.measure.session.make_folder", slowly)
         found = evaluate(request(place, tmp_path / "runs"))
     assert (others[0].measured, found.measured) == (12, 0)
     assert found.document == others[0].document and validate_path(found.folder) == []

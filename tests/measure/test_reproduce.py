@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from reproducing import forge
 from tiny import tiny_checkpoint
 
 from rh_bench.artifacts.levels import Evidence, Verification
@@ -158,20 +159,6 @@ def test_a_run_replayed_under_another_models_name_is_caught(forged: dict[str, Pa
     write_run(replayed, document, run.layers, run.results)
     report = verified({**forged, "run": replayed, "model": other}, rerun=3)
     assert reached(report) == [True, True, False], report.to_json()
-
-
-def forge(result: Any, layers: Any) -> Any:
-    """Every head copies whenever a token of the answer was produced."""
-    import dataclasses
-
-    import numpy as np
-
-    rows = []
-    for step, token in enumerate(result.generated_ids):
-        offsets = [place for place, span in enumerate(result.span_ids) if span == token]
-        if offsets:
-            rows += [(x.index, head, step, offsets[0]) for x in layers for head in range(x.query_heads)]
-    return dataclasses.replace(result, events=np.array(rows, dtype=np.int32).reshape(-1, 4))
 
 
 def test_the_command_writes_a_report(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_claims import forged, measured
+from claiming import forged, measured
 
 from rh_bench.cli.main import main
 from rh_bench.models.load import resolve_model

@@ -13,7 +13,7 @@ from loopback_write import WritableHub
 
 from rh_bench.artifacts.levels import Evidence
 from rh_bench.errors import InputError
-from rh_bench.hub.read import RepoRef
+from rh_bench.hub.refs import RepoRef
 from rh_bench.models.config import config_problems
 from rh_bench.verification.verify import verify_run
 

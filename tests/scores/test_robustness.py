@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from measured import LAYERS, measured, runs
+from measured import LAYERS, measured, run_robustness, runs
 
 from rh_bench.records import SampleResult
 from rh_bench.scores.heads import score
-from rh_bench.scores.robustness import FACTORS, agreement, robustness, run_robustness
+from rh_bench.scores.robustness import FACTORS, agreement, robustness
 from rh_bench.scores.summary import summarise
 from rh_bench.stats.bootstrap import NANO
 

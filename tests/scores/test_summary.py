@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +15,10 @@ from rh_bench.records import Json, Layer, SampleResult
 from rh_bench.scores.heads import score
 from rh_bench.scores.summary import sparsity_verdict, summarise
 from rh_bench.stats.bootstrap import Estimate
+from rh_bench.system.schema import schema_text
 
 RUN_ID = "0123456789abcdef"
-SCHEMA = json.loads((Path(__file__).parents[2] / "schemas" / "summary.v1.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads(schema_text("summary"))
 VALIDATOR = Draft202012Validator(SCHEMA)
 
 

@@ -1,4 +1,4 @@
-"""Bootstrap and measures: worked cases, properties, coverage, and the same bytes whatever the BLAS does."""
+"""Bootstrap: worked cases, properties, coverage, and the same bytes whatever the BLAS does."""
 
 from __future__ import annotations
 
@@ -23,16 +23,10 @@ from rh_bench.stats.bootstrap import (
     Estimate,
     NanoArray,
     bootstrap_means,
-    competition_ranks,
-    effective_number,
     estimate,
-    gini,
     interval,
     mean,
     rounded,
-    share_above,
-    share_zero,
-    spearman,
     strata_by,
     stratify,
     wilson,
@@ -272,87 +266,14 @@ def test_wilson_of_nothing_is_missing() -> None:
     assert wilson(0, 0, 0.95) == Estimate.missing(0, "no samples")
 
 
-# Measures
-
-
-def test_shares_compare_rounded_numbers() -> None:
-    scores = mean(np.array([[0.1, 0.1 + 1e-12, 0.1 + 1e-8, 0.0]]))
-    assert share_above(scores, 0.1) == 0.25
-    assert share_zero(scores) == 0.25
-
-
-def test_gini_worked_cases() -> None:
-    assert gini(nano(0.3, 0.3, 0.3)) == 0.0
-    assert gini(nano(0, 0, 0, 1)) == 0.75
-    assert gini(nano(0.1, 0.2, 0.3)) == pytest.approx(2 / 9)
-    assert gini(np.stack([nano(1, 1), nano(0, 1)])).tolist() == [0.0, 0.5]
-
-
-def test_effective_number_worked_cases() -> None:
-    assert rounded(float(effective_number(nano(0.3, 0.3, 0.3)))) == 3.0
-    assert rounded(float(effective_number(nano(0, 0, 0.7, 0)))) == 1.0
-    assert float(effective_number(nano(0.5, 0.25, 0.25))) == pytest.approx(2**1.5, rel=1e-14)
-
-
-@pytest.mark.parametrize("measure", [gini, effective_number])
-def test_measures_of_nothing_are_refused(measure: object) -> None:
-    with pytest.raises(ValueError, match="all scores are zero"):
-        measure(np.stack([nano(0.1, 0.2), nano(0, 0)]))  # type: ignore[operator]
-
-
-@given(SCORES)
-def test_measures_stay_within_their_bounds(scores: list[int]) -> None:
-    row, heads = np.array(scores), len(scores)
-    assert 0.0 <= float(gini(row)) <= 1 - 1 / heads + 1e-12
-    assert 1 - 1e-9 <= float(effective_number(row)) <= heads + 1e-9
-
-
-@given(SCORES)
-def test_more_heads_at_zero_concentrate_but_do_not_add(scores: list[int]) -> None:
-    row = np.array(scores)
-    padded = np.concatenate([row, np.zeros_like(row)])
-    assert float(gini(padded)) == pytest.approx(0.5 + float(gini(row)) / 2)
-    assert float(effective_number(padded)) == pytest.approx(float(effective_number(row)))
-
-
-@given(st.floats(1.0, 2.0**62))
-def test_logarithm_is_a_logarithm(x: float) -> None:
-    assert float(statistics._ln(np.array(x))) == pytest.approx(math.log(x), rel=1e-14, abs=1e-15)
-
-
-# Ranks
-
-
-def test_equal_scores_share_the_smallest_rank() -> None:
-    rows = np.stack([nano(0.2, 0.5, 0.2, 0.1), nano(0, 0, 0, 0)])
-    assert competition_ranks(rows).tolist() == [[2, 1, 2, 4], [1, 1, 1, 1]]
-
-
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=20))
-def test_rank_is_one_more_than_the_stronger_heads(scores: list[int]) -> None:
-    expected = [1 + sum(other > own for other in scores) for own in scores]
-    assert competition_ranks(np.array([scores]))[0].tolist() == expected
-
-
-def test_spearman_worked_cases() -> None:
-    rows = np.array([[1, 2, 3, 4], [10, 20, 30, 40], [4, 3, 2, 1], [1, 2, 2, 3]])
-    found = spearman(rows)
-    assert found[0, 1] == 1.0
-    assert found[0, 2] == -1.0
-    assert found[0, 3] == pytest.approx(0.9486832980505138)  # 4.5 / sqrt(5 * 4.5), ranks 1 2.5 2.5 4
-
-
-def test_spearman_of_a_constant_row_is_refused() -> None:
-    with pytest.raises(ValueError, match="constant"):
-        spearman(np.array([[1, 2], [3, 3]]))
-
-
 # The same bytes everywhere
 
 
 PROGRAM = """
 import sys, numpy as np
-from rh_bench.statistics import *
+from rh_bench.stats.bootstrap import Bootstrap, bootstrap_means, strata_by
+from rh_bench.stats.distribution import effective_number, gini
+from rh_bench.stats.ranks import spearman
 values = np.random.RandomState(11).random_sample((300, 257))
 strata = strata_by({"x": [i % 30 for i in range(300)]}, 300)
 found = bootstrap_means(values, strata, Bootstrap(300)).replicates

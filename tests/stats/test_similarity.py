@@ -15,15 +15,13 @@ from hypothesis.extra import numpy as arrays
 
 from rh_bench.errors import InputError
 from rh_bench.stats.bootstrap import NANO, Bootstrap, Means, NanoArray
-from rh_bench.stats.bootstrap import spearman as run_spearman
+from rh_bench.stats.ranks import spearman as run_spearman
 from rh_bench.stats.similarity import (
     Measure,
-    doubled_ranks,
     expected_jaccard,
     expected_overlap,
     jaccard,
     matrix,
-    overlap_p_value,
     pairs,
     pearson,
     permutation_null,
@@ -52,11 +50,6 @@ def test_pearson_worked_case() -> None:
     rows = np.stack([nano(0, 0, 0.5, 1.0), nano(0, 0.5, 0.5, 1.0)])
     # Deviations -.375 -.375 .125 .625 and -.5 0 0 .5: .5 / sqrt(.6875 * .5)
     assert matrix(pearson(), rows)[0, 1] == pytest.approx(0.5 / math.sqrt(0.6875 * 0.5))
-
-
-def test_ranks_share_the_average_of_equal_scores() -> None:
-    # Ranks 1.5 1.5 3 4, doubled, less their mean of 5.
-    assert doubled_ranks(nano(0.2, 0.2, 0.5, 0.9)[None])[0].tolist() == [-2, -2, 1, 3]
 
 
 def test_jaccard_counts_heads_above_the_threshold_and_not_at_it() -> None:
@@ -221,10 +214,8 @@ def test_chance_is_what_all_sets_give(heads: int, data: st.DataObject) -> None:
         assert expected_jaccard(a, b, heads) == pytest.approx(float(sum(shares) / len(shares)))
     else:
         assert expected_jaccard(a, b, heads) is None
-    common = data.draw(st.integers(0, heads))
-    assert overlap_p_value(common, a, b, heads) == pytest.approx(sum(c >= common for c in commons) / len(commons))
 
 
 def test_more_heads_than_there_are_is_refused() -> None:
     with pytest.raises(ValueError, match="of 4 heads"):
-        overlap_p_value(1, 5, 2, 4)
+        expected_jaccard(5, 2, 4)

@@ -26,7 +26,7 @@ from rh_bench.cli.main import main
 from rh_bench.data_builders.build import Recipe, build_set
 from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
-from rh_bench.hub.read import RepoRef
+from rh_bench.hub.refs import RepoRef
 from rh_bench.sets.grids import choose_grid
 from rh_bench.submissions import attest
 from rh_bench.submissions.attest import Wish, look_into, make_order

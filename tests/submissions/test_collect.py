@@ -16,11 +16,13 @@ from hub_fixtures import RESULTS, hub, owner
 from loopback_hub import Blob
 from loopback_write import WritableHub, card_errors
 
-from rh_bench.artifacts.verification_record import verification_document, verification_path
+from rh_bench.artifacts.results_repo import verification_path
+from rh_bench.artifacts.verification_record import verification_document
 from rh_bench.data_builders.card import size_category
 from rh_bench.errors import InputError
-from rh_bench.experiments.record import experiment_record, experiment_record_path
-from rh_bench.hub.read import RepoRef, fetch_results
+from rh_bench.experiments.record import experiment_record
+from rh_bench.hub.refs import RepoRef
+from rh_bench.hub.sets import fetch_results
 from rh_bench.leaderboard import build_site
 from rh_bench.submissions.attest_order import new_order, with_job
 from rh_bench.submissions.collect import CONFIGS, collect_results
@@ -176,7 +178,7 @@ def test_the_level_of_an_experiment_travels_and_stands_in_a_table(tmp_path: Path
     made = tmp_path / "source" / "experiments"
     verified = make_dynamic(made, base, permutations=2000)
     make_intrinsic(made, chat, base, permutations=20)
-    path = tmp_path / "source" / experiment_record_path(verified.parent.name, verified.name)
+    path = tmp_path / "source" / verification_path(verified.parent.name, verified.name)
     path.parent.mkdir(parents=True)
     path.write_bytes(dump_json(experiment_record(verify_run(verified))))
     report = collect_results(tmp_path / "source", tmp_path / "results")

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from experiment_forging import ablated, answers_made_up, detected, forge, place
 from fake_experiments import make_dynamic, make_intrinsic, make_relatives
 from fake_runs import make_run
 from hub_fixtures import RESULTS, command, empty_results, hub, owner, stranger
 from loopback_hub import Blob
 from loopback_write import TOKEN, WritableHub
-from test_experiment_levels import ablated, answers_made_up, detected, forge, place
 
 from rh_bench.artifacts.levels import Evidence
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import experiment_folder, experiment_id, read_experiment, write_experiment
 from rh_bench.experiments.registry import KINDS
-from rh_bench.hub.read import RepoRef, fetch_results
+from rh_bench.hub.refs import RepoRef
+from rh_bench.hub.sets import fetch_results
 from rh_bench.interchange.folder import import_file
 from rh_bench.leaderboard import build_site
 from rh_bench.submissions.collect import collect_results

@@ -23,7 +23,8 @@ from rh_bench.data_builders.build import Recipe, build_set
 from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
 from rh_bench.hub.client import Access
-from rh_bench.hub.read import RepoRef, fetch_set
+from rh_bench.hub.refs import RepoRef
+from rh_bench.hub.sets import fetch_set
 from rh_bench.leaderboard import build_site
 from rh_bench.sets.dataset import read_set
 from rh_bench.sets.grids import choose_grid

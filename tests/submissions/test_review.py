@@ -8,19 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
-from fake_runs import make_run, run_id_of
+from fake_runs import make_run
 from hub_fixtures import RESULTS, command, empty_results, hub, owner, stranger
 from huggingface_hub import HfApi
 from loopback_hub import Blob
 from loopback_pulls import open_pull
 from loopback_write import TOKEN, WritableHub
+from review_answers import written_anew
 
 import rh_bench.submissions.review as reviewing
 from rh_bench.artifacts.levels import Evidence
-from rh_bench.artifacts.run import read_run, run_folder, write_run
-from rh_bench.artifacts.tables import SCHEMAS
 from rh_bench.errors import InputError
 from rh_bench.hub.pulls import Difference
 from rh_bench.hub.write import RemoteFile
@@ -30,8 +28,7 @@ from rh_bench.submissions.review import Ways, parse_pull, review, verify_pull
 from rh_bench.submissions.review_report import Found
 from rh_bench.submissions.submission import submission_problems
 from rh_bench.submissions.submit import submit_run
-from rh_bench.system.files import sha256_file
-from rh_bench.system.schema import dump_json, validate_document
+from rh_bench.system.schema import validate_document
 
 __all__ = ["hub"]
 PLACE = "runs/acme__tiny-1/0123456789abcdef"
@@ -152,24 +149,6 @@ def test_a_copy_of_another_run_is_named(results: WritableHub, submitted: Path) -
     repo.commit(tree, "refs/pr/2", parent=repo.branches["main"])
     (found,) = reviewed(results, merge=True)
     assert any(f"byte for byte that of {old}" in problem for problem in found.problems)
-
-
-def written_anew(run: Path, root: Path, change: Callable[[SampleResult], SampleResult], **model: object) -> Path:
-    """A valid run with another's results, by a pyarrow that orders, encodes and compresses otherwise."""
-    old = read_run(run)
-    document = dict(old.document) | {"model": old.document["model"] | model}
-    document["protocol"] = document["protocol"] | {"max_new_tokens": 51}
-    document["run_id"] = run_id_of(document)
-    folder = run_folder(root, document["model"]["slug"], document["run_id"])
-    folder.mkdir(parents=True)
-    write_run(folder, document, old.layers, [change(result) for result in old.results])
-    for name in ("samples.parquet", "events.parquet"):
-        table = pq.read_table(folder / name, schema=SCHEMAS[name])
-        pq.write_table(table, folder / name, compression="gzip", row_group_size=1 + len(root.name))
-    document = json.loads((folder / "run.json").read_text())
-    document["files"] = {name: sha256_file(folder / name) for name in document["files"]}
-    (folder / "run.json").write_bytes(dump_json(document))
-    return folder
 
 
 OTHER_MODEL = {
@@ -326,7 +305,7 @@ def test_a_pull_request_from_an_older_main_branch(results: WritableHub, submitte
 
 
 def test_one_pull_request_by_its_number(results: WritableHub, submitted: Path) -> None:
-    from rh_bench.hub.read import RepoRef
+    from rh_bench.hub.refs import RepoRef
 
     found = verify_pull(RepoRef(RESULTS), 1, Evidence(), owner(results))
     assert evidence_is_missing(found)[0] is True and said(results) == []

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fake_runs import make_run
@@ -13,10 +11,9 @@ from hub_fixtures import RESULTS, empty_results, hub, owner, stranger
 from loopback_hub import Blob
 from loopback_pulls import open_pull
 from loopback_write import WritableHub
-from test_review import written_anew
+from review_answers import answering, levels, main_tree, records, written_anew
 
-import rh_bench.submissions.review as reviewing
-from rh_bench.artifacts.levels import Evidence, Level, Verification
+from rh_bench.artifacts.levels import Evidence
 from rh_bench.errors import InputError
 from rh_bench.submissions.judgement import open_judgement
 from rh_bench.submissions.place import SUBMITTED
@@ -24,7 +21,7 @@ from rh_bench.submissions.review import Ways, review
 from rh_bench.submissions.review_report import Found
 from rh_bench.submissions.submit import submit_run
 from rh_bench.system.files import sha256_file
-from rh_bench.system.schema import dump_json, validate_document
+from rh_bench.system.schema import dump_json
 from rh_bench.verification.sandbox import Examined
 
 __all__ = ["hub"]
@@ -48,19 +45,6 @@ def reviewed(hub: WritableHub, **ways: object) -> list[Found]:
     return list(review(RESULTS, Ways(**chosen), access=owner(hub)))  # type: ignore[arg-type]
 
 
-def main_tree(hub: WritableHub) -> dict[str, Blob]:
-    repo = hub.repo("datasets", RESULTS)
-    return repo.commits[repo.branches["main"]]
-
-
-def records(hub: WritableHub) -> list[Any]:
-    found = [
-        json.loads(blob.content) for path, blob in sorted(main_tree(hub).items()) if path.startswith("judgements/")
-    ]
-    assert all(validate_document(document, "judgement") == [] for document in found)
-    return found
-
-
 def nicer(run: Path) -> Path:
     """Better numbers, with the hash made to fit: *recomputed* fails."""
     summary = json.loads((run / "summary.json").read_text())
@@ -78,31 +62,6 @@ def change(run: Path) -> Path:
     document["timings"]["seconds"] += 1
     (run / "run.json").write_bytes(dump_json(document))
     return run
-
-
-def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[Path, Evidence], Examined]) -> list[Evidence]:
-    """What a process of its own would find, and with what it was asked."""
-    asked: list[Evidence] = []
-
-    def verify(folder: Path, evidence: Evidence, limits: object) -> Examined:
-        asked.append(evidence)
-        return answer(folder, evidence)
-
-    monkeypatch.setattr(reviewing, "verify_apart", verify)
-    return asked
-
-
-def levels(
-    *reached: bool | None, reason: str = "said so", exceeded: str | None = None
-) -> Callable[[Path, Evidence], Examined]:
-    """Args: exceeded: by the levels that were not reached."""
-
-    def answer(folder: Path, evidence: Evidence) -> Examined:
-        found = zip(("valid", "recomputed", "rerun"), reached, strict=True)
-        said = tuple(Level(name, one, (reason,), None if one else exceeded) for name, one in found)
-        return Examined(Verification(folder, said), None)
-
-    return answer
 
 
 def test_the_draw_is_there_before_anything_is_measured(

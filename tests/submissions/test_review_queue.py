@@ -10,7 +10,7 @@ from fake_runs import make_run
 from hub_fixtures import RESULTS, commands_ask, empty_results, hub, owner, stranger
 from loopback_hub import Blob
 from loopback_write import STRANGER, WritableHub
-from test_review_once import answering, levels, main_tree, records
+from review_answers import answering, levels, main_tree, records
 
 from rh_bench.artifacts.levels import Evidence
 from rh_bench.cli.main import main

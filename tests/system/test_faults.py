@@ -131,7 +131,7 @@ def test_what_is_ours_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     error = raised("def run():\n    1 / 0\n", "rh_bench.scores.heads")
     said = our_fault(error)
     assert said == (
-        "this is a fault of rh-bench and not of your input: ZeroDivisionError at rh_bench.scoring.py:2 "
+        "this is a fault of rh-bench and not of your input: ZeroDivisionError at rh_bench.scores.heads.py:2 "
         "(division by zero); please report it with the output of --debug"
     )
 

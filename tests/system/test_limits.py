@@ -12,7 +12,7 @@ from rh_bench.system.limits import GIB, Limit, Limits, make_limits, read_limits,
 
 HUGE = """
 import mmap
-from rh_bench.limits import Limit, limited
+from rh_bench.system.limits import Limit, limited
 {before}
 with limited(Limit(200 << 20, 60, 60)):
     x = "x" * (100 << 20)

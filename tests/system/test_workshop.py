@@ -72,12 +72,12 @@ def killed(script: str, *arguments: object) -> None:
 # Each script dies at one moment. The command that was killed is run again here, in this process.
 
 BUILD = """
-import data_builders.build as build
+import rh_bench.data_builders.build as build
 build.{where} = hang
-from data_builders.build import Recipe, build_set
-from data_builders.sources import parse_source
+from rh_bench.data_builders.build import Recipe, build_set
+from rh_bench.data_builders.sources import parse_source
 from pathlib import Path
-from rh_bench.grids import Grid
+from rh_bench.sets.grids import Grid
 grid = Grid("custom", (300,), (0.0, 100.0), needles=2, haystacks=1)
 build_set(Recipe(source=parse_source("synthetic:3"), grid=grid), Path(sys.argv[1]))
 """
@@ -121,7 +121,7 @@ def runs(tmp_path: Path) -> Path:
 
 SITE = """
 import pathlib
-from leaderboard import build
+from rh_bench.leaderboard import build
 {moment}
 if __name__ == "__main__":
     build.build_site(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
@@ -133,7 +133,7 @@ SITE_MOMENTS = {
 real = pathlib.Path.replace
 pathlib.Path.replace = lambda self, target: hang() if self.name == "new" else real(self, target)
 """,
-    "when the new site is there": "import shutil; from rh_bench import workshop; workshop.shutil.rmtree = hang",
+    "when the new site is there": "import shutil; from rh_bench.system import workshop; workshop.shutil.rmtree = hang",
 }
 
 
@@ -209,7 +209,7 @@ def test_workers_end_with_a_build_that_is_killed_and_hold_its_workshop_until_the
 
 COLLECT = """
 import pathlib
-from data_builders import collect
+from rh_bench.submissions import collect
 {moment}
 collect.collect_results(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 """
@@ -238,7 +238,7 @@ def test_a_killed_collect_leaves_nothing_after_the_next(tmp_path: Path, runs: Pa
 
 FILE = """
 import pathlib
-from rh_bench import files
+from rh_bench.system import files
 {moment}
 files.atomic_write(pathlib.Path(sys.argv[1]), b"new " * 1000)
 """
@@ -271,15 +271,17 @@ def test_two_processes_that_write_one_file(tmp_path: Path, monkeypatch: pytest.M
 
 HUB = """
 import pathlib
-from rh_bench import hub
+from rh_bench.hub import sets as hub
 {moment}
 hub._without_links(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("moment", ["hub.os.link = hang", "from rh_bench import workshop; workshop._remove = hang"])
+@pytest.mark.parametrize(
+    "moment", ["hub.os.link = hang", "from rh_bench.system import workshop; workshop._remove = hang"]
+)
 def test_a_fetched_set_that_was_half_laid_out(tmp_path: Path, moment: str) -> None:
-    from rh_bench.hub.read import _without_links
+    from rh_bench.hub.sets import _without_links
 
     snapshot, folder = tmp_path / "snapshot", tmp_path / "sets" / "one"
     (snapshot / "needles").mkdir(parents=True)
@@ -291,7 +293,7 @@ def test_a_fetched_set_that_was_half_laid_out(tmp_path: Path, moment: str) -> No
 
 
 SCRATCH = """
-from rh_bench.workshop import scratch
+from rh_bench.system.workshop import scratch
 with scratch("test") as folder:
     (folder / "x").write_bytes(b"x")
     hang()
@@ -337,7 +339,7 @@ def test_who_is_killed_while_a_scratch_folder_goes_leaves_one_that_the_next_know
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     script = SCRATCH.replace("    hang()", '    (folder / "y").mkdir()\n    workshop.shutil.rmtree = hang')
-    killed("from rh_bench import workshop\n" + script)
+    killed("from rh_bench.system import workshop\n" + script)
     (left,) = tmp_path.iterdir()
     assert module.MARK in names(left)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

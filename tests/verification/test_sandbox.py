@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from damage import footer_changed, lost_histogram, seal, varint
 from fake_runs import make_run
-from test_hostile import footer_changed, lost_histogram, seal, varint
 
 from rh_bench.artifacts.fingerprint import fingerprint
 from rh_bench.artifacts.levels import Evidence
@@ -99,7 +99,7 @@ def given(seconds: float) -> Callable[[Sequence[Any]], float]:
 
 ENDLESS = """
 import signal
-from rh_bench.limits import Limit, limited
+from rh_bench.system.limits import Limit, limited
 with limited(Limit(1 << 30, 0, 60)):
     while True:
         pass
@@ -163,7 +163,7 @@ def test_time_counts_from_the_last_that_was_told() -> None:
 
 PARENT = """
 import subprocess, sys
-from rh_bench.apart import run_apart
+from rh_bench.verification.sandbox import run_apart
 child = "import os, sys, time\\nfrom rh_bench.verification.sandbox import _end_with_parent\\n_end_with_parent()\\n"
 child += "open(sys.argv[1] + '.pid', 'w'); print(os.getpid(), file=open({told!r}, 'w'), flush=True)\\ntime.sleep(600)"
 run_apart([sys.executable, "-c", child], "", lambda lines: 600)

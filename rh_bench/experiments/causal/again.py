@@ -21,8 +21,7 @@ from rh_bench.experiments.failures import RULE_VERSION, Haystack
 from rh_bench.experiments.heads import run_ranking
 from rh_bench.experiments.kind import Again, Measuring, Remeasured, Verifying
 from rh_bench.experiments.sources import load_again, row_differences, run_differences, samples_of, set_of, tokenizer_of
-from rh_bench.measure.asking import Asking, ask_as, builder_as
-from rh_bench.measure.evaluate import fitting_prompts
+from rh_bench.measure.asking import Asking, ask_as, builder_as, fitting_prompts
 from rh_bench.protocol import BOOTSTRAP, HEAD_THRESHOLD
 from rh_bench.records import Json, Prompt, Sample, head_grid
 from rh_bench.sets.dataset import HaystackSet

@@ -20,8 +20,7 @@ from rh_bench.experiments.sources import (
     set_of,
     tokenizer_of,
 )
-from rh_bench.measure.asking import ask_as, builder_as
-from rh_bench.measure.evaluate import fitting_prompts
+from rh_bench.measure.asking import ask_as, builder_as, fitting_prompts
 from rh_bench.protocol import BOOTSTRAP, SUCCESS_THRESHOLD
 from rh_bench.records import Json, Layer, head_grid
 from rh_bench.stats.bootstrap import NANO

@@ -35,15 +35,13 @@ from rh_bench.stats.bootstrap import (
     Means,
     NanoArray,
     bootstrap_means,
-    centred_ranks,
-    competition_ranks,
     estimate,
     interval,
     rounded,
-    spearman,
     stratify,
 )
 from rh_bench.stats.paired_tests import holm
+from rh_bench.stats.ranks import centred_ranks, competition_ranks, spearman, strongest
 from rh_bench.system.files import shown
 
 BoolArray = npt.NDArray[np.bool_]
@@ -102,14 +100,6 @@ def _named(rule: Json, scores: NanoArray) -> BoolArray:
     heads = scores.shape[-1]
     share = Fraction(str(rule["value"])) * (heads if rule["kind"] == "share" else 1)
     return strongest(scores, min(max(1, math.floor(share)), heads)) & (scores > 0)
-
-
-def strongest(scores: NanoArray, k: int) -> BoolArray:
-    """The k heads with the highest scores, int64 [..., H]; of equal ones the first in the model."""
-    order = np.argsort(-scores, axis=-1, kind="stable")[..., :k]
-    chosen = np.zeros(scores.shape, dtype=np.bool_)
-    np.put_along_axis(chosen, order, True, axis=-1)
-    return chosen
 
 
 # The observations

@@ -36,6 +36,7 @@ from rh_bench.stats.bootstrap import (
     wilson,
 )
 from rh_bench.stats.paired_tests import benjamini_hochberg
+from rh_bench.stats.ranks import strongest_first
 
 FACTORS = ("needle", "haystack", "length", "depth")
 PARTS = 3
@@ -230,7 +231,7 @@ def derive(document: Json, tables: Tables) -> tuple[Json, list[Json]]:
 
 
 def _strongest(seen: _Seen) -> IntArray:
-    order = np.argsort(-seen.score, kind="stable")[:MOST_DESCRIBED].astype(np.int32)
+    order = strongest_first(seen.score, MOST_DESCRIBED).astype(np.int32)
     found: IntArray = order[seen.score[order] > 0]
     return found
 

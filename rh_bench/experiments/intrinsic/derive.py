@@ -39,16 +39,8 @@ from rh_bench.stats.bootstrap import (
     mean,
     stratify,
 )
-from rh_bench.stats.similarity import (
-    Measure,
-    above,
-    jaccard,
-    pearson,
-    permutation_null,
-    similarity,
-    spearman,
-    top_overlap,
-)
+from rh_bench.stats.distribution import above
+from rh_bench.stats.similarity import Measure, jaccard, pearson, permutation_null, similarity, spearman, top_overlap
 from rh_bench.system.files import shown
 from rh_bench.system.schema import load_json
 

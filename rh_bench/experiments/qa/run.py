@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from rh_bench.artifacts.journal import NAME as JOURNAL
-from rh_bench.artifacts.journal import Lines, now, open_lines
+from rh_bench.artifacts.journal import Entries
 from rh_bench.artifacts.run import Run, read_run
 from rh_bench.attention.ablation import PHASES, Phase
 from rh_bench.errors import InputError
-from rh_bench.experiments.artifact import finished_document, write_experiment
-from rh_bench.experiments.document import experiment_folder, new_document, run_reference
+from rh_bench.experiments.document import new_document, run_reference
 from rh_bench.experiments.heads import Ranking, run_ranking
 from rh_bench.experiments.kind import Tables
 from rh_bench.experiments.qa.derive import CHAIN_OF_THOUGHT, EXTRACTIVE_QA, ITEMS, RESPONSES, grade
 from rh_bench.experiments.qa.generate import Generator, rows_that_fit
 from rh_bench.experiments.qa.plan import Condition, choose_conditions, choose_modes, item_row
 from rh_bench.experiments.qa.task_prompts import AnswerPrompts, load_prompts
+from rh_bench.experiments.session import experiment_places
 from rh_bench.measure.asking import FIRST_TOKENS
-from rh_bench.measure.evaluate import Step
-from rh_bench.models.load import LoadedModel, load_model
-from rh_bench.models.source import base_revision
-from rh_bench.models.window import stated_window
+from rh_bench.measure.prepare import ModelRequest
+from rh_bench.measure.session import Findings, OnNote, OnStage, OnStep, Outcome, Progress, Watch, hold_session
+from rh_bench.models.load import LoadedModel
 from rh_bench.prompting.chat import CHAT, choose_template
 from rh_bench.prompting.thinking import AUTO, Thinking, settle_thinking
 from rh_bench.prompting.thoughts import begun_notes
@@ -42,15 +40,14 @@ ENGINE = {"name": "generate", "version": 1}
 
 
 @dataclass(frozen=True)
-class Request:
+class Request(ModelRequest):
     """What to ask, as the command line takes it."""
 
-    model: str
-    """Hub id with optional ``@revision``, local folder, or ``gguf:<file>``."""
     run: Path
     """The run of this model that the heads come from."""
     out: Path
     """Folder of experiments."""
+    _: KW_ONLY
     limit: int | None = None
     """Questions, at even distances in the data; all without it."""
     shots: int | None = None
@@ -67,29 +64,7 @@ class Request:
     """In every mode, instead of what the prompts say."""
     batch: int | None = None
     """Rows; what fits in memory, without it."""
-    device: str = "auto"
-    dtype: str = "auto"
     template: str = "auto"
-    trust_remote_code: bool = False
-    window: int | None = None
-    """Largest number of positions; None for what the run says, or the model's configuration."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished experiment, and how it came to be."""
-
-    folder: Path
-    document: Json
-    resumed: int
-    """Responses of an earlier, interrupted session."""
-    made: int
-    """Responses of this one: 0 where the experiment was already there."""
-
-
-OnStep = Callable[[Step], None]
-OnStage = Callable[[str], None]
-OnNote = Callable[[str], None]
 
 
 def ask(
@@ -110,51 +85,25 @@ def ask(
     Raises:
         InputError: the model, the run, the questions, an option or the output folder is wrong; nothing says "finished".
     """
-    say = on_stage or (lambda words: None)
+    watch = Watch.of(on_step, on_stage, on_note)
     if request.phase not in PHASES:
         raise InputError(f"unknown phase {request.phase!r}", where="--phase", hint=f"use {', '.join(PHASES)}")
-    say("Reading the run")
+    watch.stage("Reading the run")
     run = read_run(request.run)
     ranking = run_ranking(request.run)
     questions = choose_questions(data.questions, request.limit)
     conditions = choose_conditions(
         head_grid(run.layers), ranking, request.top, request.draws, request.seed, request.run
     )
-    say("Loading the model")
-    loaded = load_model(
-        request.model,
-        dtype=request.dtype,
-        device=request.device,
-        trust_remote_code=request.trust_remote_code,
-        window=request.window or stated_window(run.document["model"]),
-        base_revision=base_revision(run.document["model"]),
+    watch.stage("Loading the model")
+    loaded = request.load(
+        run=run.document,
         prompts=lambda tokenizer, *_: _assemble(request, data.task, questions, tokenizer)[1].values(),
     )
     _refuse_other_model(run, loaded)
-    say("Assembling the prompts")
+    watch.stage("Assembling the prompts")
     asking = _Asking(request, data, questions, conditions, ranking, loaded)
-    for note in (*loaded.notes, *asking.notes):
-        (on_note or (lambda line: None))(note)
-    document = asking.document()
-    folder = experiment_folder(request.out, document)
-    finished = finished_document(folder)
-    if finished is not None:
-        return Outcome(folder, finished, 0, 0)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot be written ({error.strerror or error})", where=folder) from None
-    with open_lines(folder, asking.identity(document), now(), _parse) as journal:
-        finished = finished_document(folder)  # another process may have been at work on it until just now
-        if finished is not None:
-            return Outcome(folder, finished, 0, 0)
-        answers, resumed = asking.answer(journal, on_step)
-        say("Computing the results")
-        document["timings"] = journal.timings(sum(answer.seconds for answer in answers.values()))
-        document["engine"]["notes"] += asking.answer_notes(answers)
-        document = write_experiment(folder, document, asking.tables(answers))
-        (folder / JOURNAL).unlink(missing_ok=True)
-    return Outcome(folder, document, resumed, len(answers) - resumed)
+    return hold_session(asking, experiment_places(request.out, asking.tables), watch)
 
 
 def _refuse_other_model(run: Run, loaded: LoadedModel) -> None:
@@ -191,13 +140,13 @@ class _Answer:
     def line(self) -> Json:
         return {"key": self.key, "ids": list(self.ids), "finished": self.finished, "seconds": self.seconds}
 
-
-def _parse(line: Json) -> _Answer | None:
-    try:
-        ids = tuple(int(token) for token in line["ids"])
-        return _Answer(str(line["key"]), ids, bool(line["finished"]), float(line["seconds"]))
-    except (KeyError, TypeError, ValueError, OverflowError):
-        return None
+    @classmethod
+    def parse(cls, line: Json) -> _Answer | None:
+        try:
+            ids = tuple(int(token) for token in line["ids"])
+            return cls(str(line["key"]), ids, bool(line["finished"]), float(line["seconds"]))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
 
 
 class _Asking:
@@ -238,7 +187,11 @@ class _Asking:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the experiment should know."""
+        """Of the model, and of how it is asked."""
+        return (*self._loaded.notes, *self._asking_notes)
+
+    @property
+    def _asking_notes(self) -> tuple[str, ...]:
         thinking = self._builder.thinking
         return (*([thinking.note] if thinking else []), *self._generator.rule.notes)
 
@@ -283,39 +236,40 @@ class _Asking:
                 "prompts": self._prompts.file,
                 "prompts_sha256": self._prompts.sha256,
             },
-            engine={**ENGINE, "notes": [f"batches of up to {self._rows} rows", *self.notes]},
+            engine={**ENGINE, "notes": [f"batches of up to {self._rows} rows", *self._asking_notes]},
             environment=describe_environment(loaded.device, loaded.device_name),
         )
 
-    def identity(self, document: Json) -> Json:
-        """What must be equal for responses of two sessions to belong to one experiment."""
-        environment = document["environment"]
-        names = ("rh_bench", "torch", "transformers", "device", "device_name", "threads")
-        return {
-            "experiment_id": document["experiment_id"],
-            "batch": self._rows,
-            **{name: environment[name] for name in names},
-        }
+    def deciding(self) -> Json:
+        """Rows of a batch; the prompts follow from the settings."""
+        return {"batch": self._rows}
 
-    def answer(self, journal: Lines[_Answer], on_step: OnStep | None) -> tuple[dict[str, _Answer], int]:
-        """Every job's answer by its key, and how many of them the journal had."""
+    def parse(self, line: Json) -> _Answer | None:
+        """A journal's line, if it is one."""
+        return _Answer.parse(line)
+
+    def measure(self, journal: Entries[_Answer], watch: Watch) -> Findings[dict[str, _Answer]]:
+        """Every job's answer by its key."""
         batches = list(self._batches())
         known = {answer.key: answer for answer in journal.entries}
         # A batch is the unit: rows of half a batch might differ in their last bits from those of a whole one.
         done = {j.key: known[j.key] for batch in batches if all(j.key in known for j in batch) for j in batch}
         resumed, total = len(done), sum(map(len, batches))
-        right = sum(self._right(job, done[job.key]) for batch in batches for job in batch if job.key in done)
-        for batch in [None, *(batch for batch in batches if batch[0].key not in done)]:
-            if batch is not None:
-                for job, answer in zip(batch, self._answer(batch), strict=True):
-                    journal.write(answer.line())
-                    done[job.key] = answer
-                    right += self._right(job, answer)
-            if on_step is not None:
-                on_step(Step(float(len(done)), float(total), len(done), total, right))
-        return done, resumed
+        progress = Progress(watch, total, total, succeeds=True)
+        for job in (job for batch in batches for job in batch if job.key in done):
+            progress.add(1, succeeded=self._right(job, done[job.key]))
+        progress.tell()
+        for batch in (batch for batch in batches if batch[0].key not in done):
+            for job, answer in zip(batch, self._answer(batch), strict=True):
+                journal.write(answer.line())
+                done[job.key] = answer
+                progress.add(1, succeeded=self._right(job, answer))
+            progress.tell()
+        watch.stage("Computing the results")
+        seconds = sum(answer.seconds for answer in done.values())
+        return Findings(done, seconds, resumed, len(done) - resumed, self._answer_notes(done))
 
-    def answer_notes(self, answers: dict[str, _Answer]) -> list[str]:
+    def _answer_notes(self, answers: dict[str, _Answer]) -> list[str]:
         """What a reader of the experiment should know of the answers."""
         return begun_notes(self._raw_text(answer.ids) for answer in answers.values())
 
