@@ -34,6 +34,7 @@ ORDER = (
     "verification",
     "leaderboard",
     "submissions",
+    "api",
     "cli",
     "front door",
 )
@@ -49,6 +50,8 @@ PLACES: Mapping[tuple[str, ...], tuple[str, ...]] = {
         "experiments.qa.generate",
         "models.adapters",
         "models.gguf_weights",
+        "models.identity",
+        "models.in_memory",
         "models.load",
         "models.loading",
         "models.multimodal",
@@ -70,6 +73,7 @@ PLACES: Mapping[tuple[str, ...], tuple[str, ...]] = {
         "experiments",
         "leaderboard",
         "submissions",
+        "api",
         "cli.show",
     ),
 }
@@ -83,6 +87,8 @@ NEEDS_TORCH = (
     "experiments.qa.generate",
     "experiments.qa.run",
     "models.adapters",
+    "models.identity",
+    "models.in_memory",
     "models.load",
     "models.loading",
     "models.multimodal",

@@ -26,7 +26,7 @@ KINDS = {
     "run": (1, 5),
     "summary": (1, 0),
     "manifest": (1, 0),
-    "import": (1, 1),
+    "import": (1, 2),
     "verification": (1, 2),
     "experiment": (1, 2),
     "experiment_verification": (1, 0),

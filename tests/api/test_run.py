@@ -273,7 +273,7 @@ def test_an_empty_folder_holds_no_run(tmp_path: Path) -> None:
 def test_from_a_results_repository(folder: Path, hub: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:
     from hub_fixtures import commands_ask
 
-    hub.add("dataset", RESULTS, folder.parents[2])
+    hub.add("datasets", RESULTS, folder.parents[2])
     commands_ask(hub, monkeypatch)
     run = rh.load_run(RESULTS)
     assert isinstance(run, rh.Run) and run.id == folder.name
