@@ -49,9 +49,23 @@ def ablate(
     from rh_bench.models.in_memory import unwrapped
 
     chosen = [_place(head) for head in heads]
+    _refuse_compiled(model)
     inner = unwrapped(model)
     with remove(inner, chosen, how=how, phase=phase, means=means, span=span, prompt_length=prompt_length) as ablation:
         yield ablation
+
+
+def _refuse_compiled(model: Any) -> None:
+    """Compiled code calls no hook that was put on after it was compiled: its heads would stay, and nobody would know.
+
+    Raises:
+        InputError: the model, or a part of it, is compiled.
+    """
+    if hasattr(model, "_orig_mod") or any(
+        getattr(part, "_compiled_call_impl", None) is not None for part in getattr(model, "modules", list)()
+    ):
+        hint = "remove them from the model that was not compiled (model._orig_mod), and call that"
+        raise InputError("heads cannot be removed from compiled code", where=type(model).__name__, hint=hint)
 
 
 def _place(head: Any) -> tuple[int, int]:
