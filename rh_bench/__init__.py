@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from rh_bench.detectors.base import Measured as Measured
     from rh_bench.detectors.base import Rule as Rule
     from rh_bench.detectors.base import Subject as Subject
-    from rh_bench.errors import CheckFailed as CheckFailed
     from rh_bench.errors import InputError as InputError
     from rh_bench.errors import RhBenchError as RhBenchError
     from rh_bench.errors import RhBenchWarning as RhBenchWarning
@@ -63,14 +62,12 @@ _HOMES = {
     "Rule": "rh_bench.detectors.base",
     "Subject": "rh_bench.detectors.base",
     "InputError": "rh_bench.errors",
-    "CheckFailed": "rh_bench.errors",
     "RhBenchError": "rh_bench.errors",
     "RhBenchWarning": "rh_bench.errors",
 }
 """Public names, in the order of the reference, and the module that each lies in."""
 
 __all__ = [
-    "CheckFailed",
     "Detector",
     "Experiment",
     "HaystackSet",

@@ -70,7 +70,7 @@ def evaluate(
 
     ```python
     run = rh.evaluate(model, tokenizer, haystack="sets/quick", limit=2)
-    run.top(10)
+    len(run.heads), run.summary["success"]["rate"]["value"], run.notes
     ```
     """
     asking = requested(
