@@ -35,6 +35,7 @@ ORDER = (
     "verification",
     "leaderboard",
     "submissions",
+    "api",
     "cli",
     "front door",
 )
@@ -50,6 +51,8 @@ PLACES: Mapping[tuple[str, ...], tuple[str, ...]] = {
         "experiments.qa.generate",
         "models.adapters",
         "models.gguf_weights",
+        "models.identity",
+        "models.in_memory",
         "models.load",
         "models.loading",
         "models.multimodal",
@@ -77,6 +80,7 @@ PLACES: Mapping[tuple[str, ...], tuple[str, ...]] = {
         "experiments",
         "leaderboard",
         "submissions",
+        "api",
         "cli.show",
     ),
 }
@@ -90,6 +94,8 @@ NEEDS_TORCH = (
     "experiments.qa.generate",
     "experiments.qa.run",
     "models.adapters",
+    "models.identity",
+    "models.in_memory",
     "models.load",
     "models.loading",
     "models.multimodal",

@@ -148,3 +148,16 @@ def tiny_checkpoint(folder: Path, *, chat: bool = False, window: int = 4096, see
     model.save_pretrained(folder)
     tiny_tokenizer(chat).save_pretrained(folder)
     return folder
+
+
+def talkative_checkpoint(folder: Path, **options: Any) -> Path:
+    """As :func:`tiny_checkpoint`, but it speaks in frequent letters, so that its heads have copy events."""
+    tiny_checkpoint(folder, **options)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    letters = tiny_tokenizer().convert_tokens_to_ids([*"etaoinshrdlu", "\u0120"])
+    silent = torch.ones(model.config.vocab_size, dtype=torch.bool)
+    silent[letters] = False
+    with torch.no_grad():
+        model.lm_head.weight[silent] = 0.0
+    model.save_pretrained(folder)
+    return folder

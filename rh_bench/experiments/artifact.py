@@ -9,6 +9,7 @@ experiments/<model slug>/<kind>-<experiment id>/
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from rh_bench.artifacts.journal import NAME as JOURNAL
 from rh_bench.artifacts.results_repo import run_folders
 from rh_bench.artifacts.run import model_slug
 from rh_bench.artifacts.table_checks import MOST
-from rh_bench.artifacts.tables import read_table, write_table
+from rh_bench.artifacts.tables import read_table, table_bytes
 from rh_bench.artifacts.validate import folder_name_of, layer_problems
 from rh_bench.errors import InputError
 from rh_bench.experiments.document import experiment_folder, experiment_id, new_document, run_reference
@@ -35,7 +36,9 @@ from rh_bench.system.schema import dump_json, load_json, validate_document
 __all__ = [
     "DOCUMENT",
     "Experiment",
+    "MadeExperiment",
     "derived_problems",
+    "experiment_files",
     "experiment_folder",
     "experiment_folders",
     "experiment_id",
@@ -43,6 +46,7 @@ __all__ = [
     "is_experiment",
     "keep_experiment",
     "kind_by_name",
+    "make_experiment",
     "new_document",
     "read_document",
     "read_experiment",
@@ -94,24 +98,47 @@ def write_experiment(folder: Path, document: Json, tables: Tables) -> Json:
     Raises:
         InputError: the folder cannot be written, or what would be written is not valid: nothing says "finished" then.
     """
+    made = make_experiment(folder, document, tables)
+    for name, data in experiment_files(made.tables).items():
+        atomic_write(folder / name, data)
+    atomic_write(folder / DOCUMENT, dump_json(made.document))
+    return made.document
+
+
+@dataclass(frozen=True)
+class MadeExperiment:
+    """A finished experiment that may lie nowhere yet."""
+
+    document: Json
+    tables: Tables
+
+
+def make_experiment(folder: Path, document: Json, tables: Tables) -> MadeExperiment:
+    """A finished experiment, not written. Arguments and errors as of :func:`write_experiment`.
+
+    Args:
+        folder: where it would lie, for an error.
+    """
     kind = kinds()[document["kind"]]
     cast = {name: tables[name].cast(schema) for name, schema in kind.tables.items()}
     for problem in kind.check(document, cast):
         raise _as_error(folder, problem)
-    for name, table in cast.items():
-        write_table(folder / f"{name}.parquet", table)
     results, claims = kind.derive(document, cast)
     document = {
         **document,
         "counts": {name: len(table) for name, table in cast.items()},
-        "files": {f"{name}.parquet": sha256_file(folder / f"{name}.parquet") for name in kind.tables},
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in experiment_files(cast).items()},
         "results": results,
         "claims": claims,
     }
     for problem in _schema_problems(document):
         raise _as_error(folder, problem)
-    atomic_write(folder / DOCUMENT, dump_json(document))
-    return document
+    return MadeExperiment(document, cast)
+
+
+def experiment_files(tables: Tables) -> dict[str, bytes]:
+    """The tables of an experiment as files, by name."""
+    return {f"{name}.parquet": table_bytes(table) for name, table in tables.items()}
 
 
 def keep_experiment(root: Path, document: Json, tables: Tables) -> tuple[Path, Json, bool]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 
+from rh_bench.errors import InputError
 from rh_bench.records import Json, Problem
 from rh_bench.stats.bootstrap import Estimate, rounded
 
@@ -134,6 +135,10 @@ class Measuring:
 
 Again = Sequence[Remeasured] | Sequence[HeadsRemeasured] | Sequence[str]
 """What came out; texts are problems that kept anything from being measured: another model, another set."""
+
+
+class UntriedError(InputError):
+    """What was observed cannot be observed again here, whatever was named as evidence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from rh_bench.artifacts.levels import Evidence, Level, untried
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import DOCUMENT, Experiment, derived_problems, read_experiment, validate_experiment
-from rh_bench.experiments.kind import HeadsRemeasured, Remeasured
+from rh_bench.experiments.kind import HeadsRemeasured, Remeasured, UntriedError
 from rh_bench.experiments.registry import verifying
 from rh_bench.experiments.remeasured import NOISE, choose_units, judge_answers, judge_heads, most_differing
 from rh_bench.experiments.run_evidence import find_runs, run_problems
@@ -52,6 +52,8 @@ def _tried(
     """A level; not tried where the experiment's own set or model cannot be had, an error where those named cannot."""
     try:
         return step(experiment, evidence)
+    except UntriedError as error:
+        return Level(name, None, (error.problem,))
     except InputError as error:
         return untried(name, error, evidence)
 

@@ -23,12 +23,12 @@ from rh_bench.system.files import shown
 from rh_bench.system.schema_check import Accepts, compile_schema
 
 KINDS = {
-    "run": (1, 4),
+    "run": (1, 5),
     "summary": (1, 0),
     "manifest": (1, 0),
-    "import": (1, 1),
+    "import": (1, 2),
     "verification": (1, 2),
-    "experiment": (1, 1),
+    "experiment": (1, 2),
     "experiment_verification": (1, 0),
     "judgement": (1, 0),
     "attestation": (1, 0),
