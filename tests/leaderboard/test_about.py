@@ -99,6 +99,7 @@ def test_a_png_of_colours_that_are_not_there_is_refused() -> None:
         indexed_png(np.ones((1, 1), dtype=np.uint8), [(0, 0, 0)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (16, 8), (80, 64), (126, 128), (3, 1000)])
 def test_a_preview_has_a_cell_for_every_head(entries: tuple[Entry, ...], layers: int, heads: int) -> None:
     """Of a model in which every head has the largest score, the cells and the strip below have its colour alone."""

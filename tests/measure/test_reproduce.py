@@ -57,6 +57,7 @@ def reached(report: Verification) -> list[bool | None]:
     return [level.reached for level in report.levels]
 
 
+@pytest.mark.slow
 def test_an_honest_run_reaches_every_level(measured: dict[str, Path]) -> None:
     report = verified(measured, rerun=3)
     assert reached(report) == [True, True, True], report.to_json()

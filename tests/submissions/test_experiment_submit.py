@@ -14,7 +14,6 @@ from fake_runs import make_run
 from hub_fixtures import RESULTS, command, empty_results, hub, owner, stranger
 from loopback_hub import Blob
 from loopback_write import TOKEN, WritableHub
-from rh_bench.hub.read import RepoRef, fetch_results
 
 from rh_bench.artifacts.levels import Evidence
 from rh_bench.errors import CheckFailed, InputError
