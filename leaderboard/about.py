@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata
 
 from rh_bench import __version__
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
 from rh_bench.leaderboard.badges import ABOUT, ORDER
 from rh_bench.leaderboard.briefs import RunBrief
 from rh_bench.leaderboard.definitions import DEPTH, MEASUREMENT, ROBUSTNESS, SHARE, SPEARMAN, Definition

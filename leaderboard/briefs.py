@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from rh_bench.artifacts.coverage import OWN, WHOLE_GRID, Coverage
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
 from rh_bench.leaderboard.activity import Activity
 from rh_bench.leaderboard.badges import badge
 from rh_bench.leaderboard.collect import Entry

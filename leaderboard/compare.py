@@ -15,14 +15,14 @@ from itertools import combinations
 
 import numpy as np
 
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
+from rh_bench.display.formatting import Figure
+from rh_bench.display.palette import difference_class, score_level
 from rh_bench.leaderboard.badges import badge_of
 from rh_bench.leaderboard.briefs import RunBrief
 from rh_bench.leaderboard.collect import Entry
 from rh_bench.leaderboard.definitions import COMPARISON, Definition
-from rh_bench.leaderboard.formatting import Figure
 from rh_bench.leaderboard.open_run import OpenRun
-from rh_bench.leaderboard.palette import difference_class, score_level
 from rh_bench.leaderboard.render import Document, Frame, Site
 from rh_bench.leaderboard.universality_charts import Curves, Line, curves, line_path
 from rh_bench.protocol import HEAD_THRESHOLD

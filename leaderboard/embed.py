@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
+from rh_bench.display.palette import preview_colours, score_level
 from rh_bench.leaderboard.badges import badge_of
 from rh_bench.leaderboard.briefs import RunBrief
 from rh_bench.leaderboard.open_run import OpenRun
-from rh_bench.leaderboard.palette import preview_colours, score_level
 from rh_bench.leaderboard.png import indexed_png
 from rh_bench.leaderboard.render import Document, Frame, environment
 from rh_bench.leaderboard.universality_charts import curve_points, layers_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from xml.etree import ElementTree
 
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
 from rh_bench.leaderboard.briefs import RunBrief
 from rh_bench.leaderboard.render import Document, Frame, Site
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rh_bench.display import formatting as words
+from rh_bench.display.axes import Whisker, axis_top, whisker
+from rh_bench.display.formatting import Figure
 from rh_bench.interchange.records import MEASURES
-from rh_bench.leaderboard import formatting as words
 from rh_bench.leaderboard.badges import ABOUT
 from rh_bench.leaderboard.badges import ORDER as BADGES
 from rh_bench.leaderboard.briefs import RunBrief
-from rh_bench.leaderboard.charts import Whisker, axis_top, whisker
 from rh_bench.leaderboard.collect import Imported, LeftOut
 from rh_bench.leaderboard.columns import COLUMNS, ORDER, Column, data
-from rh_bench.leaderboard.formatting import Figure
 from rh_bench.leaderboard.imported_page import import_path
 from rh_bench.leaderboard.render import Document, Site
 from rh_bench.stats.ranks import competition_ranks

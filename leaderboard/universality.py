@@ -18,12 +18,12 @@ from itertools import groupby
 import numpy as np
 
 from rh_bench.artifacts.coverage import OWN, PART
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
+from rh_bench.display.axes import axis_top
+from rh_bench.display.formatting import Figure
+from rh_bench.display.palette import rate_level
 from rh_bench.leaderboard.briefs import RunBrief
-from rh_bench.leaderboard.charts import axis_top
 from rh_bench.leaderboard.definitions import UNIVERSALITY, Definition
-from rh_bench.leaderboard.formatting import Figure
-from rh_bench.leaderboard.palette import rate_level
 from rh_bench.leaderboard.render import Document, Site
 from rh_bench.leaderboard.universality_charts import (
     Column,

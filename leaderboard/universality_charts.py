@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rh_bench.leaderboard.charts import Tick
+from rh_bench.display.axes import Tick
 from rh_bench.leaderboard.compared_heads import ComparedHeads
 from rh_bench.stats.bootstrap import NANO, FloatArray, NanoArray
 from rh_bench.stats.distribution import above

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 
 class RhBenchError(Exception):
-    """Base class of the errors that end a command with one line and no traceback."""
+    """Base class of the errors that end a command with one line and no traceback.
+
+    ```python
+    issubclass(rh.InputError, rh.RhBenchError)
+    ```
+    """
 
     exit_status = 2
 
 
 class InputError(RhBenchError):
-    """The input is wrong (exit status 2): says which file or option, which field, and how to fix it, on one line."""
+    """The input is wrong (exit status 2): says which file or option, which field, and how to fix it, on one line.
+
+    ```python
+    try:
+        rh.load_run("nowhere")
+    except rh.InputError as error:
+        print(error)
+    ```
+    """
 
     def __init__(self, problem: str, *, where: object = None, hint: str | None = None) -> None:
         """
@@ -44,4 +57,13 @@ class CheckFailed(RhBenchError):
 
 
 class RhBenchWarning(UserWarning):
-    """Something that the user should know and that is no error. The command line prints it as one line."""
+    """Something that the user should know and that is no error. The command line prints it as one line.
+
+    ```python
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", rh.RhBenchWarning)  # a run that is left out is an error then
+        runs = rh.load_runs("runs")
+    ```
+    """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
@@ -76,6 +78,15 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+def matrix(*quick: str, among: Iterable[str] = ARCHITECTURES) -> list[Any]:
+    """Architectures to parametrise a test with, every one if none are named; all but the quick ones make slow tests."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in among]
+
+
+MATRIX = matrix("llama", "gemma3", "gpt2", "gpt_oss", "qwen3_next")
+"""Quick is one of each kind: grouped heads and rotation, sliding windows, neither, sinks, layers without softmax."""
+
+
 def tiny_model(name: str, seed: int = 0) -> Any:
     """A random model in float32. Its attention is made sharp, so that arg-max positions are far from ties."""
     model_type, options = ARCHITECTURES[name]
@@ -136,4 +147,17 @@ def tiny_checkpoint(folder: Path, *, chat: bool = False, window: int = 4096, see
     model.generation_config.eos_token_id = 2
     model.save_pretrained(folder)
     tiny_tokenizer(chat).save_pretrained(folder)
+    return folder
+
+
+def talkative_checkpoint(folder: Path, **options: Any) -> Path:
+    """As :func:`tiny_checkpoint`, but it speaks in frequent letters, so that its heads have copy events."""
+    tiny_checkpoint(folder, **options)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    letters = tiny_tokenizer().convert_tokens_to_ids([*"etaoinshrdlu", "\u0120"])
+    silent = torch.ones(model.config.vocab_size, dtype=torch.bool)
+    silent[letters] = False
+    with torch.no_grad():
+        model.lm_head.weight[silent] = 0.0
+    model.save_pretrained(folder)
     return folder

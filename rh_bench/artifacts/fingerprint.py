@@ -49,6 +49,8 @@ def fingerprint(document: Json, results: Iterable[SampleResult]) -> Fingerprint:
     hashes = {_sample_hash(result) for result in results if len(result.events) >= _FEWEST_EVENTS}
     seconds = [result.seconds for result in results]
     files = sorted(file["sha256"] for file in document["model"]["files"] if file["path"].endswith(WEIGHTS))
+    if "memory" in document["model"]:  # it has no files; its revision tells it from every other model
+        files = [document["model"]["memory"]["weights_sha256"] or document["model"]["revision"]]
     return Fingerprint(
         weights=digest(files),
         samples=tuple(sorted(hashes)[:SKETCH]),

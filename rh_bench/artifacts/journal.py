@@ -62,6 +62,18 @@ class Journal(Generic[T]):
         return {"started": self.started, "finished": max(self.started, now()), "seconds": round(seconds, 3)}
 
 
+class Unwritten(Generic[T]):
+    """The journal of what is measured in memory alone: nothing is on disk, and nothing can be gone on with."""
+
+    @property
+    def entries(self) -> tuple[T, ...]:
+        """None."""
+        return ()
+
+    def write(self, line: Json) -> None:
+        """Keep nothing."""
+
+
 @contextmanager
 def open_journal(folder: Path, identity: Json, started: str, parse: Callable[[Json], T | None]) -> Iterator[Journal[T]]:
     """Begin a journal in `folder`, or go on with the one that is there.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from rh_bench.artifacts.tables import (
     results_from_tables,
     samples_to_table,
     table_bytes,
-    write_table,
 )
 from rh_bench.errors import InputError
 from rh_bench.records import Json, Layer, SampleResult, head_grid
@@ -28,6 +27,9 @@ from rh_bench.system.files import atomic_write, sha256_file
 from rh_bench.system.schema import dump_json, load_json, validate_document
 from rh_bench.system.slugs import model_slug as model_slug
 
+MEASURED, IN_MEMORY = "measured", "in-memory"
+ORIGINS = (MEASURED, IN_MEMORY)
+"""Of runs: of a model that was loaded from its files, and of one that its user held in memory."""
 RUN_FILES = ("samples.parquet", "events.parquet", "heads.parquet", "summary.json")
 
 
@@ -49,6 +51,18 @@ def compute_run_id(
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def memory_revision(memory: Json) -> str | None:
+    """The revision of a model that was measured in memory; None where its weights were not hashed, so that it is any.
+
+    Args:
+        memory: the `memory` object of its run.
+    """
+    if memory["weights_sha256"] is None:
+        return None
+    lines = "".join(f"{memory[name]}\n" for name in ("weights_sha256", "config_sha256", "tokenizer_sha256"))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run as read from disk."""
@@ -57,6 +71,41 @@ class Run:
     document: Json
     layers: tuple[Layer, ...]
     results: tuple[SampleResult, ...]
+
+
+@dataclass(frozen=True)
+class MadeRun:
+    """A finished run that may lie nowhere yet."""
+
+    document: Json
+    """run.json."""
+    layers: tuple[Layer, ...]
+    results: tuple[SampleResult, ...]
+    files: Mapping[str, bytes]
+    """The other files by name, in the order in which they are written."""
+
+
+def make_run(document: Json, layers: Sequence[Layer], results: Sequence[SampleResult]) -> MadeRun:
+    """A finished run, not written.
+
+    Args:
+        document: run.json without `counts` and `files`.
+    """
+    files = {
+        "samples.parquet": table_bytes(samples_to_table(results)),
+        "events.parquet": table_bytes(events_to_table(results)),
+        **derive_outputs(document, layers, results),
+    }
+    counted = sum(r.success for r in results)
+    counts = {
+        "samples": len(results),
+        "counted": counted,
+        "failed": len(results) - counted,
+        "events": sum(len(r.events) for r in results),
+        "heads": len(head_grid(tuple(layers))),
+    }
+    digests = {name: hashlib.sha256(files[name]).hexdigest() for name in RUN_FILES}
+    return MadeRun({**document, "counts": counts, "files": digests}, tuple(layers), tuple(results), files)
 
 
 def write_run(folder: Path, document: Json, layers: Sequence[Layer], results: Sequence[SampleResult]) -> Json:
@@ -68,23 +117,16 @@ def write_run(folder: Path, document: Json, layers: Sequence[Layer], results: Se
     Returns:
         The complete run.json document.
     """
-    write_table(folder / "samples.parquet", samples_to_table(results))
-    write_table(folder / "events.parquet", events_to_table(results))
-    outputs = derive_outputs(document, layers, results)
-    for name, data in outputs.items():
+    made = make_run(document, layers, results)
+    write_made(folder, made)
+    return made.document
+
+
+def write_made(folder: Path, made: MadeRun) -> None:
+    """Write a run; run.json comes last."""
+    for name, data in made.files.items():
         atomic_write(folder / name, data)
-    counted = sum(r.success for r in results)
-    counts = {
-        "samples": len(results),
-        "counted": counted,
-        "failed": len(results) - counted,
-        "events": sum(len(r.events) for r in results),
-        "heads": len(head_grid(tuple(layers))),
-    }
-    files = {name: sha256_file(folder / name) for name in RUN_FILES}
-    document = {**document, "counts": counts, "files": files}
-    atomic_write(folder / "run.json", dump_json(document))
-    return document
+    atomic_write(folder / "run.json", dump_json(made.document))
 
 
 def derive_outputs(document: Json, layers: Sequence[Layer], results: Sequence[SampleResult]) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from rh_bench.artifacts.coverage import coverage_problems
-from rh_bench.artifacts.run import RUN_FILES, compute_run_id, model_slug
+from rh_bench.artifacts.run import IN_MEMORY, ORIGINS, RUN_FILES, compute_run_id, memory_revision, model_slug
 from rh_bench.artifacts.table_checks import MOST, capped, event_problems, head_problems, sample_problems
 from rh_bench.artifacts.tables import OPTIONAL, SCHEMAS, read_table
 from rh_bench.errors import InputError
@@ -23,6 +23,7 @@ from rh_bench.protocol import constant_problems, engine_problems
 from rh_bench.records import SCORED_KINDS, WINDOWED_KINDS, Json, Layer, Problem
 from rh_bench.system.files import regular_file, sha256_file, shown
 from rh_bench.system.schema import load_json, validate_document
+from rh_bench.system.slugs import is_memory_id, memory_slug
 
 _MOST_HEADS = 1 << 15
 """What the int16 columns of the tables can name, of layers and of heads in one."""
@@ -139,8 +140,10 @@ def layer_problems(layers: Sequence[Json]) -> Iterator[tuple[str, str]]:
 def _identity_problems(path: Path, run: Json) -> Iterator[tuple[str, str]]:
     """The run's id follows from what was measured, and the folders are called after the model and the id."""
     model, engine = run["model"], run["engine"]
-    if run["origin"] != "measured":
+    if run["origin"] not in ORIGINS:
         yield "/origin", f"is {run['origin']}: only what an engine measured is a run"
+    elif (run["origin"] == IN_MEMORY) != (model["source"] == "memory"):
+        yield "/origin", f"is {run['origin']}, the model's source is {model['source']}"
     expected = compute_run_id(
         model_revision=model["revision"],
         manifest_sha256=run["haystack"]["manifest_sha256"],
@@ -161,6 +164,8 @@ def _identity_problems(path: Path, run: Json) -> Iterator[tuple[str, str]]:
 
 def folder_name_of(model: Json) -> str:
     """What `rh_bench.models.load` calls the folder of this model: no run is filed under another model's name."""
+    if model["source"] == "memory":
+        return memory_slug(model["id"])
     return model_slug(
         PurePosixPath(model["id"].removeprefix("gguf:")).stem if model["source"] == "gguf" else model["id"]
     )
@@ -204,8 +209,26 @@ def _model_problems(model: Json) -> Iterator[tuple[str, str]]:
                 yield f"{place}/files/{number}/path", f"{shown(name[:120])!r} is not a file name"
     if model["source"] == "gguf" and [f"gguf:{file['path']}" for file in model["files"]] != [model["id"]]:
         yield "/model/id", f"is {shown(model['id'][:120])}, its only file has another name"
+    if (model["source"] == "memory") != ("memory" in model):
+        yield "/model/memory", "must be there exactly if the source is memory"
+    elif "memory" in model:
+        yield from _memory_problems(model)
     if "window_from" in model and (model["window"] is None) != (model["window_from"] is None):
         yield "/model/window_from", "must be there exactly if there is a window"
+
+
+def _memory_problems(model: Json) -> Iterator[tuple[str, str]]:
+    """A model without files: its revision follows from its hashes, where there are hashes."""
+    memory = model["memory"]
+    if not is_memory_id(model["id"]):
+        yield "/model/id", "of a model in memory must be memory: and a name"
+    if model["files"] or "adapter" in model:
+        yield "/model/files", "a model in memory has no files"
+    if (memory["weights_sha256"] is None) != (memory["unhashed"] is not None):
+        yield "/model/memory/unhashed", "must be set exactly if the weights were not hashed"
+    expected = memory_revision(memory)
+    if expected is not None and model["revision"] != expected:
+        yield "/model/revision", f"is {model['revision']}; the hashes in memory give {expected}"
 
 
 def _summary(path: Path, run: Json | None) -> Iterator[Problem]:

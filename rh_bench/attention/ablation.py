@@ -18,6 +18,7 @@ from torch import nn
 
 from rh_bench.attention.capture import UnsupportedAttention, attention_function, intervened
 from rh_bench.attention.interventions import Call, Place, intervene
+from rh_bench.attention.modes import evaluation_mode
 from rh_bench.errors import InputError
 from rh_bench.records import Prompt
 from rh_bench.system.memory import SCORES_BUDGET
@@ -55,15 +56,17 @@ def find_projections(model: Any) -> dict[int, Projection]:
 
     Found by what it gets, not by what it is called: four tokens run through the model with attention outputs that are
     one everywhere and zero in the last head, and the projection is the last matrix within an attention module whose
-    input is zero in the last head's columns and nowhere else. A gate on the way does not hide it.
+    input is zero in the last head's columns and nowhere else. A gate on the way does not hide it; of modules within one
+    another (an adapter around a matrix) the outer one counts.
 
     Raises:
         InputError: a layer's attention has no such input; names the layer.
     """
     probe = _Probe(model)
     tokens = torch.zeros((1, 4), dtype=torch.long, device=model.device)
-    modules = [m for m in model.modules() if getattr(getattr(m, "weight", None), "ndim", 0) == 2]
+    modules = [m for m in model.modules() if _is_matrix(m)]
     with ExitStack() as undo:
+        undo.enter_context(evaluation_mode(model))
         for module in modules:
             # Before the hooks of an ablation that is in force; and `forward`, so that it takes no note of this pass.
             undo.callback(module.register_forward_pre_hook(probe.enter, prepend=True).remove)
@@ -79,6 +82,12 @@ def find_projections(model: Any) -> dict[int, Projection]:
             hint="heads of this architecture cannot be removed",
         )
     return probe.found
+
+
+def _is_matrix(module: nn.Module) -> bool:
+    """Whether a module multiplies by a matrix; quantised ones keep theirs in a form of their own."""
+    weight = getattr(module, "weight", None)
+    return getattr(weight, "ndim", 0) == 2 or (hasattr(module, "in_features") and hasattr(module, "out_features"))
 
 
 class _Probe:
@@ -109,6 +118,9 @@ class _Probe:
         if not isinstance(x, torch.Tensor) or x.ndim != 3 or x.shape[2] != heads * width:
             return
         zero = torch.unflatten((x == 0).flatten(0, 1).all(0), 0, (heads, width))
+        known = self.found.get(self._layer)
+        if known is not None and module is not known.module and any(module is one for one in known.module.modules()):
+            return
         if bool(zero[-1].all()) and not bool(zero[:-1].any()):
             self.found[self._layer] = Projection(self._layer, module, heads, width)
 
@@ -395,7 +407,13 @@ def _masks(
             if layer not in masks:
                 masks[layer] = torch.zeros(len(sets), projection.heads, dtype=torch.bool)
             masks[layer][place, head] = True
-    return {layer: mask.to(projections[layer].module.weight.device) for layer, mask in sorted(masks.items())}  # type: ignore[arg-type]
+    return {layer: mask.to(_device_of(projections[layer].module, model)) for layer, mask in sorted(masks.items())}
+
+
+def _device_of(module: nn.Module, model: Any) -> torch.device:
+    held = next((value for value in (*module.parameters(), *module.buffers())), None)
+    device: torch.device = model.device if held is None else held.device
+    return device
 
 
 def _fill(projection: Projection, means: MeanInputs | None, how: How) -> torch.Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rh_bench.artifacts.validate import validate_path
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import keep_experiment
-from rh_bench.experiments.dynamic.derive import observe
+from rh_bench.experiments.dynamic.run import observe
 from rh_bench.measure.evaluate import Outcome, Request, evaluate
 from rh_bench.measure.session import OnStage, OnStep
 from rh_bench.sets.grids import QUICK

@@ -125,7 +125,7 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 
 def _show_detectors(document: dict[str, Any]) -> None:
-    from rh_bench.experiments.detectors.derive import agreement_rows, detector_rows, head_rows
+    from rh_bench.experiments.detectors.rows import agreement_rows, detector_rows, head_rows
 
     console = out()
     table = Table(title="Detectors")
@@ -176,7 +176,7 @@ def dynamic(run: Path, out_folder: Path, permutations: int, seed: int, as_json: 
     depth, and tests whether it depends on them. No model is needed.
     """
     from rh_bench.experiments.artifact import keep_experiment
-    from rh_bench.experiments.dynamic.derive import observe
+    from rh_bench.experiments.dynamic.run import observe
 
     document, tables = observe(run, permutations=permutations, seed=seed)
     folder, document, written = keep_experiment(out_folder, document, tables)
@@ -239,7 +239,7 @@ def compare(
     one derived from it, or two unrelated models. No model is needed.
     """
     from rh_bench.experiments.artifact import keep_experiment
-    from rh_bench.experiments.intrinsic.derive import observe
+    from rh_bench.experiments.intrinsic.run import observe
 
     document, tables = observe(first, second, relation=relation, permutations=permutations, seed=seed)
     folder, document, written = keep_experiment(out_folder, document, tables)

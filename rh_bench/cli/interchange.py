@@ -14,7 +14,8 @@ from rh_bench.errors import CheckFailed
 from rh_bench.protocol import HEAD_THRESHOLD
 
 FOREIGN = ("seed", "pairs", "duo", "qrhead", "profile", "atlas")
-"""Formats of other projects that are read and written."""
+"""Formats of other projects that are read and written. Installed packages add others."""
+_OR_INSTALLED = f"{', '.join(FOREIGN)}, or one that an installed package adds"
 
 
 @click.command(
@@ -25,7 +26,7 @@ FOREIGN = ("seed", "pairs", "duo", "qrhead", "profile", "atlas")
                 rh-bench import Llama-3.1-8B-Instruct_qr_head.yaml --out runs""",
 )
 @click.argument("file", type=FOLDER)
-@click.option("--format", "format_name", type=click.Choice(FOREIGN), help="Detected from the file by default.")
+@click.option("--format", "format_name", metavar="NAME", help=f"{_OR_INSTALLED}. Detected from the file by default.")
 @click.option("--model", metavar="ID", help="The model's name, if the file gives none or an unofficial one.")
 @click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder for runs.")
 @json_option
@@ -67,7 +68,7 @@ def import_(file: Path, format_name: str | None, model: str | None, out_folder: 
                 rh-bench export runs/org__model/0123456789abcdef --format eval-results --dataset org/set --out out""",
 )
 @click.argument("run", type=FOLDER)
-@click.option("--format", "format_name", type=click.Choice([*FOREIGN, "eee", "eval-results"]), required=True)
+@click.option("--format", "format_name", metavar="NAME", required=True, help=f"eee, eval-results, {_OR_INSTALLED}.")
 @click.option(
     "--out", "target", type=FOLDER, required=True, help="Folder to write to, or the file, for formats of one file."
 )
@@ -126,7 +127,7 @@ def export(
                 rh-bench audit profile.json --json""",
 )
 @click.argument("file", type=FOLDER)
-@click.option("--format", "format_name", type=click.Choice(FOREIGN), help="Detected from the file by default.")
+@click.option("--format", "format_name", metavar="NAME", help=f"{_OR_INSTALLED}. Detected from the file by default.")
 @json_option
 def audit(file: Path, format_name: str | None, as_json: bool) -> None:
     """Report what is wrong with another project's FILE of head scores. Exit status 1 if anything is."""

@@ -27,6 +27,10 @@ Scores = npt.NDArray[np.float64]
 class Rule:
     """Names heads by one score. A detector with several rules names every head that one of them names.
 
+    ```python
+    rh.Rule("depth", "top", 10)
+    ```
+
     `above`: mean score above `value`. `top`: the `value` heads with the highest mean score. `share`: the highest share
     `value` of all heads, rounded down, at least one. The last two name no head whose score is not above 0.
     """
@@ -38,7 +42,16 @@ class Rule:
 
 @dataclass(frozen=True)
 class Subject:
-    """The model under test, and how prompts are made for it."""
+    """The model under test, and how prompts are made for it; what `Detector.measure` gets.
+
+    ```python
+    def measure(self, subject: rh.Subject, prompts, done):
+        heads = sum(layer.query_heads for layer in subject.loaded.layers if layer.scored)
+        for prompt in prompts:
+            logits = subject.model(input_ids=torch.from_numpy(prompt.ids)[None].long()).logits
+            ...
+    ```
+    """
 
     loaded: LoadedModel
     builder: PromptBuilder
@@ -59,7 +72,12 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a detector found on one sample."""
+    """What a detector found on one sample: scores in [-1, 1], one row a score, one column a head.
+
+    ```python
+    rh.Measured("some-sample", np.zeros((1, 12)), seconds=0.1)
+    ```
+    """
 
     sample_id: str
     scores: Scores
@@ -69,10 +87,32 @@ class Measured:
 
 
 class Detector(Protocol):
-    """See the module. Detectors hold no state: one instance serves every model."""
+    """An idea of what a retrieval head does: a score for every head on every sample, and rules that name heads by it.
+
+    Any object with these members is one; `detect` takes it as it is. It holds no state: one instance serves every
+    model. `docs/extending.md` says how a package adds one.
+
+    ```python
+    class Early:
+        name, version, source = "early", 1, "an example: heads of early layers"
+        scores, rules = ("early",), (rh.Rule("early", "top", 2),)
+        needs_data, counted_only = False, False
+
+        def measure(self, subject: rh.Subject, prompts, done):
+            layers = [layer for layer in subject.loaded.layers if layer.scored]
+            row = np.concatenate([np.full(one.query_heads, 1 / (1 + one.index)) for one in layers])
+            for prompt in prompts:
+                if prompt.sample.sample_id not in done:
+                    yield rh.Measured(prompt.sample.sample_id, row[None], seconds=0.0)
+
+    rh.detect(model, tokenizer, haystack="sets/quick", limit=2, detectors=[Early()]).named("early")
+    ```
+    """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What experiments call it: small letters, digits and hyphens, no name of rh_bench's own."""
+        ...
 
     @property
     def version(self) -> int:

@@ -13,7 +13,8 @@ from rh_bench.interchange.folder import is_import
 from rh_bench.records import Json
 from rh_bench.system.files import regular_file, sha256_file
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION, MEMORY_VERSION = "1.1", "1.2"
+"""Of most experiments, and of those of a model in memory or with other people's detectors, which 1.1 does not know."""
 
 
 def experiment_id(kind: Kind, model: Json, runs: Sequence[Json], data: Json | None, settings: Json) -> str:
@@ -62,7 +63,7 @@ def new_document(
     """
     return {
         "schema": "rh_bench/experiment",
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": _schema_version(model, settings),
         "kind": kind.name,
         "kind_version": kind.version,
         "experiment_id": experiment_id(kind, model, runs, data, settings),
@@ -74,6 +75,11 @@ def new_document(
         "environment": environment,
         "timings": None,
     }
+
+
+def _schema_version(model: Json, settings: Json) -> str:
+    foreign = any("foreign" in detector for detector in settings.get("detectors", ()))
+    return MEMORY_VERSION if foreign or "memory" in model else SCHEMA_VERSION
 
 
 def experiment_folder(root: Path, document: Json) -> Path:

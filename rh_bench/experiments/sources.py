@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rh_bench.artifacts.run import Run
 from rh_bench.experiments.heads import Ranking
 from rh_bench.experiments.run_evidence import model_differences
+from rh_bench.measure.claims import memory_claims
 from rh_bench.measure.reproduce import layer_problems, model_problems
 from rh_bench.models.source import base_revision, hub_name
 from rh_bench.models.window import stated_window
@@ -60,7 +61,7 @@ def load_again(
     )
     run = as_run(experiment)
     wrong = model_problems(run, loaded.source, loaded.model.config)
-    return loaded, wrong + layer_problems(run.layers, loaded)
+    return loaded, wrong + memory_claims(named, loaded) + layer_problems(run.layers, loaded)
 
 
 def as_run(experiment: Experiment) -> Run:

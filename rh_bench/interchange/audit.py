@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rh_bench.interchange.formats import READERS, guess_format, head_names
+from rh_bench.interchange.formats import READERS, guess_format, head_names, read
 from rh_bench.interchange.measures import LONGEST_ANSWER, Evidence, evidence_of_means, evidence_of_samples
 from rh_bench.interchange.records import COMPARED, MEASURES, HeadList
 from rh_bench.protocol import HEAD_THRESHOLD
@@ -42,11 +42,15 @@ def audit_file(path: Path, format: str | None = None) -> Audit:
         InputError: it cannot be read as any known format.
     """
     name = format or guess_format(path)
-    heads = READERS[name](path)
+    heads = read(path, name)
     return Audit(name, heads, tuple(_findings(heads)))
 
 
 def _findings(heads: HeadList) -> Iterator[Finding]:
+    if heads.format not in READERS:
+        yield Finding(
+            "foreign-format", "it was read by a package that is not rh_bench's, which says what its numbers are"
+        )
     yield from (Finding("not-json", note) for note in heads.notes)
     yield from _measure(heads)
     if heads.model is None:

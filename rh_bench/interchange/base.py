@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
@@ -28,6 +28,21 @@ class Written:
 
     files: dict[str, bytes]
     losses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of head lists: how it is read and written, as far as it is.
+
+    An installed package adds one by an entry point of the group `rh_bench.formats` whose object is a `Format`. Its
+    reader trusts nothing, and raises InputError for what is wrong.
+    """
+
+    name: str
+    read: Callable[[Path], HeadList] | None = None
+    """From a file, or from a folder of files."""
+    write: Callable[[HeadList], Written] | None = None
+    """To files, with what they cannot carry."""
 
 
 def parse_head(text: str, where: object) -> Head:

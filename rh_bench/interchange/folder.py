@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import rh_bench.interchange.audit as auditing
 from rh_bench.artifacts.run import model_slug
 from rh_bench.artifacts.tables import read_table, table_bytes
 from rh_bench.errors import InputError
-from rh_bench.interchange.formats import MOST_JSON
+from rh_bench.interchange.formats import MOST_JSON, READERS
 from rh_bench.interchange.measures import measure_of_means, measure_of_samples
 from rh_bench.interchange.names import own_name
 from rh_bench.interchange.records import LARGEST_SCORE, MEASURES, HeadList, Measure
@@ -72,7 +73,7 @@ def import_file(path: Path, out: Path, *, format: str | None = None, model: str 
     """
     audit = auditing.audit_file(path, format)
     source = _main_file(path)
-    heads, findings = audit.heads, list(audit.findings)
+    heads, findings = _as_shown(audit.heads), list(audit.findings)
     name, named_by = heads.model, "file" if heads.model else None
     if model is not None:
         name, named_by = own_name(_checked_name(model), heads.quantisation), "importer"
@@ -85,7 +86,7 @@ def import_file(path: Path, out: Path, *, format: str | None = None, model: str 
     tables = {file: table_bytes(table) for file, table in _tables(heads).items()}
     document: Json = {
         "schema": "rh_bench/import",
-        "schema_version": "1.1",
+        "schema_version": "1.1" if audit.format in READERS else "1.2",
         "import_id": identity,
         "origin": "imported",
         "format": audit.format,
@@ -114,6 +115,13 @@ def import_file(path: Path, out: Path, *, format: str | None = None, model: str 
         atomic_write(folder / file, data)
     atomic_write(folder / DOCUMENT, dump_json(document))
     return folder
+
+
+def _as_shown(heads: HeadList) -> HeadList:
+    """A list as it is kept: what a package that is not rh_bench's calls retrieval scores must show that it is some."""
+    if heads.format in READERS or heads.measure != "score":
+        return heads
+    return replace(heads, measure=_shown_measure(heads))
 
 
 def _main_file(path: Path) -> Path:
@@ -323,14 +331,19 @@ _STATED: Mapping[str, Measure] = {"duo": "gate", "qrhead": "membership", "profil
 """What the numbers of these formats are, by their projects' own definitions. Those of the others have to show it."""
 
 
+def _shown_measure(heads: HeadList) -> Measure:
+    """What the numbers show that they are."""
+    return measure_of_means(heads.values or ()) if heads.instances is None else measure_of_samples(heads.instances)
+
+
 def _check_measure(heads: HeadList) -> Iterator[Problem]:
     """The document calls the numbers what they are: nothing else passes for copy scores."""
     if heads.format in _STATED:
         measure = _STATED[heads.format]
+    elif heads.format not in READERS and heads.measure != "score":
+        return  # as the package says that reads it
     else:
-        measure = (
-            measure_of_means(heads.values or ()) if heads.instances is None else measure_of_samples(heads.instances)
-        )
+        measure = _shown_measure(heads)
     if heads.measure != measure:
         words = f"must be {measure!r}: the numbers are {MEASURES[measure]}; import the file again"
         yield Problem(DOCUMENT, "/measure", words)

@@ -52,7 +52,8 @@ def model_claims(model: Json, found: Json, outline: Outline) -> list[str]:
         outline: what the configuration gives, by the names of this version of transformers.
     """
     problems = [*_adapter_claims(model, found), *differences(model, _comparable(model, found), "/model")]
-    problems += _file_claims(model["files"], found["files"], model["source"], "/model/files")
+    if "memory" not in model:
+        problems += _file_claims(model["files"], found["files"], model["source"], "/model/files")
     base, own = (part.get("adapter", {}).get("base") for part in (model, found))
     if base and own:
         problems += _file_claims(base["files"], own["files"], base["source"], "/model/adapter/base/files")
@@ -63,6 +64,8 @@ def model_claims(model: Json, found: Json, outline: Outline) -> list[str]:
             problems.append(_differs(f"/model/{name}", model[name], " or ".join(sorted(possible))))
     if model.get("text_part_of") not in (None, *(outline.architectures if outline.has_parts else ())):
         problems.append(_differs("/model/text_part_of", model["text_part_of"], None))
+    if not _is_plain(model):
+        return problems
     if outline.parameters and model["parameters"] not in outline.parameters:
         problems.append(_differs("/model/parameters", model["parameters"], min(outline.parameters)))
     elif outline.most_parameters is not None and model["parameters"] > outline.most_parameters:
@@ -77,11 +80,13 @@ def loaded_claims(run: Json, loaded: LoadedModel) -> list[str]:
     """
     model, found = run["model"], loaded.describe()
     comparable = _comparable(model, found)
-    comparable |= {name: found[name] for name in ("architecture", "model_type", "parameters", "text_part_of")}
-    same = run["environment"].get("rh_bench") == __version__ and _same_transformers(run)
+    names = ("architecture", "model_type", "text_part_of", *(("parameters",) if _is_plain(model) else ()))
+    comparable |= {name: found[name] for name in names}
+    same = "memory" not in model and run["environment"].get("rh_bench") == __version__ and _same_transformers(run)
     if same:
         comparable["notes"] = found["notes"]
     problems = [*_adapter_claims(model, found), *differences(model, comparable, "/model")]
+    problems += memory_claims(model, loaded)
     if len(model["layers"]) != len(found["layers"]):
         problems.append(_differs("/model/layers", f"{len(model['layers'])} layers", f"{len(found['layers'])} layers"))
         return problems
@@ -89,6 +94,38 @@ def loaded_claims(run: Json, loaded: LoadedModel) -> list[str]:
         kept = {name: value for name, value in layer.items() if same or name not in _HOW_RUN}
         problems += differences(claimed, kept, f"/model/layers/{place}")
     return problems
+
+
+def memory_claims(model: Json, loaded: LoadedModel) -> list[str]:
+    """Whether the weights of a run's model, measured in memory, are those of the model that was loaded."""
+    if "memory" not in model or unknown_weights(model):
+        return []
+    from rh_bench.models.identity import weights_sha256
+
+    if weights_sha256(loaded.model) == model["memory"]["weights_sha256"]:
+        return []
+    return ["this is not the run's model: the SHA-256 of its weights differs"]
+
+
+def unknown_weights(model: Json) -> str | None:
+    """Why the weights of a run's model, measured in memory, cannot be compared with those of its files: what it does is
+    all there is to compare then. None where they can."""
+    memory = model.get("memory")
+    if memory is None:
+        return None
+    if memory["unhashed"] is not None:
+        return f"its weights were not hashed ({memory['unhashed']})"
+    if memory["adapters"]:
+        return "its adapters were not merged into its weights"
+    if memory["quantisation"] is not None:
+        return "its weights were quantised in memory"
+    return "it is a part of a larger model" if model.get("text_part_of") else None
+
+
+def _is_plain(model: Json) -> bool:
+    """Whether the number of its parameters is that of its files: adapters add some, packed weights count otherwise."""
+    memory = model.get("memory")
+    return memory is None or not (memory["adapters"] or memory["quantisation"] or memory["unhashed"])
 
 
 def asking_claims(run: Json, asking: Asking) -> list[str]:
@@ -121,8 +158,8 @@ def differences(claimed: Json, found: Json, place: str) -> Iterator[str]:
 
 
 def _adapter_claims(model: Json, found: Json) -> Iterator[str]:
-    """An adapter that is none, or one that the run does not say is one."""
-    if ("adapter" in model) != ("adapter" in found):
+    """An adapter that is none, or one that the run does not say is one. In memory a merged one is no longer one."""
+    if "memory" not in model and ("adapter" in model) != ("adapter" in found):
         yield _differs("/model/adapter", model.get("adapter"), found.get("adapter"))
 
 
@@ -132,14 +169,16 @@ def _comparable(model: Json, found: Json) -> Json:
     A local model may have been copied to a folder of another name. A window that the user stated is the user's word.
     """
     left_out = {"files", "layers", "notes", "architecture", "model_type", "parameters", "text_part_of"}
-    if found["source"] != "hub":
+    if "memory" in model:
+        left_out |= {"id", "slug", "source", "revision", "base_model", "adapter"}
+    elif found["source"] != "hub":
         left_out |= {"id", "slug"}
     if model.get("window_from") == OPTION:
         left_out |= {"window", "window_from"}
     elif "window_from" not in model:
         left_out.add("window")
     kept = {name: value for name, value in found.items() if name not in left_out}
-    if "adapter" in kept:
+    if "adapter" in kept and "memory" not in model:
         if found["adapter"]["base"]["source"] != "hub":
             kept.pop("base_model")
         # Files are compared by themselves, and the name of a local base is as claimed: both are what the run says here.

@@ -111,7 +111,7 @@ class CopyMeasurement:
         manifest = haystacks.manifest
         return {
             "schema": "rh_bench/run",
-            "schema_version": "1.4",
+            "schema_version": "1.5" if loaded.source.memory else "1.4",
             "run_id": compute_run_id(
                 model_revision=model["revision"],
                 manifest_sha256=haystacks.manifest_sha256,
@@ -119,7 +119,7 @@ class CopyMeasurement:
                 engine_name=engine.name,
                 engine_version=engine.version,
             ),
-            "origin": "measured",
+            "origin": loaded.source.origin,
             "model": model,
             "haystack": {
                 "location": self._prepared.found.location,

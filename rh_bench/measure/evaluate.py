@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from rh_bench.artifacts.journal import NAME as JOURNAL
-from rh_bench.artifacts.run import RUN_FILES, run_folder, write_run
+from rh_bench.artifacts.run import RUN_FILES, MadeRun, make_run, run_folder, write_run
 from rh_bench.artifacts.validate import validate_path
 from rh_bench.errors import InputError
 from rh_bench.measure.copies import CopyMeasurement
 from rh_bench.measure.prepare import Prepared, Request, prepare
-from rh_bench.measure.session import OnNote, OnStage, OnStep, Outcome, Place, Step, Watch, hold_session
+from rh_bench.measure.session import OnNote, OnStage, OnStep, Outcome, Place, Step, Watch, hold_in_memory, hold_session
 from rh_bench.records import Json, SampleResult
 from rh_bench.system.environment import refuse_light_install
 from rh_bench.system.schema import load_json
 
-__all__ = ["Outcome", "Request", "Step", "evaluate"]
+__all__ = ["Outcome", "Request", "Step", "evaluate", "evaluate_in_memory"]
 
 
 def evaluate(
@@ -41,6 +41,25 @@ def evaluate(
     watch.stage("Assembling the prompts")
     measurement = CopyMeasurement(request, prepared)
     return hold_session(measurement, lambda document: _place(request, prepared, document), watch)
+
+
+def evaluate_in_memory(
+    request: Request,
+    on_step: OnStep | None = None,
+    on_stage: OnStage | None = None,
+    on_note: OnNote | None = None,
+) -> MadeRun:
+    """As :func:`evaluate`, with nothing written: the run that would have been. `request.out` is not looked at.
+
+    Raises:
+        InputError: the model, the set or an option is wrong.
+    """
+    refuse_light_install("evaluate")
+    watch = Watch.of(on_step, on_stage, on_note)
+    prepared = prepare(request, watch.stage)
+    watch.stage("Assembling the prompts")
+    document, results = hold_in_memory(CopyMeasurement(request, prepared), watch)
+    return make_run(document, prepared.loaded.layers, results)
 
 
 def _place(request: Request, prepared: Prepared, document: Json) -> Place[list[SampleResult]]:

@@ -73,15 +73,11 @@ def covered(run: Run, haystack: str | None) -> Coverage:
 
 
 def model_problems(run: Run, source: ModelSource, config: Any) -> list[str]:
-    """The revision, the weights' hashes, and what the model's configuration says of its layers and heads."""
-    if source.revision != run.document["model"]["revision"]:
-        return ["this is not the run's model: its revision differs"]
-    bases = (run.document["model"].get("adapter") or {}).get("base") or {}
-    claimed = [*run.document["model"]["files"], *bases.get("files", [])]
-    found = [*source.files, *(source.adapter.base.files if source.adapter else ())]
-    hashes = sorted(file["sha256"] for file in claimed if file["path"].endswith(WEIGHTS))
-    if hashes != sorted(digest for name, digest, _ in found if name.endswith(WEIGHTS)):
-        return ["the weights that run.json names are not those of the model: their SHA-256 differ"]
+    """The revision, the weights' hashes, and what the model's configuration says of its layers and heads. A model that
+    was measured in memory has neither revision nor files to compare: see `rh_bench.measure.claims.memory_claims`."""
+    wrong = [] if "memory" in run.document["model"] else _file_problems(run, source)
+    if wrong:
+        return wrong
     from rh_bench.system.memory import model_shape
 
     shape, text = model_shape(config, 0), config.get_text_config(decoder=True)
@@ -93,6 +89,19 @@ def model_problems(run: Run, source: ModelSource, config: Any) -> list[str]:
     if heads != shape.query_heads:
         problems.append(f"run.json has {heads} query heads per layer, the model's configuration {shape.query_heads}")
     return problems
+
+
+def _file_problems(run: Run, source: ModelSource) -> list[str]:
+    """The revision, and the weights' hashes."""
+    if source.revision != run.document["model"]["revision"]:
+        return ["this is not the run's model: its revision differs"]
+    bases = (run.document["model"].get("adapter") or {}).get("base") or {}
+    claimed = [*run.document["model"]["files"], *bases.get("files", [])]
+    found = [*source.files, *(source.adapter.base.files if source.adapter else ())]
+    hashes = sorted(file["sha256"] for file in claimed if file["path"].endswith(WEIGHTS))
+    if hashes != sorted(digest for name, digest, _ in found if name.endswith(WEIGHTS)):
+        return ["the weights that run.json names are not those of the model: their SHA-256 differ"]
+    return []
 
 
 def layer_problems(layers: tuple[Layer, ...], loaded: LoadedModel) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from rh_bench.artifacts.journal import NAME as JOURNAL
-from rh_bench.artifacts.journal import Entries, now, open_journal
+from rh_bench.artifacts.journal import Entries, Unwritten, now, open_journal
 from rh_bench.errors import InputError
 from rh_bench.records import Json, Prompt
 from rh_bench.system.files import make_folder
@@ -211,6 +211,15 @@ def hold_session(measurement: Measurement[E, R], place_of: Callable[[Json], Plac
         document = place.write(folder, completed(document, found, journal.timings(found.seconds)), found.results)
         (folder / JOURNAL).unlink(missing_ok=True)
     return Outcome(folder, document, found.resumed, found.measured)
+
+
+def hold_in_memory(measurement: Measurement[E, R], watch: Watch) -> tuple[Json, R]:
+    """Measure, and write nothing: the document, with what is known after the measuring, and the results."""
+    watch.notes(measurement.notes)
+    document, started = measurement.document(), now()
+    found = measurement.measure(Unwritten[E](), watch)
+    timings = {"started": started, "finished": max(started, now()), "seconds": round(found.seconds, 3)}
+    return completed(document, found, timings), found.results
 
 
 def identity(document: Json, deciding: Json) -> Json:

@@ -8,6 +8,7 @@ from typing import Any
 from rh_bench.errors import InputError
 from rh_bench.hub.models import fetch_config
 from rh_bench.hub.refs import RepoRef, parse_repo
+from rh_bench.models.adapter_config import ADAPTER_CONFIG
 from rh_bench.models.config_bounds import MOST_CONFIG, bounds_problems
 from rh_bench.records import Json
 from rh_bench.system.schema import load_json
@@ -58,6 +59,8 @@ def _config_path(model: Json, named: str | None) -> Path | None:
     folder = Path(named).expanduser()
     if not folder.is_dir():
         return fetch_config(parse_repo(named))
+    if model["source"] == "memory" and (folder / ADAPTER_CONFIG).is_file():
+        return None  # the adapter that was in force, saved by itself
     if not (folder / "config.json").is_file():
         raise InputError("there is no config.json", where=folder, hint="give a folder written by save_pretrained")
     return folder / "config.json"

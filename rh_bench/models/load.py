@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,24 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
     """What a reader of the run should know of how the model was loaded."""
 
+    @classmethod
+    @contextmanager
+    def wrap(cls, model: Any, tokenizer: Any, *, name: str | None = None, **options: Any) -> Iterator[LoadedModel]:
+        """A model that its user holds in memory, ready to measure inside the block and as it was after it.
+
+        Args:
+            model: a transformers causal language model; PEFT and `torch.compile` may be around it.
+            name: what to call it.
+            options: as of :func:`load_model`, but for what finds files.
+
+        Raises:
+            InputError: see :mod:`rh_bench.models.in_memory`.
+        """
+        from rh_bench.models.in_memory import InMemory
+
+        with InMemory(model, tokenizer, name).held() as load:
+            yield load(**options)
+
     @property
     def window(self) -> int | None:
         """Largest number of positions; None where nobody says one."""
@@ -99,7 +118,7 @@ class LoadedModel:
 
 def describe_named(source: ModelSource, limit: Window, tokenizer: Any) -> Json:
     """The part of `model` in run.json that its files give without its weights."""
-    bases = None if source.kind == "gguf" else base_models(source.folder)
+    bases = None if source.kind in ("gguf", "memory") else base_models(source.folder)
     if source.adapter is not None:
         bases = [source.adapter.base.id]
     return {
@@ -200,11 +219,20 @@ def tokenizer_of(source: ModelSource, trust_remote_code: bool = False) -> Any:
             tokenizer = AutoTokenizer.from_pretrained(files.folder, trust_remote_code=trust_remote_code, **options)
     except Exception as error:  # files from outside fail their parsers in any way
         raise InputError(f"its tokenizer cannot be loaded ({in_words(error)})", where=files.id, hint=TRACE) from error
-    if not tokenizer.is_fast:
-        raise InputError("its tokenizer has no character offsets", where=files.id, hint="use a fast tokenizer")
+    check_tokenizer(tokenizer, files.id)
     if files.gguf_file:
         check_gguf_tokenizer(files.folder / files.gguf_file, tokenizer)
     return tokenizer
+
+
+def check_tokenizer(tokenizer: Any, where: str) -> None:
+    """Refuse a tokenizer that does not say where in a text its tokens lie.
+
+    Raises:
+        InputError: it gives no character offsets.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError("its tokenizer has no character offsets", where=where, hint="use a fast tokenizer")
 
 
 def _plain_tokenizer(source: ModelSource, files: ModelSource) -> dict[str, Any]:
@@ -298,7 +326,7 @@ def load_model(
         layers,
         name,
         torch_device.type,
-        torch.cuda.get_device_name(torch_device) if torch_device.type == "cuda" else _cpu_name(),
+        processor_name(torch_device),
         memory,
         limit,
         checkpoint.whole,
@@ -324,9 +352,14 @@ def _notes(source: ModelSource, limit: Window, dtype: str) -> list[str]:
     if source.adapter is not None:
         base, rounded = source.adapter.base, "" if dtype == "float32" else f" in float32 and rounded to {dtype}"
         notes.append(f"the adapter ({source.adapter.config.method}) is merged into its base {shown(base.id)}{rounded}")
-    if limit.size is None:
-        notes.append("its configuration states no window: no length is refused (--window N states one)")
-    return notes
+    return [*notes, *no_window_note(limit)]
+
+
+def no_window_note(limit: Window) -> list[str]:
+    """The note of a model of which nobody says how many positions it has."""
+    if limit.size is not None:
+        return []
+    return ["its configuration states no window: no length is refused (--window N states one)"]
 
 
 def _plan(config: Any, empty: Any, width: int, positions: int, device: Any) -> MemoryPlan:
@@ -345,6 +378,13 @@ def _device(text: str) -> Any:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"{text!r} cannot be used ({in_words(error)})", where="--device") from error
     return device
+
+
+def processor_name(device: Any) -> str:
+    """What the maker of a device calls it."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
 
 
 def _cpu_name() -> str:

@@ -71,7 +71,7 @@ def read_config(source: ModelSource, trust_remote_code: bool = False) -> Any:
             _use_plain_code(config)
     except Exception as error:  # files from outside fail their parsers in any way
         raise _unreadable(source, error, trust_remote_code) from error
-    _refuse_encoders(config, source.id)
+    refuse_encoders(config, source.id)
     return config
 
 
@@ -108,7 +108,7 @@ def _use_plain_code(config: Any) -> None:
         left += [sub for name in getattr(part, "sub_configs", ()) if (sub := getattr(part, name, None)) is not None]
 
 
-def _refuse_encoders(config: Any, where: str) -> None:
+def refuse_encoders(config: Any, where: str) -> None:
     """Refuse, before any weight is loaded, what does not predict each token from those before it.
 
     Raises:

@@ -2,7 +2,8 @@
 
 MODEL is a Hub id (``org/name[@revision]``), a local folder, or ``gguf:<file>``; a PEFT adapter is an id or a folder
 like any other, and brings its base model along. Weights are safetensors or GGUF, never pickle. Neither torch nor
-transformers is imported.
+transformers is imported. A model that its user holds in memory has no files: what it is recognised by then is a
+:class:`Memory`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rh_bench.artifacts.run import model_slug
+from rh_bench.artifacts.run import IN_MEMORY, MEASURED, model_slug
 from rh_bench.errors import InputError
 from rh_bench.hub.models import fetch_model
 from rh_bench.hub.refs import RepoRef, parse_repo
@@ -38,11 +39,40 @@ class Adapter:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What a model that was measured in memory is recognised by; see :mod:`rh_bench.models.identity`."""
+
+    weights_sha256: str | None
+    """None where the weights were not hashed; `unhashed` says why."""
+    config_sha256: str
+    """Over the configuration, what ends an answer, the classes of all modules, and the adapters' settings."""
+    tokenizer_sha256: str
+    unhashed: str | None
+    adapters: tuple[str, ...] = ()
+    """Methods of the adapters in force, as PEFT names them; they are not merged."""
+    quantisation: str | None = None
+    hooks: int = 0
+    """Forward hooks that its user put on it; they took part in the measurement."""
+
+    def describe(self) -> Json:
+        """The `memory` object of a model in run.json."""
+        return {
+            "weights_sha256": self.weights_sha256,
+            "config_sha256": self.config_sha256,
+            "tokenizer_sha256": self.tokenizer_sha256,
+            "unhashed": self.unhashed,
+            "adapters": list(self.adapters),
+            "quantisation": self.quantisation,
+            "hooks": self.hooks,
+        }
+
+
+@dataclass(frozen=True)
 class ModelSource:
     """Where a model's files lie and what they are called."""
 
     kind: str
-    """"hub", "folder" or "gguf"."""
+    """"hub", "folder", "gguf" or "memory"."""
     id: str
     slug: str
     folder: Path
@@ -53,6 +83,13 @@ class ModelSource:
     """Of an adapter, those of the adapter alone."""
     gguf_file: str | None = None
     adapter: Adapter | None = None
+    memory: Memory | None = None
+    """Of a model without files, which its user held in memory; `folder` means nothing then."""
+
+    @property
+    def origin(self) -> str:
+        """The `origin` of a run of this model."""
+        return IN_MEMORY if self.memory else MEASURED
 
     @property
     def weights(self) -> ModelSource:
@@ -76,6 +113,8 @@ class ModelSource:
             "source": self.kind,
             "files": describe_files(self.files),
         }
+        if self.memory is not None:
+            document["memory"] = self.memory.describe()
         if self.adapter is not None:
             base = self.adapter.base
             document["adapter"] = {

@@ -79,7 +79,12 @@ PROMPTS = pa.schema(
 
 @dataclass(frozen=True)
 class HaystackSet:
-    """A set as read from disk."""
+    """A haystack set: needles to hide, texts to hide them in, and the samples that a grid makes of both.
+
+    ```python
+    haystacks.manifest["grid"]["lengths"], haystacks.needles[0].answer, len(haystacks.samples)
+    ```
+    """
 
     folder: Path
     manifest: Json
@@ -95,6 +100,7 @@ class HaystackSet:
 
     @property
     def needles_by_id(self) -> dict[str, Needle]:
+        """Needles by their ids."""
         return {needle.needle_id: needle for needle in self.needles}
 
 

@@ -23,12 +23,12 @@ from rh_bench.system.files import shown
 from rh_bench.system.schema_check import Accepts, compile_schema
 
 KINDS = {
-    "run": (1, 4),
+    "run": (1, 5),
     "summary": (1, 0),
     "manifest": (1, 0),
-    "import": (1, 1),
+    "import": (1, 2),
     "verification": (1, 2),
-    "experiment": (1, 1),
+    "experiment": (1, 2),
     "experiment_verification": (1, 0),
     "judgement": (1, 0),
     "attestation": (1, 0),
@@ -103,12 +103,13 @@ def dump_json(document: Any) -> bytes:
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def validate_document(document: object, kind: str) -> list[tuple[str, str]]:
+def validate_document(document: object, kind: str, *, schema: str | None = None) -> list[tuple[str, str]]:
     """Everything that is wrong with a document (up to 200 errors); empty if it is valid.
 
     Args:
         document: as :func:`load_json` gives it.
         kind: one of KINDS.
+        schema: the text of its whole schema, where the one that the package ships is but a part of it.
 
     Returns:
         (JSON pointer, one-line message), sorted by place. A document of another kind or a newer version gets
@@ -119,9 +120,9 @@ def validate_document(document: object, kind: str) -> list[tuple[str, str]]:
     early = _check_version(document, kind)
     if early:
         return early
-    if _accepts(kind)(document):
+    if _accepts(kind, schema)(document):
         return []
-    errors = islice(_validator(kind).iter_errors(document), _MAX_ERRORS)
+    errors = islice(_validator(kind, schema).iter_errors(document), _MAX_ERRORS)
     found = [(list(error.absolute_path), _one_line(error.message)) for error in errors]
     return [(_pointer(path), message) for path, message in sorted(found, key=lambda e: ([str(p) for p in e[0]], e[1]))]
 
@@ -136,17 +137,17 @@ def _folder() -> Traversable:
 
 
 @cache
-def _validator(kind: str) -> Draft202012Validator:
-    schema: Json = json.loads(schema_text(kind))
-    Draft202012Validator.check_schema(schema)
-    return _StrictValidator(schema)  # type: ignore[no-any-return]
+def _validator(kind: str, schema: str | None = None) -> Draft202012Validator:
+    found: Json = json.loads(schema or schema_text(kind))
+    Draft202012Validator.check_schema(found)
+    return _StrictValidator(found)  # type: ignore[no-any-return]
 
 
 @cache
-def _accepts(kind: str) -> Accepts:
+def _accepts(kind: str, schema: str | None = None) -> Accepts:
     """Accepts most valid documents, and no invalid one."""
     unique = _StrictValidator({"uniqueItems": True})
-    return compile_schema(json.loads(schema_text(kind)), unique.is_valid)
+    return compile_schema(json.loads(schema or schema_text(kind)), unique.is_valid)
 
 
 Check = Callable[[Any, Any, Any, Json], Iterator[ValidationError]]

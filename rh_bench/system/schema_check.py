@@ -2,6 +2,13 @@
 
 A schema is compiled once into nested functions. What they accept, the full validator of `rh_bench.system.schema`
 accepts as well; what they reject goes to it for error messages. Unknown keywords are refused, never ignored.
+
+`jsonschema-rs` (0.61) was tried in its place, as 40 lines instead of these. On 26 committed documents of 67 KB each it
+takes 0.2 ms a document, this 6 ms, the full validator 64 ms; a site spends 2% of its build here, so what it would save
+cannot be felt. It agreed on 3,600 damaged documents, but takes 1.0 for an integer, knows another dialect of patterns
+(classes of characters, what a dot is) and ends in an exception on half a surrogate pair, each of which would need code
+of ours again. And as a native library of 15 MB it could only be optional, so that whether a document is valid would
+depend on what is installed, and validating would take ten times as long without it.
 """
 
 from __future__ import annotations
@@ -175,10 +182,10 @@ def _one_of(values: list[Any]) -> Accepts:
 
 def _numbers(schema: Json) -> Iterator[Accepts]:
     tests: dict[str, Callable[[Any, Any], bool]] = {
-        "minimum": lambda instance, bound: instance >= bound,
-        "maximum": lambda instance, bound: instance <= bound,
-        "exclusiveMinimum": lambda instance, bound: instance > bound,
-        "exclusiveMaximum": lambda instance, bound: instance < bound,
+        "minimum": lambda instance, bound: not instance < bound,
+        "maximum": lambda instance, bound: not instance > bound,
+        "exclusiveMinimum": lambda instance, bound: not instance <= bound,
+        "exclusiveMaximum": lambda instance, bound: not instance >= bound,
     }
     bounds = [(tests[name], schema[name]) for name in tests if name in schema]
     if bounds:

@@ -12,6 +12,21 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECA
 """Names that Windows takes for devices, whatever their suffix."""
 
 
+MEMORY = "memory:"
+"""What the id of a model begins with that was measured in memory."""
+
+
+def is_memory_id(model_id: str) -> bool:
+    """Whether an id is one of a model in memory."""
+    name = model_id.removeprefix(MEMORY)
+    return model_id.startswith(MEMORY) and bool(name) and name.isprintable() and name == name.strip()
+
+
+def memory_slug(model_id: str) -> str:
+    """The folder name of a model in memory."""
+    return model_slug(f"memory-{model_id.removeprefix(MEMORY)}")
+
+
 def model_slug(model_id: str) -> str:
     """A folder name for a model: ``org/name`` becomes ``org__name``; anything unsafe becomes a hyphen.
 

@@ -12,7 +12,7 @@ from rh_bench.artifacts.run import Run
 from rh_bench.engines.follow import Claimed, Followed, Follower
 from rh_bench.errors import InputError, LimitError
 from rh_bench.measure.asking import ask_as, prompt_ids
-from rh_bench.measure.claims import asking_claims, loaded_claims
+from rh_bench.measure.claims import asking_claims, loaded_claims, unknown_weights
 from rh_bench.measure.reproduce import model_problems, set_of
 from rh_bench.models.source import base_revision, hub_name
 from rh_bench.models.window import stated_window
@@ -64,8 +64,15 @@ def rerun(
         *judgement.problems,
         *judgement.words,
         power_words(run, chosen),
+        *_weights_words(run),
         f"{len(chosen)} samples, chosen by the SHA-256 of run.json and the salt {salt!r}: {ids}{more}",
     ]
+
+
+def _weights_words(run: Run) -> list[str]:
+    """Said where only what the model did shows that it is the run's."""
+    why = unknown_weights(run.document["model"])
+    return [f"the model is the run's as far as what it does here shows: {why}"] if why else []
 
 
 def measure_again(

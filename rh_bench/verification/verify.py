@@ -133,6 +133,8 @@ def _missing_evidence(run: Run, evidence: Evidence) -> str | None:
     model, haystack = run.document["model"], run.document["haystack"]
     if evidence.haystack is None and haystack["revision"] is None:
         return "its prompts were not reproduced: it was measured on a local set; name a copy with --haystack"
+    if evidence.model is None and model["source"] == "memory":
+        return "its prompts were not reproduced: its model was in memory; name a copy that was saved with --model"
     if evidence.model is None and model["source"] != "hub":
         return "its prompts were not reproduced: its model is a local file; name a copy with --model"
     return None

@@ -122,6 +122,7 @@ def only(root: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_all_samples_in_other_words_are_the_same_run(place: Path) -> None:
     needles = tuple(needle.needle_id for needle in read_set(place / "set").needles)
     for choice in (
@@ -136,6 +137,7 @@ def test_all_samples_in_other_words_are_the_same_run(place: Path) -> None:
         assert outcome.document["protocol"]["grid"] == WHOLE_GRID and outcome.document["haystack"]["samples"] == 12
 
 
+@pytest.mark.slow
 def test_evaluate_show_verify_and_submit_say_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     phrase = "5 of the set's 12 samples (limit 5)"
     model, data, part, whole = place / "model", place / "set", only(place / "part"), only(place / "whole")

@@ -150,6 +150,7 @@ def test_score_is_idempotent_and_mends(say: Any, run_folder: Path) -> None:
     assert before == {path.name: path.read_bytes() for path in run_folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_verify(say: Any, run_folder: Path) -> None:
     status, printed, _ = say("verify", run_folder)
     lines = [line for line in printed.splitlines() if not line.startswith(" ")]

@@ -110,6 +110,7 @@ def test_a_set(hub: WritableHub, tmp_path: Path) -> None:
     assert contents(hub) == []
 
 
+@pytest.mark.slow
 def test_a_pull_request_that_sends_other_than_it_lists(hub: WritableHub, tmp_path: Path) -> None:
     empty_results(hub, tmp_path)
     submit_run(make_run(tmp_path / "runs"), RESULTS, access=stranger(hub))

@@ -386,6 +386,7 @@ for revision in revisions:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stream", "download"])
 def test_load_dataset_reads_a_config_at_a_revision(
     hub: LoopbackHub, set_folder: Path, tmp_path: Path, how: str

@@ -179,6 +179,7 @@ def test_any_document_is_taken_or_named(document: Any, path: str) -> None:
         assert "\n" not in str(error)
 
 
+@pytest.mark.slow
 def test_a_huge_answer_is_not_read_whole(results: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rh_bench.hub.door.MOST_ANSWER", 1000)
     results.instead = {"GET .*/tree/": b"[" + b" " * 2000 + b"]"}
@@ -186,6 +187,7 @@ def test_a_huge_answer_is_not_read_whole(results: WritableHub, monkeypatch: pyte
         listed(REF, "dataset", "main", owner(results))
 
 
+@pytest.mark.slow
 def test_a_list_without_end_is_not_followed(results: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "MOST_ASKED", 20)
     link = f'<{results.url}{API}/tree/main?again=1>; rel="next"'
@@ -195,6 +197,7 @@ def test_a_list_without_end_is_not_followed(results: WritableHub, monkeypatch: p
     assert len([request for request in results.requests if "/tree/" in request.path]) == 20
 
 
+@pytest.mark.slow
 def test_a_list_of_too_many_files_is_not_read_to_its_end(results: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rh_bench.hub.download.MOST_LISTED", 3)
     with pytest.raises(InputError, match="has more than 3 files"):

@@ -58,6 +58,7 @@ ACTIONS: dict[str, Action] = {
 }
 
 
+@pytest.mark.slow_but_first(4)
 @pytest.mark.parametrize("status", [429, 503, 0])
 @pytest.mark.parametrize("where", ACTIONS)
 def test_a_request_is_sent_five_times_in_all(results: WritableHub, where: str, status: int) -> None:
@@ -70,6 +71,7 @@ def test_a_request_is_sent_five_times_in_all(results: WritableHub, where: str, s
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow_but_first(4)
 @pytest.mark.parametrize("status", [429, 503, 0])
 @pytest.mark.parametrize("where", ["GET .*/api/datasets/org/results/revision", "HEAD .*/resolve/", "GET .*/resolve/"])
 def test_so_is_a_download(

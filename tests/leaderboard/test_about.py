@@ -32,12 +32,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from rh_bench.data_builders import dataset_card as set_card
+from rh_bench.display.palette import _rgb, contrast, preview_colours
 from rh_bench.leaderboard import Collection, Entry, RunBrief, brief_of, render
 from rh_bench.leaderboard.about import repository, set_views, worth
 from rh_bench.leaderboard.badges import ABOUT
 from rh_bench.leaderboard.collect import collect
 from rh_bench.leaderboard.embed import BADGE_COLOURS, PREVIEW, preview
-from rh_bench.leaderboard.palette import _rgb, contrast, preview_colours
 from rh_bench.leaderboard.png import indexed_png
 from rh_bench.stats.bootstrap import NANO
 from rh_bench.submissions import results_card
@@ -99,6 +99,7 @@ def test_a_png_of_colours_that_are_not_there_is_refused() -> None:
         indexed_png(np.ones((1, 1), dtype=np.uint8), [(0, 0, 0)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (16, 8), (80, 64), (126, 128), (3, 1000)])
 def test_a_preview_has_a_cell_for_every_head(entries: tuple[Entry, ...], layers: int, heads: int) -> None:
     """Of a model in which every head has the largest score, the cells and the strip below have its colour alone."""

@@ -14,10 +14,10 @@ import pytest
 from browser import HOSTILE, changed, renamed, uncounted
 from fake_runs import make_families
 
+from rh_bench.display.palette import DIFFERENCE_LEVELS, difference_class, difference_css
 from rh_bench.leaderboard import Collection, Entry, RunBrief, brief_of, render
 from rh_bench.leaderboard.collect import collect
 from rh_bench.leaderboard.compare import comparison, data_path, first_two, names, run_data, script
-from rh_bench.leaderboard.palette import DIFFERENCE_LEVELS, difference_class, difference_css
 from rh_bench.stats.bootstrap import NANO
 from rh_bench.stats.similarity import jaccard, matrix, pearson, spearman, top_overlap
 

@@ -15,25 +15,20 @@ from experiment_pages import ANSWERS, CAUSAL, DETECTORS, with_charts
 from fake_experiments import SMALL, make_dynamic, make_intrinsic, make_relatives
 
 from rh_bench.artifacts.results_repo import verification_path
+from rh_bench.display.formatting import p_text, signed
+from rh_bench.experiments.causal.card import causal_view
+from rh_bench.experiments.detectors.card import detectors_view
+from rh_bench.experiments.dynamic.card import MOST_STRIP, dynamic_view
+from rh_bench.experiments.intrinsic.card import pair_view
+from rh_bench.experiments.qa.card import answers_view
 from rh_bench.experiments.record import experiment_record
-from rh_bench.experiments.scorecard import CLAIMS
+from rh_bench.experiments.registry import showings
 from rh_bench.interchange.folder import import_file
 from rh_bench.leaderboard import RunBrief, build_site
 from rh_bench.leaderboard.build import SITE_PAGES
 from rh_bench.leaderboard.collect import Entry, read_source, sources
-from rh_bench.leaderboard.experiment_card import MOST_STRIP, scorecard_rows
-from rh_bench.leaderboard.experiment_views import (
-    CLAIM_NAMES,
-    answers_view,
-    causal_view,
-    detectors_view,
-    dynamic_view,
-    experiments_view,
-    p_text,
-    pair_view,
-    score_rows,
-    signed,
-)
+from rh_bench.leaderboard.experiment_card import scorecard_rows
+from rh_bench.leaderboard.experiment_views import experiments_view, score_rows
 from rh_bench.leaderboard.experiments_page import documents, experiments_page
 from rh_bench.leaderboard.open_run import brief_of
 from rh_bench.leaderboard.render import Frame, Site
@@ -80,8 +75,10 @@ def test_p_values() -> None:
     assert (p_text(0.0004), p_text(0.0146), p_text(1.0), p_text(None)) == ("< 0.001", "0.015", "1.000", "–")
 
 
-def test_every_claim_has_a_column() -> None:
-    assert list(CLAIM_NAMES) == list(CLAIMS)
+def test_every_claim_has_a_column(briefs: list[RunBrief]) -> None:
+    columns = ("Universal", "Sparse", "Intrinsic", "Dynamic", "Causal", "Reasoning")
+    view = experiments_page(briefs)
+    assert view.columns == columns and all(len(row.cells) == len(columns) for row in view.rows)
 
 
 def test_a_scorecard_says_what_and_why(root: Path) -> None:
@@ -166,8 +163,10 @@ def test_the_page_has_what_there_is(page: str, briefs: list[RunBrief]) -> None:
         assert words in page
     assert '<h2 id="causal">' not in page and "not shown" not in page
     view = experiments_page(briefs)
-    assert len(view.pairs) == 2, "a pair lies on two briefs and stands here once"
-    assert [pair.relation for pair in view.pairs] == ["derived", "unrelated"]
+    sections = dict(zip(showings(), view.sections, strict=True))
+    pairs = [one.view for one in sections["rh_bench.experiments.intrinsic"].shown]
+    assert len(pairs) == 2, "a pair lies on two briefs and stands here once"
+    assert [pair.relation for pair in pairs] == ["derived", "unrelated"]
     assert [row.model for row in view.rows] == ["acme/base", "acme/chat", "other/stranger"]
 
 
@@ -280,4 +279,4 @@ def test_the_page_of_a_run_has_its_scorecard(root: Path, tmp_path: Path) -> None
     for words in ("A model and the models derived from it", "Heads by strength", "No experiment yet: rh-bench ablate"):
         assert words in text
     view = experiments_view((), (), ())
-    assert view.rows == () and view.pairs == ()
+    assert view.rows == () and view.sections == ()

@@ -16,17 +16,18 @@ from fake_runs import make_run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rh_bench.display.axes import axis_top, whisker
+from rh_bench.display.formatting import figure, interval, parameters, percent, visible
+from rh_bench.display.palette import _INK, _PAPER, LEVELS, _rgb, contrast, rate_level, scale_css, score_level
 from rh_bench.errors import InputError
 from rh_bench.leaderboard import Collection, Entry, LeftOut, build_site
 from rh_bench.leaderboard.briefs import page_path
 from rh_bench.leaderboard.build import render
-from rh_bench.leaderboard.charts import axis_top, score_curve, whisker
+from rh_bench.leaderboard.charts import score_curve
 from rh_bench.leaderboard.collect import collect
-from rh_bench.leaderboard.formatting import figure, interval, parameters, percent, visible
 from rh_bench.leaderboard.model_page import reproduce_command
 from rh_bench.leaderboard.open_run import brief_of
 from rh_bench.leaderboard.overview import overview
-from rh_bench.leaderboard.palette import _INK, _PAPER, LEVELS, _rgb, contrast, rate_level, scale_css, score_level
 from rh_bench.leaderboard.render import GENERATOR, Frame, Site
 
 SCRIPTLESS = re.compile(

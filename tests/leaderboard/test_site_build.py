@@ -131,7 +131,7 @@ def test_another_address_or_other_code_means_a_full_build(tmp_path: Path, monkey
     build_site(root, site)
     assert build_site(root, site, url="https://example.org/heads").kept == 0
     assert build_site(root, site, url="https://example.org/heads").kept == 3
-    monkeypatch.setattr("rh_bench.leaderboard.cache._code", lambda: "other code")
+    monkeypatch.setattr("rh_bench.leaderboard.cache._code", lambda added: "other code")
     assert build_site(root, site, url="https://example.org/heads").kept == 0
 
 

@@ -56,6 +56,7 @@ def zoo(brief: RunBrief, count: int) -> list[RunBrief]:
 # The brief
 
 
+@pytest.mark.slow
 def test_card_holds_every_score_and_comes_back_from_json(entries: tuple[Entry, ...], briefs: list[RunBrief]) -> None:
     for entry, brief in zip(entries, briefs, strict=True):
         back = ComparedHeads.from_json(json.loads(json.dumps(brief.cross.to_json())))

@@ -42,6 +42,8 @@ from rh_bench.sets.grids import Grid
 from rh_bench.system.schema import dump_json
 from rh_bench.verification.verify import verify_run
 
+pytestmark = pytest.mark.slow
+
 GRID = Grid("custom", (700, 900), (0.0, 100.0), needles=1, haystacks=1)
 THINKS = script("\n", "h", "m", "</think>", "X", "Q", "<|im_end|>")
 """After a line break: a thought, its end, the answer, the end of the turn."""

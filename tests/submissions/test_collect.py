@@ -27,7 +27,7 @@ from rh_bench.leaderboard import build_site
 from rh_bench.submissions.attest_order import new_order, with_job
 from rh_bench.submissions.collect import CONFIGS, collect_results
 from rh_bench.submissions.judgement import Submission, decided, make_verdict, open_judgement
-from rh_bench.submissions.place import KINDS, Place
+from rh_bench.submissions.place import OF_RUNS, Place
 from rh_bench.submissions.publish import publish_folder
 from rh_bench.system.schema import dump_json
 from rh_bench.verification.verify import verify_run
@@ -271,7 +271,7 @@ def test_valid_experiments_on_gathered_runs_are_taken_and_published(hub: Writabl
 
 def judgement(outcome: str | None) -> tuple[str, bytes]:
     """A maintainer's record: its path and content."""
-    place = Place(KINDS[0], "acme__m0", "0123456789abcdef")
+    place = Place(OF_RUNS, "acme__m0", "0123456789abcdef")
     found = open_judgement(Submission(place, "a" * 64, "somebody", 1, "c" * 40, ("acme/m0", None), 12))
     if outcome is not None:
         found = decided(found, make_verdict(outcome, ("no",), None, "rerun"))  # type: ignore[arg-type]

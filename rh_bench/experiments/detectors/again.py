@@ -10,7 +10,7 @@ import numpy as np
 
 from rh_bench.errors import InputError, LimitError
 from rh_bench.experiments.detectors.derive import PERMUTATIONS, TOP
-from rh_bench.experiments.kind import Again, HeadsRemeasured, Measuring, Verifying
+from rh_bench.experiments.kind import Again, HeadsRemeasured, Measuring, UntriedError, Verifying
 from rh_bench.experiments.remeasured import NOISE
 from rh_bench.experiments.sources import (
     constant_differences,
@@ -24,9 +24,11 @@ from rh_bench.measure.asking import ask_as, builder_as, fitting_prompts
 from rh_bench.protocol import BOOTSTRAP, SUCCESS_THRESHOLD
 from rh_bench.records import Json, Layer, head_grid
 from rh_bench.stats.bootstrap import NANO
+from rh_bench.system.files import shown
 
 if TYPE_CHECKING:
     from rh_bench.artifacts.levels import Evidence
+    from rh_bench.detectors.base import Detector
     from rh_bench.experiments.artifact import Experiment
 
 CONSTANTS: Json = {
@@ -40,19 +42,19 @@ _PLACES = ("needle_id", "haystack_id", "length", "depth")
 
 
 def planned(experiment: Experiment, runs: Sequence[Path]) -> Iterator[str]:
-    """Detectors as this rh_bench has them, and the constants."""
+    """Detectors as this rh_bench has them, and the constants. What other people's detectors are is not known here."""
     from rh_bench.detectors import choose_detectors
     from rh_bench.detectors.base import describe
 
     settings = experiment.document["settings"]
     yield from constant_differences(settings, CONSTANTS)
-    names = [one["name"] for one in settings["detectors"]]
+    own = [one for one in settings["detectors"] if "foreign" not in one]
     try:
-        known = [describe(detector) for detector in choose_detectors(names)]
+        known = [describe(detector) for detector in choose_detectors([one["name"] for one in own])] if own else []
     except InputError as error:
         yield error.problem
         return
-    for claimed in settings["detectors"]:
+    for claimed in own:
         if claimed not in known:
             yield f"its detector {claimed['name']} is not the one of that name that this rh_bench has"
 
@@ -95,6 +97,7 @@ def units(experiment: Experiment) -> Mapping[str, Sequence[str]]:
 def measure(experiment: Experiment, runs: Sequence[Path], chosen: Sequence[str], evidence: Evidence) -> Again:
     """The scores of every head on these samples, by every detector."""
     settings, wanted = experiment.document["settings"], set(chosen)
+    again = _detectors_again(settings["detectors"])
     haystacks, wrong = set_of(experiment, evidence.haystack)
     if wrong:
         return wrong
@@ -109,7 +112,6 @@ def measure(experiment: Experiment, runs: Sequence[Path], chosen: Sequence[str],
     )
     if wrong:
         return wrong
-    from rh_bench.detectors import choose_detectors
     from rh_bench.detectors.base import Subject
 
     try:
@@ -122,12 +124,31 @@ def measure(experiment: Experiment, runs: Sequence[Path], chosen: Sequence[str],
         return ["its protocol is not how this model is asked and where its answers end"]
     subject = Subject(loaded, asking.builder, asking.stop, limit, settings["seed"])
     near, found = NOISE[settings["dtype"]].near, []
-    for detector in choose_detectors([one["name"] for one in settings["detectors"]]):
+    for detector in again:
         measured = {one.sample_id: one.scores for one in detector.measure(subject, asking.prompts, {})}
         for place, score in enumerate(detector.scores):
-            again = {name: scores[place] for name, scores in measured.items()}
-            found.append(_compare(experiment, score, again, near))
+            scores_again = {name: scores[place] for name, scores in measured.items()}
+            found.append(_compare(experiment, score, scores_again, near))
     return found
+
+
+def _detectors_again(claimed: Sequence[Json]) -> Sequence[Detector]:
+    """The detectors that an experiment names, as they are here.
+
+    Raises:
+        UntriedError: one is of a package that is not installed here, or that has it otherwise.
+    """
+    from rh_bench.detectors import choose_detectors
+    from rh_bench.detectors.foreign import described, installed
+
+    for one in claimed:
+        if "foreign" in one:
+            here = installed(one["name"])
+            if here is None or described(here) != one:
+                package = one["foreign"]["package"] or one["foreign"]["class"]
+                missing = "is not installed here" if here is None else "is another one here"
+                raise UntriedError(f"its detector {one['name']} is not rh_bench's own, and {shown(package)} {missing}")
+    return choose_detectors([one["name"] for one in claimed])
 
 
 def _compare(experiment: Experiment, score: str, again: Mapping[str, object], near: float) -> HeadsRemeasured:
@@ -141,6 +162,9 @@ def _compare(experiment: Experiment, score: str, again: Mapping[str, object], ne
 
 def notes(document: Json) -> Iterator[str]:
     """Choices that were free."""
+    for one in document["settings"]["detectors"]:
+        if "foreign" in one:
+            yield f"its detector {one['name']} is not rh_bench's own ({shown(one['foreign']['class'])})"
     if document["settings"]["seed"] != 0:
         yield f"what detectors draw was drawn with seed {document['settings']['seed']}, not 0: a choice of its maker"
 

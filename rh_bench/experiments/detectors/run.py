@@ -10,11 +10,14 @@ import pyarrow as pa
 
 from rh_bench.artifacts.journal import Entries
 from rh_bench.detectors import choose_detectors
-from rh_bench.detectors.base import Detector, Measured, Subject, describe
+from rh_bench.detectors.base import Detector, Measured, Subject
+from rh_bench.detectors.foreign import described, foreign_notes
 from rh_bench.engines.fast import FastEngine
 from rh_bench.errors import InputError
-from rh_bench.experiments.detectors.derive import KIND, PERMUTATIONS, SAMPLES, SCORES, TOP
-from rh_bench.experiments.document import new_document
+from rh_bench.experiments.artifact import MadeExperiment, make_experiment
+from rh_bench.experiments.detectors.derive import PERMUTATIONS, SAMPLES, SCORES, TOP
+from rh_bench.experiments.detectors.kind import KIND
+from rh_bench.experiments.document import experiment_folder, new_document
 from rh_bench.experiments.kind import Tables
 from rh_bench.experiments.session import experiment_places, set_data
 from rh_bench.measure.asking import ask
@@ -27,6 +30,7 @@ from rh_bench.measure.session import (
     Outcome,
     Progress,
     Watch,
+    hold_in_memory,
     hold_session,
     prompts_sha256,
 )
@@ -62,7 +66,7 @@ class _Entry:
 
 def detect(
     request: Request,
-    detectors: Sequence[str] | None = None,
+    detectors: Sequence[str | Detector] | None = None,
     *,
     seed: int = 0,
     on_step: OnStep | None = None,
@@ -73,7 +77,7 @@ def detect(
 
     Args:
         request: model, set and samples; `out` is the folder of experiments.
-        detectors: names of detectors; all of them without any.
+        detectors: names of detectors, or detectors of the caller's own; all that are rh_bench's without any.
         seed: of what detectors draw at random.
         on_step: called when the measuring begins and after every measurement (one a detector and sample).
         on_stage: called with a few words when something begins that takes seconds.
@@ -82,14 +86,39 @@ def detect(
     Raises:
         InputError: the model, the set, an option or the output folder is wrong; nothing is half written.
     """
+    watch = Watch.of(on_step, on_stage, on_note)
+    detecting = _ready(request, detectors, seed, watch)
+    return hold_session(detecting, experiment_places(request.out, detecting.tables), watch)
+
+
+def detect_in_memory(
+    request: Request,
+    detectors: Sequence[str | Detector] | None = None,
+    *,
+    seed: int = 0,
+    on_step: OnStep | None = None,
+    on_stage: OnStage | None = None,
+    on_note: OnNote | None = None,
+) -> MadeExperiment:
+    """As :func:`detect`, with nothing written: the experiment that would have been. `request.out` is not looked at.
+
+    Raises:
+        InputError: the model, the set or an option is wrong.
+    """
+    watch = Watch.of(on_step, on_stage, on_note)
+    detecting = _ready(request, detectors, seed, watch)
+    document, entries = hold_in_memory(detecting, watch)
+    return make_experiment(experiment_folder(request.out, document), document, detecting.tables(entries))
+
+
+def _ready(request: Request, detectors: Sequence[str | Detector] | None, seed: int, watch: Watch) -> _Detecting:
+    """The set read, the model loaded, the prompts made."""
     chosen = choose_detectors(detectors)
     if request.thinking == AFTER:
         raise InputError("detectors let a model think nothing", where="--thinking after", hint="use --thinking auto")
-    watch = Watch.of(on_step, on_stage, on_note)
     prepared = prepare(request, watch.stage)
     watch.stage("Assembling the prompts")
-    detecting = _Detecting(request, prepared, chosen, seed)
-    return hold_session(detecting, experiment_places(request.out, detecting.tables), watch)
+    return _Detecting(request, prepared, chosen, seed)
 
 
 class _Detecting:
@@ -113,7 +142,7 @@ class _Detecting:
         subject, loaded = self._subject, self._loaded
         engine = FastEngine(loaded.model, loaded.layers, subject.stop, subject.max_new_tokens)
         settings = {
-            "detectors": [describe(detector) for detector in self._detectors],
+            "detectors": [described(detector) for detector in self._detectors],
             "seed": subject.seed,
             **self.asking.protocol(),
             "max_new_tokens": subject.max_new_tokens,
@@ -131,7 +160,11 @@ class _Detecting:
             runs=[],
             data=set_data(self._prepared.found),
             settings=settings,
-            engine={"name": engine.name, "version": engine.version, "notes": [*engine.notes, *self.asking.notes]},
+            engine={
+                "name": engine.name,
+                "version": engine.version,
+                "notes": [*engine.notes, *self.asking.notes, *foreign_notes(self._detectors)],
+            },
             environment=describe_environment(loaded.device, loaded.device_name),
         )
 
