@@ -109,6 +109,7 @@ def test_again_is_not_measured_again(whole: Outcome, place: Path) -> None:
     assert (again.measured, again.resumed) == (0, 0) and again.document == whole.document
 
 
+@pytest.mark.slow_but_first(1)
 @pytest.mark.parametrize("after", [2, 5, 10])
 def test_an_interruption_changes_nothing(after: int, whole: Outcome, place: Path, tmp_path: Path) -> None:
     """Within each of the three detectors."""
@@ -149,6 +150,7 @@ def test_lengths_beyond_the_window_are_refused_by_name(place: Path, tmp_path: Pa
         detect(request(place, tmp_path, lengths=(5000,), depths=(0.0,)))
 
 
+@pytest.mark.slow
 def test_the_command(place: Path, whole: Outcome, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     command = ["detect", str(place / "model"), "--haystack", str(place / "set"), "--out", str(tmp_path)]
     command += ["--detectors", "attention-mass,induction", "--limit", "3"]

@@ -44,6 +44,7 @@ def test_the_same_heads_agree_beyond_chance() -> None:
     assert sorted(both["heads"]) == sorted(results["detectors"][1]["named"])
 
 
+@pytest.mark.slow
 def test_different_heads_agree_no_more_than_chance() -> None:
     p_values = []
     for seed in range(20):

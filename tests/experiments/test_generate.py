@@ -111,6 +111,7 @@ def crowded(most: int, seen: list[int]) -> Any:
     return hook
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_halved() -> None:
     one = loaded("llama")
     prompts = [random_ids(length, seed) for seed, length in enumerate((*LENGTHS, 9, 30, 11))]

@@ -81,6 +81,7 @@ def test_small_ones_are_sound(experiment: Path) -> None:
 # Names and paths
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("name", ["../../etc/passwd.parquet", "/etc/passwd", "C:\\x", "a\nb", "\x1b[31m"])
 def test_paths_lead_nowhere(experiment: Path, name: str) -> None:
     edit(experiment, lambda d: d["files"].update({name: "0" * 64}))
@@ -91,6 +92,7 @@ def test_paths_lead_nowhere(experiment: Path, name: str) -> None:
         assert f"/runs/0/{field}" in said(experiment)
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("kind", ["fifo", "link", "folder"])
 def test_what_is_no_plain_file_is_not_opened(experiment: Path, kind: str, tmp_path: Path) -> None:
     """A FIFO that were opened would wait for ever."""
@@ -119,6 +121,7 @@ def test_another_models_folder_is_caught(experiment: Path) -> None:
 # Documents
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
@@ -247,6 +250,7 @@ def test_intervals_are_made_as_the_protocol_says(experiment: Path) -> None:
         assert "/settings/bootstrap/confidence is 1e-09, the protocol says 0.95" in words
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize(
     ("path", "value"),
     [

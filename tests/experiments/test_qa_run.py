@@ -190,6 +190,7 @@ def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     yield run
 
 
+@pytest.mark.slow
 def test_the_commands(place: Path, tmp_path: Path, say: Any) -> None:
     common = (place / "model", "--run", (place / "run").resolve(), "--out", tmp_path, "--top", 2, "--draws", 1)
     small = ("--limit", 2, "--shots", 0, "--max-new-tokens", 3)
