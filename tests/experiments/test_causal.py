@@ -334,7 +334,7 @@ def test_the_command_line(place: Path, whole: Outcome, capsys: pytest.CaptureFix
     assert found["folder"] == str(whole.folder) and found["results"] == whole.document["results"]
     assert main([*line, *options]) == 0
     shown = capsys.readouterr().out
-    assert "Success without K heads" in shown and "s a condition" in shown and "already there" in shown
+    assert "Success without K heads" in shown and "s per condition" in shown and "already exists" in shown
     assert main([*line, "--top", "two"]) == 2
     assert "--top" in capsys.readouterr().err
     assert KIND.name == "causal"

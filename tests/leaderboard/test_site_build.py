@@ -131,7 +131,7 @@ def test_another_address_or_other_code_means_a_full_build(tmp_path: Path, monkey
     build_site(root, site)
     assert build_site(root, site, url="https://example.org/heads").kept == 0
     assert build_site(root, site, url="https://example.org/heads").kept == 3
-    monkeypatch.setattr("rh_bench.leaderboard.cache._code", lambda: "other code")
+    monkeypatch.setattr("rh_bench.leaderboard.cache._code", lambda added: "other code")
     assert build_site(root, site, url="https://example.org/heads").kept == 0
 
 
@@ -161,7 +161,7 @@ def test_workers_that_cannot_start_are_done_without(tmp_path: Path, many: Path) 
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "another rh-bench is at work on it" in done.stderr, "or the workers have started after all"
+    assert "another rh-bench process is writing it" in done.stderr, "or the workers have started after all"
     build_site(many, tmp_path / "one")
     assert contents(tmp_path / "site") == contents(tmp_path / "one")
     assert {path.name for path in tmp_path.iterdir()} == {"build.py", "one", "site"}

@@ -269,7 +269,7 @@ def test_the_window_holds_prompt_thought_and_answer(place: Path, tmp_path: Path)
     ("changes", "why"),
     [
         ({"thinking": "off"}, "--thinking: unknown way 'off'"),
-        ({"thought_tokens": 5}, "--thought-tokens: means something with --thinking after only"),
+        ({"thought_tokens": 5}, "--thought-tokens: only works with --thinking after"),
         ({"thinking": "after", "template": "plain"}, "--thinking: a plain prompt knows no thoughts"),
         ({"thinking": "close", "template": "plain"}, "--thinking: a plain prompt knows no thoughts"),
     ],

@@ -112,7 +112,7 @@ RECOMPUTED: dict[str, tuple[Lie, str]] = {
                 "closing_ids": None,
             }
         ),
-        "what the run says about thoughts is not what its model's chat template gives",
+        "what the run says about thoughts does not match its model's chat template",
     ),
 }
 

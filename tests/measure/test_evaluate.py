@@ -370,7 +370,7 @@ def test_ctrl_c_says_that_nothing_is_lost(place: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "Traceback" not in said and "goes on where this one stopped" in said
+    assert "Traceback" not in said and "run the same command again to resume" in said
     (journal,) = tmp_path.rglob(JOURNAL)
     assert journal.read_bytes().count(b"\n") >= 3
 

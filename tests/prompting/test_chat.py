@@ -192,7 +192,7 @@ def test_of_several_templates_the_default_one_is_used() -> None:
     tokenizer.chat_template = {"default": PLAIN_CHATML, "tool_use": "tools only"}
     assert chat_template(tokenizer).source == PLAIN_CHATML
     tokenizer.chat_template = {"rag": PLAIN_CHATML, "tool_use": "tools only"}
-    with pytest.raises(InputError, match="cannot be had.*use --template plain"):
+    with pytest.raises(InputError, match="cannot be loaded.*use --template plain"):
         choose_template(tokenizer, "auto")
     assert choose_template(tokenizer, "plain") is None
 

@@ -156,7 +156,7 @@ def test_an_ordinary_model_is_left_alone(template: str) -> None:
     chat = chat_template(thinker_tokenizer(template))
     assert settle_thinking(chat, AUTO, None, lambda left: pytest.fail("not asked")) is None
     for choice in (CLOSE, AFTER):
-        with pytest.raises(InputError, match=f"--thinking {choice}: neither .* knows thoughts; use --thinking auto"):
+        with pytest.raises(InputError, match=f"--thinking {choice}: neither .* supports thoughts; use --thinking auto"):
             settle_thinking(chat, choice, None, lambda left: "")
 
 
@@ -187,7 +187,9 @@ def test_a_switch_that_changes_nothing_is_none() -> None:
 @pytest.mark.parametrize("opening", ["<|think|>", "[SCRATCHPAD_THOUGHT]", "<|start_of_thought|>\n", "<inner_thoughts>"])
 def test_a_thought_that_nobody_knows_how_to_close_is_refused(opening: str) -> None:
     template = t.PLAIN_CHATML.replace("assistant\\n", "assistant\\n" + opening.replace("\n", "\\n"))
-    with pytest.raises(InputError, match="as if for a thought, and nothing says how to close it; use --template plain"):
+    with pytest.raises(
+        InputError, match="apparently for a thought, with no known way to close it; use --template plain"
+    ):
         plan_of(template)
 
 
@@ -312,7 +314,7 @@ def test_older_runs_were_made_with_one_switch() -> None:
     ("choice", "limit", "why"),
     [
         ("off", None, "--thinking: unknown way 'off'; use auto, close, after"),
-        (AUTO, 100, "--thought-tokens: means something with --thinking after only"),
+        (AUTO, 100, "--thought-tokens: only works with --thinking after"),
         (AFTER, 0, "--thought-tokens: must be at least 1"),
     ],
 )

@@ -145,7 +145,7 @@ def test_links_are_not_followed(folder: Path, tmp_path: Path) -> None:
     (folder / NEEDLES_FILE).unlink()
     (folder / NEEDLES_FILE).symlink_to(tmp_path / "secret")
     assert [p.message for p in check_set(folder) if p.file == NEEDLES_FILE] == [
-        "is a symbolic link; put the file itself there"
+        "is a symbolic link; replace it with the file itself"
     ]
 
 
