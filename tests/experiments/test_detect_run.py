@@ -65,6 +65,7 @@ def without_times(folder: Path) -> dict[str, object]:
     }
 
 
+@pytest.mark.slow
 def test_an_experiment_is_valid_and_says_what_was_measured(whole: Outcome, place: Path) -> None:
     assert validate_experiment(whole.folder) == [] and recompute(whole.folder) == []
     assert (whole.measured, whole.resumed) == (SAMPLES * len(DETECTORS), 0)
@@ -138,6 +139,7 @@ def test_some_detectors_alone_are_another_experiment(whole: Outcome, place: Path
     assert validate_experiment(some.folder) == []
 
 
+@pytest.mark.slow
 def test_a_seed_changes_the_random_tokens_alone(place: Path, whole: Outcome, tmp_path: Path) -> None:
     other = detect(request(place, tmp_path), seed=1)
     assert other.document["experiment_id"] != whole.document["experiment_id"]

@@ -152,6 +152,7 @@ def folder(tmp_path: Path) -> Path:
     )[0]
 
 
+@pytest.mark.slow
 def test_the_artifact_is_valid_and_recomputes(folder: Path) -> None:
     assert validate_experiment(folder) == []
     before = (folder / "experiment.json").read_bytes()

@@ -277,6 +277,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
         assert "\n" not in str(error)
 
 
+@pytest.mark.slow
 def test_the_commands(files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", str(files["seed"])]) == 1
     assert "no-labels" in capsys.readouterr().out

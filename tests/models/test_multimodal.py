@@ -133,10 +133,12 @@ class TestRefused:
         with pytest.raises(InputError, match=r"m: PaliGemma\w+ reads a prompt in both directions"):
             keep_text_part(tiny_whole("paligemma", IMAGES), "m")
 
+    @pytest.mark.slow
     def test_positions_of_its_own(self, tmp_path: Path) -> None:
         said = refusal(save(tmp_path / "kosmos", tiny_whole("kosmos-2.5", IMAGES)))
         assert "Kosmos2_5ForConditionalGeneration counts the positions of a text prompt in a way of its own" in said
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["blip-2", "kosmos-2"])
     def test_a_model_that_must_have_an_image(self, kind: str, tmp_path: Path) -> None:
         said = refusal(save(tmp_path / "blip", tiny_whole(kind, IMAGES)))
