@@ -15,7 +15,8 @@ import pytest
 import torch
 from tiny import talkative_checkpoint, tiny_model, tiny_tokenizer
 from tiny_multimodal import tiny_whole
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import AttentionInterface, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 import rh_bench as rh
 from rh_bench.artifacts.levels import Evidence
@@ -151,6 +152,7 @@ def test_a_hooked_run_is_what_the_model_says_when_it_generates(place: Place) -> 
     assert run.samples[0]["generated_ids"][:8] == said
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_compiled_model_is_the_model_within(place: Place) -> None:
     model, tokenizer = loaded(place)
@@ -179,6 +181,7 @@ def quantised(model: Any) -> Any:
     return model
 
 
+@pytest.mark.slow
 def test_a_quantised_model_is_measured_as_it_is(place: Place) -> None:
     model, tokenizer = loaded(place)
     plain = measured(model, tokenizer, place.haystack, limit=4)
@@ -242,6 +245,7 @@ def test_the_model_is_given_back_as_it_was(place: Place) -> None:
     assert measured(model, tokenizer, place.haystack, limit=2).id != run.id, "a step of training is another model"
 
 
+@pytest.mark.slow
 def test_what_positions_leave_behind_is_taken_back(place: Place) -> None:
     """A rotary embedding that depends on length overwrites its frequencies; training goes on with those of before."""
     tokenizer = tiny_tokenizer()
@@ -465,6 +469,15 @@ def refusals() -> dict[str, tuple[Callable[[Place], Any], str]]:
             warnings.simplefilter("ignore")
             return torch.ao.quantization.quantize_dynamic(loaded(place)[0], {torch.nn.Linear}, dtype=torch.qint8)
 
+    def near(place: Place) -> Any:
+        def function(module: Any, query: Any, key: Any, value: Any, mask: Any, **kwargs: Any) -> Any:
+            return sdpa_attention_forward(module, query, key[:, :, -8:], value[:, :, -8:], None, **kwargs)
+
+        AttentionInterface.register("near", function)
+        model = loaded(place)[0]
+        model.set_attn_implementation("near")
+        return model
+
     class Twice(torch.nn.Module):
         """A wrapper that passes for one of PEFT's and does something of its own."""
 
@@ -482,6 +495,7 @@ def refusals() -> dict[str, tuple[Callable[[Place], Any], str]]:
         "a hook on the wrapper": (hooked_wrapper, "a forward hook sits on the wrapper"),
         "a wrapper that acts": (lambda place: Twice(loaded(place)[0]), "does something to the model within"),
         "a scale over all tokens": (dynamic, "a token sees the ones after it"),
+        "attention of its own": (near, "its attention is a function of its user's .near., which measuring replaces"),
         "float64": (doubled, "its numbers are float64"),
         "not in memory": (meta, "does not lie on one device"),
         "not finite": (broken, "logits are NaN"),
@@ -538,6 +552,7 @@ def test_what_goes_with_what(place: Place) -> None:
         measured(model, object(), place.haystack)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3_next", "gemma3", "gpt_oss"])
 def test_architectures_in_memory(place: Place, name: str) -> None:
     """Random models whose vocabulary is wide enough for the tokenizer's bytes, by both engines."""
