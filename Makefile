@@ -32,9 +32,9 @@ test: .make/dev lint types browser ## everything that CI runs: lint, types, all 
 	$(STEP) 'pytest'
 	@if $(HAVE_BROWSER); then export RH_BENCH_REQUIRE_BROWSER=1; fi; $(PYTEST) -n $(JOBS) --dist loadfile
 
-quick-test: .make/dev ## the tests that take seconds: no browser, no real model
+quick-test: .make/dev ## the tests that take seconds: no browser, no real model; less than a minute on two idle cores
 	$(STEP) 'pytest, quick tests'
-	@$(PYTEST) -m 'not slow and not browser and not real_model'
+	@RH_BENCH_QUICK=1 $(PYTEST) -m 'not slow and not browser and not real_model' -n $(JOBS) --dist loadfile
 
 lint: .make/dev ## ruff, checking only
 	$(STEP) 'ruff'

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 import rh_bench
 from rh_bench.artifacts.tables import table_bytes
-from rh_bench.data_builders.card import ConfigFile, dataset_card
+from rh_bench.data_builders.dataset_card import ConfigFile, dataset_card
 from rh_bench.data_builders.needles import RawNeedle, builtin_needles
 from rh_bench.data_builders.sources import Source, read_source
 from rh_bench.errors import InputError

@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rh_bench.display.palette import preview_colours, score_level
 from rh_bench.leaderboard.collect import collect
-from rh_bench.leaderboard.palette import preview_colours, score_level
 from rh_bench.leaderboard.screenshots import LAUNCH_ARGUMENTS, find_chromium
 
 TARGET = Path(__file__).parents[1] / "leaderboard" / "assets" / "preview.png"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from rh_bench.leaderboard.briefs import RunBrief
 from rh_bench.leaderboard.build import SiteReport, build_site, render
-from rh_bench.leaderboard.cards import Card, make_card
 from rh_bench.leaderboard.collect import Collection, Entry, LeftOut
+from rh_bench.leaderboard.open_run import brief_of
 
-__all__ = ["Card", "Collection", "Entry", "LeftOut", "SiteReport", "build_site", "make_card", "render"]
+__all__ = ["Collection", "Entry", "LeftOut", "RunBrief", "SiteReport", "brief_of", "build_site", "render"]

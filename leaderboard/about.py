@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata
 
 from rh_bench import __version__
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
 from rh_bench.leaderboard.badges import ABOUT, ORDER
-from rh_bench.leaderboard.cards import Card
+from rh_bench.leaderboard.briefs import RunBrief
 from rh_bench.leaderboard.definitions import DEPTH, MEASUREMENT, ROBUSTNESS, SHARE, SPEARMAN, Definition
 from rh_bench.leaderboard.render import Document, Site
 from rh_bench.verification.power import caught, percent
@@ -76,8 +76,8 @@ def documents(site: Site) -> Iterator[Document]:
             repository=repository(),
         ),
     )
-    sets = set_views(site.cards)
-    yield "data.html", frame.render("data.html", "data.html", sets=sets, runs=len(site.cards), licences=LICENCES)
+    sets = set_views(site.briefs)
+    yield "data.html", frame.render("data.html", "data.html", sets=sets, runs=len(site.briefs), licences=LICENCES)
     values = {"version": __version__, "repository": repository(), "licences": LICENCES}
     yield "about.html", frame.render("about.html", "about.html", **values)
 
@@ -95,18 +95,18 @@ def worth(totals: Sequence[int] = (60, 600), shares: Sequence[float] = (0.1, 0.2
     return Worth(heads, rows)
 
 
-def set_views(cards: Sequence[Card]) -> tuple[SetView, ...]:
+def set_views(briefs: Sequence[RunBrief]) -> tuple[SetView, ...]:
     """The sets, those with the most runs first."""
-    found: dict[str, list[Card]] = {}
-    for card in cards:
-        found.setdefault(card.manifest_sha256, []).append(card)
+    found: dict[str, list[RunBrief]] = {}
+    for brief in briefs:
+        found.setdefault(brief.manifest_sha256, []).append(brief)
     views = [_set_view(members) for members in found.values()]
     return tuple(sorted(views, key=lambda view: (-view.runs, view.name, view.digest)))
 
 
-def _set_view(cards: Sequence[Card]) -> SetView:
+def _set_view(briefs: Sequence[RunBrief]) -> SetView:
     """The same bytes may have been measured from a folder by one and from the Hub by another: the Hub is named."""
-    haystack = next((card.haystack for card in cards if card.haystack["revision"] is not None), cards[0].haystack)
+    haystack = next((brief.haystack for brief in briefs if brief.haystack["revision"] is not None), briefs[0].haystack)
     on_hub = haystack["revision"] is not None
     source = haystack["source"]
     return SetView(
@@ -116,7 +116,7 @@ def _set_view(cards: Sequence[Card]) -> SetView:
         licence=words.visible(str(source.get("licence") or "unknown")),
         repo=words.visible(haystack["location"]) if on_hub else "",
         revision=words.visible(haystack["revision"]) if on_hub else "",
-        runs=len(cards),
+        runs=len(briefs),
     )
 
 

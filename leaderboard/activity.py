@@ -23,7 +23,6 @@ from rh_bench.stats.bootstrap import FloatArray
 MOST_CELLS = 1 << 24
 """Samples × heads beyond which a run is not laid out in memory."""
 _BLOCK = 1 << 24
-_LAST: list[tuple[Entry, Activity | None]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +96,8 @@ class Activity:
 
 
 def activity_of(entry: Entry) -> Activity | None:
-    """The activity of an entry; None where its tables are not at hand, or too large.
-
-    The last one is kept, since several modules ask about one entry in turn.
-    """
-    if not _LAST or _LAST[0][0] is not entry:
-        found = None if entry.folder is None else read_activity(entry.folder, entry.run["model"]["layers"])
-        _LAST[:] = [(entry, found)]
-    return _LAST[0][1]
+    """The activity of an entry; None where its tables are not at hand, or too large."""
+    return None if entry.folder is None else read_activity(entry.folder, entry.run["model"]["layers"])
 
 
 def read_activity(folder: Path, layers: Sequence[Json]) -> Activity | None:

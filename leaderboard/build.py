@@ -1,6 +1,6 @@
 """Builds the site: every run on its own, in worker processes where there are many, then the pages across runs.
 
-A run is turned into its own pages and a card and is then dropped, so memory doesn't grow with the number of runs. What
+A run is turned into its own pages and a brief and is then dropped, so memory doesn't grow with the number of runs. What
 did not change since the last build is neither read nor rendered again; the bytes are those of a full build.
 """
 
@@ -30,14 +30,15 @@ from rh_bench.leaderboard import (
     overview,
     universality,
 )
+from rh_bench.leaderboard.briefs import RunBrief, order
 from rh_bench.leaderboard.cache import Cache, Made, code_digest
-from rh_bench.leaderboard.cards import Card, make_card, order
 from rh_bench.leaderboard.collect import Collection, Entry, Imported, LeftOut, Source, fingerprint, read_source, sources
 from rh_bench.leaderboard.experiment_card import thin_experiments
+from rh_bench.leaderboard.open_run import OpenRun
 from rh_bench.leaderboard.render import Document, Frame, Site, assets, checked_url, replacing, write
 from rh_bench.records import Json
 
-RUN_PAGES: tuple[Callable[[Entry, Frame], Iterator[Document]], ...] = (
+RUN_PAGES: tuple[Callable[[OpenRun, Frame], Iterator[Document]], ...] = (
     model_page.documents,
     compare.run_documents,
     embed.documents,
@@ -52,7 +53,7 @@ SITE_PAGES: tuple[Callable[[Site], Iterator[Document]], ...] = (
     experiments_page.documents,
     about.documents,
 )
-"""Modules that make the pages across runs, from the cards."""
+"""Modules that make the pages across runs, from the briefs."""
 NAV = (
     ("Models", "index.html"),
     ("Universality", "universality.html"),
@@ -75,7 +76,7 @@ _THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 class SiteReport:
     """What a build did."""
 
-    cards: tuple[Card, ...]
+    briefs: tuple[RunBrief, ...]
     """Of the runs shown."""
     left_out: tuple[LeftOut, ...]
     """Run folders that are not shown, with their reasons."""
@@ -129,7 +130,7 @@ def build_site(
         pages = _finish(site, [name for one in made.values() for name in one.files], fresh)
         cache.write(fresh, {source.name: (mark, made[source.name]) for source, mark in zip(found, marks, strict=True)})
     return SiteReport(
-        tuple(site.cards),
+        tuple(site.briefs),
         tuple(site.left_out),
         tuple(out / page for page in pages),
         imported=len(site.imported),
@@ -159,8 +160,9 @@ def make_files(one: Entry | Imported | LeftOut, frame: Frame, fresh: Path) -> Ma
             "experiments": thin_experiments(one.experiments, one.records),
         }
         return Made.of("import", kept, documents, fresh)
-    documents = (document for module in RUN_PAGES for document in module(one, frame))
-    return Made.of("run", make_card(one).to_json(), documents, fresh)
+    run = OpenRun(one)
+    documents = (document for module in RUN_PAGES for document in module(run, frame))
+    return Made.of("run", run.brief.to_json(), documents, fresh)
 
 
 def _make_one(task: tuple[Source, Frame, Path]) -> Made:
@@ -243,7 +245,7 @@ def _site(made: Iterable[Made], frame: Frame) -> Site:
     for one in made:
         by_kind[one.kind].append(one.document)
     return Site(
-        cards=sorted(map(Card.from_json, by_kind["run"]), key=order),
+        briefs=sorted(map(RunBrief.from_json, by_kind["run"]), key=order),
         imported=[
             Imported(one["folder"], one["document"], experiments=tuple(one["experiments"])) for one in by_kind["import"]
         ],

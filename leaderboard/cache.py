@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rh_bench.errors import InputError
+from rh_bench.experiments.registry import registry
 from rh_bench.leaderboard.collect import LeftOut
 from rh_bench.leaderboard.render import Document, Frame, write
 from rh_bench.records import Json
@@ -39,7 +40,7 @@ class Made:
     kind: str
     """"run", "import" or "left_out"."""
     document: Json
-    """The run's card, the import's document and folder, or the reasons."""
+    """The run's brief, the import's document and folder, or the reasons."""
     files: Mapping[str, str]
     """Its own files of the site and their SHA-256."""
 
@@ -118,14 +119,21 @@ def _parsed(text: bytes) -> tuple[str, _Line]:
 
 def code_digest(frame: Frame) -> str:
     """SHA-256 over all that turns a run into pages: this package with its templates and assets, the core and its
-    schemas, the versions of what they use, and what all pages have in common."""
-    return hashlib.sha256(json.dumps([_FORM, _code(), asdict(frame)]).encode()).hexdigest()
+    schemas, kinds of experiments that are installed beside it, the versions of what they use, and what all pages have
+    in common."""
+    return hashlib.sha256(json.dumps([_FORM, _code(_added()), asdict(frame)]).encode()).hexdigest()
+
+
+def _added() -> tuple[str, ...]:
+    """Folders of experiments that other packages bring."""
+    return tuple(one.package for one in registry().folders if not one.package.startswith("rh_bench."))
 
 
 @cache
-def _code() -> str:
+def _code(added: tuple[str, ...]) -> str:
     digest = hashlib.sha256()
-    _add(digest, files("rh_bench"))
+    for package in ("rh_bench", *added):
+        _add(digest, files(package))
     for name in _MADE_WITH:
         with contextlib.suppress(PackageNotFoundError):
             digest.update(f"{name} {version(name)}\n".encode())

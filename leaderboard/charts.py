@@ -3,59 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rh_bench.display.axes import Tick, axis_top, to_tenth
 from rh_bench.leaderboard.collect import Head
 from rh_bench.records import Json
 from rh_bench.stats.ranks import strongest_first
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A labelled position along an axis, in the chart's units."""
-
-    at: float
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Whisker:
-    """A point and its interval on a line of `WHISKER_WIDTH` units. Ends are None where there is no interval."""
-
-    at: float
-    low: float | None
-    high: float | None
-    mark: float | None
-    """Where a reference value lies, if it is in view."""
-
-
-WHISKER_WIDTH = 96.0
-
-
-def whisker(estimate: Json, top: float, mark: float | None = None) -> Whisker | None:
-    """Geometry of one estimate on an axis from 0 to `top`; None where the estimate has no value."""
-    if estimate["value"] is None:
-        return None
-
-    def place(value: float) -> float:
-        return _round(2 + min(max(value / top, 0.0), 1.0) * (WHISKER_WIDTH - 4))
-
-    low, high = estimate["low"], estimate["high"]
-    return Whisker(
-        at=place(estimate["value"]),
-        low=None if low is None else place(low),
-        high=None if high is None else place(high),
-        mark=None if mark is None or mark > top else place(mark),
-    )
-
-
-def axis_top(values: Iterable[float | None], *, least: float) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that no value exceeds, at least `least`."""
-    largest = max((value for value in values if value is not None), default=0.0)
-    largest = max(largest, least)
-    power = 10.0 ** math.floor(math.log10(largest))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= largest * (1 - 1e-9))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +40,10 @@ def score_curve(heads: Sequence[Head], threshold: float, *, width: float = 520, 
     decades = max(math.log10(len(scored)), 0.3)
 
     def x(rank: int) -> float:
-        return _round(math.log10(rank) / decades * width)
+        return to_tenth(math.log10(rank) / decades * width)
 
     def y(value: float | None) -> float:
-        return _round(height - min(max(value or 0.0, 0.0) / top, 1.0) * height)
+        return to_tenth(height - min(max(value or 0.0, 0.0) / top, 1.0) * height)
 
     ranks = _thinned(len(scored))
     line = [(x(rank), y(scored[rank - 1].score)) for rank in ranks]
@@ -157,9 +111,9 @@ def layer_profile(layers: Sequence[Json], *, width: float = 520, height: float =
     bars = tuple(
         Bar(
             layer=layer["layer"],
-            x=_round(index * pitch + gap / 2),
-            width=_round(pitch - gap),
-            height=None if mean is None else _round(mean / top * height),
+            x=to_tenth(index * pitch + gap / 2),
+            width=to_tenth(pitch - gap),
+            height=None if mean is None else to_tenth(mean / top * height),
             retrieval_heads=layer["retrieval_heads"],
             number=str(layer["retrieval_heads"]) if layer["retrieval_heads"] and pitch >= 12 else "",
             label=_bar_label(layer),
@@ -171,7 +125,7 @@ def layer_profile(layers: Sequence[Json], *, width: float = 520, height: float =
         width=width,
         height=height,
         bars=bars,
-        x_ticks=tuple(Tick(_round(bar.x + bar.width / 2), str(bar.layer)) for bar in bars if bar.layer % every == 0),
+        x_ticks=tuple(Tick(to_tenth(bar.x + bar.width / 2), str(bar.layer)) for bar in bars if bar.layer % every == 0),
         y_ticks=_y_ticks(top, height),
     )
 
@@ -185,13 +139,8 @@ def _bar_label(layer: Json) -> str:
 def _y_ticks(top: float, height: float) -> tuple[Tick, ...]:
     """Ticks at round values from 0 to `top`, which `axis_top` chose: fourths of 2, fifths of 1 and 5."""
     steps = 4 if f"{top:e}".startswith("2") else 5
-    return tuple(Tick(_round(height * (1 - step / steps)), f"{top * step / steps:.3g}") for step in range(steps + 1))
+    return tuple(Tick(to_tenth(height * (1 - step / steps)), f"{top * step / steps:.3g}") for step in range(steps + 1))
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
-
-
-def _round(value: float) -> float:
-    """A tenth of a unit is finer than a pixel, and keeps the same bytes on every machine."""
-    return round(value, 1)

@@ -18,7 +18,7 @@ from rh_bench.artifacts.results_repo import Layout, find_layout, run_folders
 from rh_bench.artifacts.validate import validate_path
 from rh_bench.artifacts.verification_record import read_verification, set_sizes
 from rh_bench.errors import InputError
-from rh_bench.experiments.artifact import experiment_folders, read_document, run_reference
+from rh_bench.experiments.artifact import experiment_folders, kind_by_name, read_document, run_reference
 from rh_bench.experiments.record import read_experiment_record
 from rh_bench.experiments.scorecard import read_about
 from rh_bench.interchange.folder import check_import, is_import
@@ -141,11 +141,13 @@ def sources(runs_root: Path, experiments: Path | None = None) -> list[Source]:
 
 
 def _experiments_by_model(experiments: Path) -> dict[str, tuple[Path, ...]]:
-    """Folders of finished experiments by the folder name of each model that they are about. A pair is about two."""
+    """Folders of finished experiments by the folder name of each model that they are about: one that compares is about
+    several."""
     found: dict[str, list[Path]] = {}
     for folder in experiment_folders(experiments):
         slugs = {folder.parent.name}
-        if folder.name.startswith("intrinsic-"):
+        kind = kind_by_name(folder)
+        if kind is not None and kind.compares:
             with contextlib.suppress(InputError):
                 slugs |= {run["slug"] for run in read_document(folder)["runs"]}
         for slug in slugs:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rh_bench.leaderboard.badges import ORDER as BADGES
-from rh_bench.leaderboard.cards import Card
+from rh_bench.leaderboard.briefs import RunBrief
 from rh_bench.records import Json
 
 Value = str | int | float | None
@@ -20,7 +20,7 @@ class Field:
 
     name: str
     kind: str
-    of: Callable[[Card], Value]
+    of: Callable[[RunBrief], Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ class Column:
         return self.label.replace("\u00ad", "").replace("\u00a0", " ")
 
 
-def _estimate(name: str, of: Callable[[Card], Json]) -> tuple[Field, ...]:
+def _estimate(name: str, of: Callable[[RunBrief], Json]) -> tuple[Field, ...]:
     """The fields of an estimate: value, interval, n, and why a value or an interval is missing."""
     return (
-        Field(name, "double", lambda card: of(card)["value"]),
-        Field(f"{name}_low", "double", lambda card: of(card)["low"]),
-        Field(f"{name}_high", "double", lambda card: of(card)["high"]),
-        Field(f"{name}_n", "int", lambda card: of(card)["n"]),
-        Field(f"{name}_reason", "string", lambda card: of(card)["reason"]),
+        Field(name, "double", lambda brief: of(brief)["value"]),
+        Field(f"{name}_low", "double", lambda brief: of(brief)["low"]),
+        Field(f"{name}_high", "double", lambda brief: of(brief)["high"]),
+        Field(f"{name}_n", "int", lambda brief: of(brief)["n"]),
+        Field(f"{name}_reason", "string", lambda brief: of(brief)["reason"]),
     )
 
 
@@ -69,11 +69,11 @@ COLUMNS = (
         "The model, and the first digits of its revision",
         154,
         (
-            Field("model", "string", lambda card: card.model),
-            Field("revision", "string", lambda card: card.revision),
-            Field("run", "string", lambda card: card.key),
-            Field("coverage", "string", lambda card: card.coverage.kind),
-            Field("measured_on", "string", lambda card: card.coverage.words),
+            Field("model", "string", lambda brief: brief.model),
+            Field("revision", "string", lambda brief: brief.revision),
+            Field("run", "string", lambda brief: brief.key),
+            Field("coverage", "string", lambda brief: brief.coverage.kind),
+            Field("measured_on", "string", lambda brief: brief.coverage.words),
         ),
         numeric=False,
     ),
@@ -83,8 +83,8 @@ COLUMNS = (
         "What the model's configuration calls its kind",
         96,
         (
-            Field("family", "string", lambda card: card.family),
-            Field("architecture", "string", lambda card: card.architecture),
+            Field("family", "string", lambda brief: brief.family),
+            Field("architecture", "string", lambda brief: brief.architecture),
         ),
         numeric=False,
     ),
@@ -93,7 +93,7 @@ COLUMNS = (
         "Para\u00admeters",
         "Number of weights",
         64,
-        (Field("parameters", "int", lambda card: card.parameters),),
+        (Field("parameters", "int", lambda brief: brief.parameters),),
     ),
     Column(
         "heads",
@@ -101,9 +101,9 @@ COLUMNS = (
         "Layers × query heads in each, and what kinds of attention the layers have; sorted by the number of heads",
         72,
         (
-            Field("heads", "int", lambda card: card.heads),
-            Field("layers", "int", lambda card: card.layers),
-            Field("attention", "string", lambda card: card.attention),
+            Field("heads", "int", lambda brief: brief.heads),
+            Field("layers", "int", lambda brief: brief.layers),
+            Field("attention", "string", lambda brief: brief.attention),
         ),
     ),
     Column(
@@ -111,35 +111,35 @@ COLUMNS = (
         "Share above\u00a00.1",
         "Share of heads with a score above 0.1, the paper's retrieval heads, with its interval; the mark is at 5%",
         108,
-        _estimate("share_above_0.1", lambda card: card.share),
+        _estimate("share_above_0.1", lambda brief: brief.share),
     ),
     Column(
         "zero",
         "Share at zero",
         "Share of heads with a score of exactly zero",
         82,
-        _estimate("share_zero", lambda card: card.zero),
+        _estimate("share_zero", lambda brief: brief.zero),
     ),
     Column(
         "half",
         "Share above\u00a00.5",
         "Share of heads with a score above 0.5: those that copy most of the needle",
         82,
-        _estimate("share_above_0.5", lambda card: card.half),
+        _estimate("share_above_0.5", lambda brief: brief.half),
     ),
     Column(
         "gini",
         "Gini",
         "How unequally the scores are spread over the heads: 0 if all score alike, near 1 if one head has it all",
         88,
-        _estimate("gini", lambda card: card.gini),
+        _estimate("gini", lambda brief: brief.gini),
     ),
     Column(
         "effective",
         "Effective heads",
         "How many equally strong heads would be as concentrated",
         74,
-        _estimate("effective_heads", lambda card: card.effective),
+        _estimate("effective_heads", lambda brief: brief.effective),
     ),
     Column(
         "always",
@@ -147,8 +147,8 @@ COLUMNS = (
         "Heads that copy at least once in every counted sample",
         56,
         (
-            Field("always_on", "int", lambda card: card.always_on),
-            Field("always_on_reason", "string", lambda card: card.always_on_reason or None),
+            Field("always_on", "int", lambda brief: brief.always_on),
+            Field("always_on_reason", "string", lambda brief: brief.always_on_reason or None),
         ),
     ),
     Column(
@@ -157,10 +157,10 @@ COLUMNS = (
         "Needle in a haystack: share of samples answered, and how many count of how many",
         80,
         (
-            *_estimate("niah_success", lambda card: card.success),
-            Field("counted", "int", lambda card: card.counted),
-            Field("samples", "int", lambda card: card.samples),
-            Field("set_samples", "int", lambda card: card.coverage.of),
+            *_estimate("niah_success", lambda brief: brief.success),
+            Field("counted", "int", lambda brief: brief.counted),
+            Field("samples", "int", lambda brief: brief.samples),
+            Field("set_samples", "int", lambda brief: brief.coverage.of),
         ),
     ),
     Column(
@@ -169,14 +169,14 @@ COLUMNS = (
         "Whether it is the same heads everywhere: mean Spearman correlation of all heads' scores between two needles. "
         "1 if every needle ranks the heads alike, 0 if one says nothing about another",
         68,
-        _estimate("universality", lambda card: card.stability),
+        _estimate("universality", lambda brief: brief.stability),
     ),
     Column(
         "badge",
         "Verified",
         "How far a maintainer has verified the run",
         88,
-        (Field("verified", "string", lambda card: card.badge),),
+        (Field("verified", "string", lambda brief: brief.badge),),
         numeric=False,
     ),
     Column(
@@ -185,9 +185,9 @@ COLUMNS = (
         "The haystack set with the first digits of its hash, and the version of the protocol",
         108,
         (
-            Field("set", "string", lambda card: card.set_name),
-            Field("set_sha256", "string", lambda card: card.manifest_sha256),
-            Field("protocol", "string", lambda card: "; ".join(card.table_facts[1:])),
+            Field("set", "string", lambda brief: brief.set_name),
+            Field("set_sha256", "string", lambda brief: brief.manifest_sha256),
+            Field("protocol", "string", lambda brief: "; ".join(brief.table_facts[1:])),
         ),
         numeric=False,
         hidden=True,
@@ -198,16 +198,16 @@ COLUMNS = (
         "Day on which the measurement began, as claimed by the submitter",
         84,
         (
-            Field("started", "string", lambda card: card.started),
-            Field("rh_bench", "string", lambda card: card.rh_bench),
+            Field("started", "string", lambda brief: brief.started),
+            Field("rh_bench", "string", lambda brief: brief.rh_bench),
         ),
         numeric=False,
     ),
 )
 
 
-def data(cards: Sequence[Card]) -> Json:
-    """The values behind the table, for its script: a list a field, in the order of `cards`.
+def data(briefs: Sequence[RunBrief]) -> Json:
+    """The values behind the table, for its script: a list a field, in the order of `briefs`.
 
     Texts are numbered in the order in which they sort, so that every column sorts by numbers; `null` sorts last.
     """
@@ -221,8 +221,8 @@ def data(cards: Sequence[Card]) -> Json:
             }
             for column in COLUMNS
         ],
-        "fields": {field.name: _values(field, cards) for field in fields()},
-        "apart": [not card.coverage.whole for card in cards],
+        "fields": {field.name: _values(field, briefs) for field in fields()},
+        "apart": [not brief.coverage.whole for brief in briefs],
     }
 
 
@@ -230,8 +230,8 @@ def fields() -> Iterator[Field]:
     return (field for column in COLUMNS for field in column.fields)
 
 
-def _values(field: Field, cards: Sequence[Card]) -> Json:
-    found = [field.of(card) for card in cards]
+def _values(field: Field, briefs: Sequence[RunBrief]) -> Json:
+    found = [field.of(brief) for brief in briefs]
     if field.kind != "string":
         return {"kind": field.kind, "data": found}
     texts = [text for text in found if isinstance(text, str)]

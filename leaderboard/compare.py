@@ -15,13 +15,14 @@ from itertools import combinations
 
 import numpy as np
 
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
+from rh_bench.display.formatting import Figure
+from rh_bench.display.palette import difference_class, score_level
 from rh_bench.leaderboard.badges import badge_of
-from rh_bench.leaderboard.cards import Card, make_card
+from rh_bench.leaderboard.briefs import RunBrief
 from rh_bench.leaderboard.collect import Entry
 from rh_bench.leaderboard.definitions import COMPARISON, Definition
-from rh_bench.leaderboard.formatting import Figure
-from rh_bench.leaderboard.palette import difference_class, score_level
+from rh_bench.leaderboard.open_run import OpenRun
 from rh_bench.leaderboard.render import Document, Frame, Site
 from rh_bench.leaderboard.universality_charts import Curves, Line, curves, line_path
 from rh_bench.protocol import HEAD_THRESHOLD
@@ -115,14 +116,13 @@ class Comparison:
     runs: int
 
 
-def run_documents(entry: Entry, frame: Frame) -> Iterator[Document]:
+def run_documents(run: OpenRun, frame: Frame) -> Iterator[Document]:
     """The script with a run's head scores, for the pages that compare them."""
-    card = make_card(entry)
-    yield data_path(card), script(run_data(entry, card))
+    yield data_path(run.brief), script(run_data(run.entry, run.brief))
 
 
-def data_path(card: Card) -> str:
-    return card.page.removesuffix(".html") + ".heads.js"
+def data_path(brief: RunBrief) -> str:
+    return brief.page.removesuffix(".html") + ".heads.js"
 
 
 def script(data: Json) -> str:
@@ -131,55 +131,55 @@ def script(data: Json) -> str:
     return f"rhRun({text.replace('<', chr(92) + 'u003c')});\n"
 
 
-def run_data(entry: Entry, card: Card) -> Json:
+def run_data(entry: Entry, brief: RunBrief) -> Json:
     """What the script of the page needs of one run. Scores and their ends are nano units."""
 
     def nano(values: Sequence[float | None]) -> list[int] | None:
         return None if None in values else [round(value * NANO) for value in values if value is not None]
 
     kinds = {str(layer["index"]): words.visible(layer["kind"]) for layer in entry.run["model"]["layers"]}
-    scored = {layer for layer, _ in card.cross.layers}
+    scored = {layer for layer, _ in brief.cross.layers}
     return {
-        "key": card.key,
-        "model": words.visible(card.model),
-        "run": card.run_id[:8],
-        "bases": [words.visible(name) for name in card.bases],
-        "page": card.page,
-        "group": card.group,
-        "set": words.visible(card.set_name),
-        "facts": list(card.facts),
-        "threshold": round(card.threshold * NANO),
-        "grid": card.cross.grid,
-        "layers": [list(layer) for layer in card.cross.layers],
-        "depth": card.cross.depth,
+        "key": brief.key,
+        "model": words.visible(brief.model),
+        "run": brief.run_id[:8],
+        "bases": [words.visible(name) for name in brief.bases],
+        "page": brief.page,
+        "group": brief.group,
+        "set": words.visible(brief.set_name),
+        "facts": list(brief.facts),
+        "threshold": round(brief.threshold * NANO),
+        "grid": brief.cross.grid,
+        "layers": [list(layer) for layer in brief.cross.layers],
+        "depth": brief.cross.depth,
         "unscored": {index: kind for index, kind in kinds.items() if int(index) not in scored},
         "scores": nano([head.score for head in entry.heads]),
         "low": nano([head.score_low for head in entry.heads]),
         "high": nano([head.score_high for head in entry.heads]),
-        "figures": [[figure.text, figure.interval, figure.reason] for _, figure in key_figures(card)],
+        "figures": [[figure.text, figure.interval, figure.reason] for _, figure in key_figures(brief)],
     }
 
 
 def documents(site: Site) -> Iterator[Document]:
     """compare.html."""
-    yield "compare.html", site.frame.render("compare.html", "compare.html", view=comparison(site.cards))
+    yield "compare.html", site.frame.render("compare.html", "compare.html", view=comparison(site.briefs))
 
 
-def comparison(cards: Sequence[Card]) -> Comparison:
+def comparison(briefs: Sequence[RunBrief]) -> Comparison:
     """Everything the template needs: all runs to choose from, and two of them laid out for readers without script."""
-    chosen = first_two(cards)
+    chosen = first_two(briefs)
     return Comparison(
-        choices="\n".join("\t".join(_choice(card)) for card in cards),
-        keys=",".join(card.key for card in chosen),
+        choices="\n".join("\t".join(_choice(brief)) for brief in briefs),
+        keys=",".join(brief.key for brief in chosen),
         sides=tuple(
             Side(
                 name,
-                card.page,
+                brief.page,
                 f"f{place}",
-                tuple(figure for _, figure in key_figures(card)),
-                _score_map(card),
+                tuple(figure for _, figure in key_figures(brief)),
+                _score_map(brief),
             )
-            for place, (card, name) in enumerate(zip(chosen, names(chosen), strict=True))
+            for place, (brief, name) in enumerate(zip(chosen, names(chosen), strict=True))
         ),
         labels=tuple(label for label, _ in key_figures(chosen[0])) if chosen else (),
         differs=differing(chosen),
@@ -188,68 +188,70 @@ def comparison(cards: Sequence[Card]) -> Comparison:
         difference=_difference(chosen),
         threshold=f"{chosen[0].threshold if chosen else HEAD_THRESHOLD:g}",
         definitions=COMPARISON,
-        runs=len(cards),
+        runs=len(briefs),
     )
 
 
-def first_two(cards: Sequence[Card]) -> list[Card]:
+def first_two(briefs: Sequence[RunBrief]) -> list[RunBrief]:
     """The first runs of a base model and of one derived from it that may be compared and have the same heads; else of
     any two models with the same heads, else of any two that may be compared, else the first runs."""
     scored = {
-        (card.group, card.cross.grid, card.model): card for card in reversed(cards) if card.cross.rows() is not None
+        (brief.group, brief.cross.grid, brief.model): brief
+        for brief in reversed(briefs)
+        if brief.cross.rows() is not None
     }
-    for card in cards:
-        for base in card.bases:
-            pair = [scored.get((card.group, card.cross.grid, name)) for name in (base, card.model)]
-            if pair[0] is not None and pair[1] is not None and base != card.model:
+    for brief in briefs:
+        for base in brief.bases:
+            pair = [scored.get((brief.group, brief.cross.grid, name)) for name in (base, brief.model)]
+            if pair[0] is not None and pair[1] is not None and base != brief.model:
                 return [pair[0], pair[1]]
 
-    def found(key: str) -> list[Card] | None:
-        seen: dict[tuple[str, ...], Card] = {}
-        for card in cards:
-            own = (card.group,) if key == "group" else (card.group, card.cross.grid)
-            if card.cross.rows() is None:
+    def found(key: str) -> list[RunBrief] | None:
+        seen: dict[tuple[str, ...], RunBrief] = {}
+        for brief in briefs:
+            own = (brief.group,) if key == "group" else (brief.group, brief.cross.grid)
+            if brief.cross.rows() is None:
                 continue
-            if own in seen and seen[own].model != card.model:
-                return [seen[own], card]
-            seen.setdefault(own, card)
+            if own in seen and seen[own].model != brief.model:
+                return [seen[own], brief]
+            seen.setdefault(own, brief)
         return None
 
-    return found("grid") or found("group") or list(cards[:2])
+    return found("grid") or found("group") or list(briefs[:2])
 
 
-def _choice(card: Card) -> tuple[str, ...]:
-    share = words.figure(card.share, words.percent)
-    texts = (card.key, card.model, card.family, card.set_name, card.group, share.text, card.shape)
+def _choice(brief: RunBrief) -> tuple[str, ...]:
+    share = words.figure(brief.share, words.percent)
+    texts = (brief.key, brief.model, brief.family, brief.set_name, brief.group, share.text, brief.shape)
     return tuple(words.visible(text) for text in texts)
 
 
-def key_figures(card: Card) -> list[tuple[str, Figure]]:
+def key_figures(brief: RunBrief) -> list[tuple[str, Figure]]:
     """The numbers of a run with their labels, in the order of the table."""
 
     def plain(text: str) -> Figure:
         return Figure(text, "", "", 0, "")
 
     always = (
-        Figure(words.MISSING, "", card.always_on_reason, 0, "")
-        if card.always_on is None
-        else plain(f"{card.always_on}")
+        Figure(words.MISSING, "", brief.always_on_reason, 0, "")
+        if brief.always_on is None
+        else plain(f"{brief.always_on}")
     )
     return [
-        (f"Share above {card.threshold:g}", words.figure(card.share, words.percent)),
-        ("Share above 0.5", words.figure(card.half, words.percent)),
-        ("Share at zero", words.figure(card.zero, words.percent)),
-        ("Gini coefficient", words.figure(card.gini, words.score)),
-        ("Effective heads", words.figure(card.effective, words.count)),
+        (f"Share above {brief.threshold:g}", words.figure(brief.share, words.percent)),
+        ("Share above 0.5", words.figure(brief.half, words.percent)),
+        ("Share at zero", words.figure(brief.zero, words.percent)),
+        ("Gini coefficient", words.figure(brief.gini, words.score)),
+        ("Effective heads", words.figure(brief.effective, words.count)),
         ("Always on", always),
-        ("NIAH success", words.figure(card.success, words.percent)),
-        ("Stability by needle", _without_interval(words.figure(card.stability, words.score))),
-        ("Samples that count", plain(f"{card.counted:,} of {card.samples:,}")),
-        ("Measured on", plain(card.coverage.mark)),
-        ("Layers × heads", plain(card.shape)),
-        ("Parameters", plain(words.parameters(card.parameters))),
-        ("Set", plain(words.visible(card.set_name))),
-        ("Verified", plain(badge_of(card.badge).name)),
+        ("NIAH success", words.figure(brief.success, words.percent)),
+        ("Stability by needle", _without_interval(words.figure(brief.stability, words.score))),
+        ("Samples that count", plain(f"{brief.counted:,} of {brief.samples:,}")),
+        ("Measured on", plain(brief.coverage.mark)),
+        ("Layers × heads", plain(brief.shape)),
+        ("Parameters", plain(words.parameters(brief.parameters))),
+        ("Set", plain(words.visible(brief.set_name))),
+        ("Verified", plain(badge_of(brief.badge).name)),
     ]
 
 
@@ -258,67 +260,67 @@ def _without_interval(figure: Figure) -> Figure:
     return figure if not figure.sort_key else Figure(figure.text, "", "", figure.n, figure.sort_key)
 
 
-def names(cards: Sequence[Card]) -> list[str]:
+def names(briefs: Sequence[RunBrief]) -> list[str]:
     """What the runs are called beside one another: the model, with the set where that occurs twice, and with the run
     where both do."""
-    models, sets = Counter(card.model for card in cards), Counter((card.model, card.set_name) for card in cards)
+    models, sets = Counter(brief.model for brief in briefs), Counter((brief.model, brief.set_name) for brief in briefs)
     found = []
-    for card in cards:
-        parts = [card.model]
-        if models[card.model] > 1:
-            parts.append(card.set_name)
-        if sets[card.model, card.set_name] > 1:
-            parts.append(card.run_id[:8])
+    for brief in briefs:
+        parts = [brief.model]
+        if models[brief.model] > 1:
+            parts.append(brief.set_name)
+        if sets[brief.model, brief.set_name] > 1:
+            parts.append(brief.run_id[:8])
         found.append(words.visible(" · ".join(parts)))
     return found
 
 
-def differing(cards: Sequence[Card]) -> tuple[str, ...]:
+def differing(briefs: Sequence[RunBrief]) -> tuple[str, ...]:
     """For runs that must not be ranked together, what tells each from the others; nothing where all may be compared."""
-    if len({card.group for card in cards}) < 2:
+    if len({brief.group for brief in briefs}) < 2:
         return ()
-    shared = set.intersection(*(set(card.facts) for card in cards))
+    shared = set.intersection(*(set(brief.facts) for brief in briefs))
     return tuple(
-        f"{name}: {', '.join(fact for fact in card.facts if fact not in shared) or 'the same otherwise'}"
-        for card, name in zip(cards, names(cards), strict=True)
+        f"{name}: {', '.join(fact for fact in brief.facts if fact not in shared) or 'the same otherwise'}"
+        for brief, name in zip(briefs, names(briefs), strict=True)
     )
 
 
-def _curves(cards: Sequence[Card]) -> Curves | None:
+def _curves(briefs: Sequence[RunBrief]) -> Curves | None:
     lines = [
-        Line(name, card.page, words.visible(card.family), f"f{place}", line_path(rows), "")
-        for place, (card, name) in enumerate(zip(cards, names(cards), strict=True))
-        if (rows := card.cross.rows()) is not None
+        Line(name, brief.page, words.visible(brief.family), f"f{place}", line_path(rows), "")
+        for place, (brief, name) in enumerate(zip(briefs, names(briefs), strict=True))
+        if (rows := brief.cross.rows()) is not None
     ]
-    return curves(lines, cards[0].threshold) if lines else None
+    return curves(lines, briefs[0].threshold) if lines else None
 
 
 # Maps
 
 
-def _score_map(card: Card) -> HeadMap | None:
-    rows = card.cross.rows()
+def _score_map(brief: RunBrief) -> HeadMap | None:
+    rows = brief.cross.rows()
     if rows is None:
         return None
-    return _map(card, ["" if not score else f"v{score_level(int(score) / NANO)}" for score in rows.tolist()])
+    return _map(brief, ["" if not score else f"v{score_level(int(score) / NANO)}" for score in rows.tolist()])
 
 
-def _map(card: Card, levels: Sequence[str]) -> HeadMap:
+def _map(brief: RunBrief, levels: Sequence[str]) -> HeadMap:
     """A cell for each head that has a level, one row a layer of the model, scored or not."""
     cells, place = [], 0
-    widest = max((heads for _, heads in card.cross.layers), default=1)
-    for layer, heads in card.cross.layers:
+    widest = max((heads for _, heads in brief.cross.layers), default=1)
+    for layer, heads in brief.cross.layers:
         for head, level in enumerate(levels[place : place + heads]):
             if level:
                 cells.append(MapCell(MARGIN + head * CELL, layer * CELL, level))
         place += heads
-    every = next(step for step in (1, 2, 4, 5, 10, 20, 50, 100) if card.cross.depth / step <= 12 or step == 100)
+    every = next(step for step in (1, 2, 4, 5, 10, 20, 50, 100) if brief.cross.depth / step <= 12 or step == 100)
     return HeadMap(
         width=MARGIN + widest * CELL,
-        height=max(card.cross.depth, 1) * CELL,
-        background=tuple((layer * CELL, heads * CELL) for layer, heads in card.cross.layers),
+        height=max(brief.cross.depth, 1) * CELL,
+        background=tuple((layer * CELL, heads * CELL) for layer, heads in brief.cross.layers),
         cells=tuple(cells),
-        ticks=tuple((layer * CELL + CELL * 0.8, str(layer)) for layer in range(0, card.cross.depth, every)),
+        ticks=tuple((layer * CELL + CELL * 0.8, str(layer)) for layer in range(0, brief.cross.depth, every)),
     )
 
 
@@ -329,8 +331,8 @@ def _measures(threshold: float) -> tuple[Measure, ...]:
     return pearson(), spearman(), jaccard(threshold), top_overlap(TOP_K)
 
 
-def _similarities(cards: Sequence[Card]) -> Iterator[Similarity]:
-    for (first, one), (second, other) in combinations(zip(cards, names(cards), strict=True), 2):
+def _similarities(briefs: Sequence[RunBrief]) -> Iterator[Similarity]:
+    for (first, one), (second, other) in combinations(zip(briefs, names(briefs), strict=True), 2):
         x, y = first.cross.rows(), second.cross.rows()
         if x is not None and y is not None and len(x) > 1 and first.cross.grid == second.cross.grid:
             texts = similarity_texts(x, y, first.threshold)
@@ -346,9 +348,9 @@ def similarity_texts(x: NanoArray, y: NanoArray, threshold: float) -> tuple[str,
     return (*texts, words.MISSING if chance is None else f"{chance:.3f}", f"{TOP_K / len(x):.3f}")
 
 
-def _difference(cards: Sequence[Card]) -> Difference | None:
+def _difference(briefs: Sequence[RunBrief]) -> Difference | None:
     """Of a model and its base, else of the first two with the same heads: the second less the first."""
-    told = list(zip(cards, names(cards), strict=True))
+    told = list(zip(briefs, names(briefs), strict=True))
     derived = [(base, other) for other in told for base in told if base[0].model in other[0].bases]
     for (base, one), (variant, other) in [*derived, *combinations(told, 2)]:
         x, y = base.cross.rows(), variant.cross.rows()
@@ -363,9 +365,9 @@ def _difference(cards: Sequence[Card]) -> Difference | None:
     return None
 
 
-def _changes(card: Card, x: NanoArray, y: NanoArray) -> Iterator[Change]:
+def _changes(brief: RunBrief, x: NanoArray, y: NanoArray) -> Iterator[Change]:
     """The heads that differ most, of equal ones the first."""
-    heads = [(layer, head) for layer, count in card.cross.layers for head in range(count)]
+    heads = [(layer, head) for layer, count in brief.cross.layers for head in range(count)]
     apart = y - x
     for place in strongest_first(np.abs(apart), CHANGES).tolist():
         if apart[place]:

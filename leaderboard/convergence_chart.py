@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rh_bench.leaderboard import formatting as words
-from rh_bench.leaderboard.charts import Tick, axis_top
+from rh_bench.display import formatting as words
+from rh_bench.display.axes import Tick, axis_top
 from rh_bench.stats.bootstrap import FloatArray
 from rh_bench.stats.convergence import Convergence, Course
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
+from rh_bench.display.palette import preview_colours, score_level
 from rh_bench.leaderboard.badges import badge_of
-from rh_bench.leaderboard.cards import Card, make_card
-from rh_bench.leaderboard.collect import Entry
-from rh_bench.leaderboard.palette import preview_colours, score_level
+from rh_bench.leaderboard.briefs import RunBrief
+from rh_bench.leaderboard.open_run import OpenRun
 from rh_bench.leaderboard.png import indexed_png
 from rh_bench.leaderboard.render import Document, Frame, environment
 from rh_bench.leaderboard.universality_charts import curve_points, layers_of
@@ -58,52 +58,52 @@ class CardView:
     colour: str
 
 
-def documents(entry: Entry, frame: Frame) -> Iterator[Document]:
+def documents(run: OpenRun, frame: Frame) -> Iterator[Document]:
     """The badge, the card and, where the site has an address, the preview of a run."""
-    card = make_card(entry)
-    stem = card.page.removesuffix(".html")
-    yield f"{stem}.badge.svg", environment().get_template("badge.svg").render(view=badge_view(card))
-    yield f"{stem}.card.svg", environment().get_template("card.svg").render(view=card_view(card))
+    brief = run.brief
+    stem = brief.page.removesuffix(".html")
+    yield f"{stem}.badge.svg", environment().get_template("badge.svg").render(view=badge_view(brief))
+    yield f"{stem}.card.svg", environment().get_template("card.svg").render(view=card_view(brief))
     if frame.url:
-        yield f"{stem}.preview.png", preview(card)
+        yield f"{stem}.preview.png", preview(brief)
 
 
-def badge_view(card: Card) -> BadgeView:
+def badge_view(brief: RunBrief) -> BadgeView:
     """Share of retrieval heads and how far that is verified."""
-    share = words.figure(card.share, words.percent)
-    name = badge_of(card.badge).name
+    share = words.figure(brief.share, words.percent)
+    name = badge_of(brief.badge).name
     scored = "not scored" if share.reason and not share.sort_key else share.text
-    message = " · ".join([scored, *([] if card.coverage.whole else [card.coverage.mark]), name])
+    message = " · ".join([scored, *([] if brief.coverage.whole else [brief.coverage.mark]), name])
     return BadgeView(_LABEL, message, _width(_LABEL) + 12, _width(message) + 12, BADGE_COLOURS[name])
 
 
-def card_view(card: Card) -> CardView:
-    share = words.figure(card.share, words.percent)
-    success = words.figure(card.success, words.percent)
-    name = words.visible(card.model)
+def card_view(brief: RunBrief) -> CardView:
+    share = words.figure(brief.share, words.percent)
+    success = words.figure(brief.success, words.percent)
+    name = words.visible(brief.model)
     scored = bool(share.sort_key)
     return CardView(
         name=name if len(name) <= _NAME else name[: _NAME - 1] + "…",
         about=" · ".join(
             (
-                f"{words.parameters(card.parameters)} parameters",
-                f"{card.shape} heads",
-                _short(words.visible(card.set_name)),
+                f"{words.parameters(brief.parameters)} parameters",
+                f"{brief.shape} heads",
+                _short(words.visible(brief.set_name)),
             )
         ),
         share=share.text if scored else "–",
-        sentence=f"of {card.heads:,} heads are retrieval heads" if scored else "no sample counted",
+        sentence=f"of {brief.heads:,} heads are retrieval heads" if scored else "no sample counted",
         interval=f"95% interval {share.interval}" if share.interval else "",
-        line=_sparkline(card),
-        threshold_y=round(100 * (1 - card.threshold), 1),
+        line=_sparkline(brief),
+        threshold_y=round(100 * (1 - brief.threshold), 1),
         success=" · ".join(
             [
                 *([f"{success.text} of the needles found"] if success.sort_key else []),
-                *([] if card.coverage.whole else [f"{card.coverage.mark}, not ranked"]),
+                *([] if brief.coverage.whole else [f"{brief.coverage.mark}, not ranked"]),
             ]
         ),
-        badge=badge_of(card.badge).name,
-        colour=BADGE_COLOURS[card.badge],
+        badge=badge_of(brief.badge).name,
+        colour=BADGE_COLOURS[brief.badge],
     )
 
 
@@ -116,9 +116,9 @@ def _width(text: str) -> int:
     return round(sum(3.9 if char in _NARROW else 9.6 if char in _WIDE else 6.8 for char in text))
 
 
-def _sparkline(card: Card) -> str:
+def _sparkline(brief: RunBrief) -> str:
     """Scores over normalised rank on a plane of 190 × 100."""
-    rows = card.cross.rows()
+    rows = brief.cross.rows()
     if rows is None:
         return ""
     points = [
@@ -128,18 +128,18 @@ def _sparkline(card: Card) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
 
 
-def preview(card: Card) -> bytes:
+def preview(brief: RunBrief) -> bytes:
     """The heat map of a run, its layers from left to right, and below it all scores from the strongest to the
     weakest. There are no words in it: sites show the page's title beside it. Colours are those of the dark pages."""
     height, width = PREVIEW
     pixels = np.zeros(PREVIEW, dtype=np.uint8)
-    rows = card.cross.rows()
+    rows = brief.cross.rows()
     if rows is None or not len(rows):
         return indexed_png(pixels, preview_colours())
     levels = np.array([1 + (score_level(int(score) / NANO) or 0) for score in rows.tolist()], dtype=np.uint8)
-    layers = layers_of(card.cross)
-    heads = np.concatenate([np.arange(count) for _, count in card.cross.layers])
-    grid = np.zeros((int(heads.max()) + 1, max(card.cross.depth, 1)), dtype=np.uint8)
+    layers = layers_of(brief.cross)
+    heads = np.concatenate([np.arange(count) for _, count in brief.cross.layers])
+    grid = np.zeros((int(heads.max()) + 1, max(brief.cross.depth, 1)), dtype=np.uint8)
     grid[heads, layers] = levels
     _draw(pixels, grid, 60, height - 170, width)
     ordered = np.sort(levels)[::-1]

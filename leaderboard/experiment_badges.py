@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
+from rh_bench.experiments.registry import kinds
 from rh_bench.leaderboard.badges import Badge, badge
 from rh_bench.records import Json
 
@@ -14,14 +15,6 @@ ABOUT = {
     "recomputed": "its results are what its tables give, and its heads, draws, questions and prompts were made again",
     "rerun": "answers or scores that its maker could not choose were measured again, and agree",
     "failed": "a level of its verification failed",
-}
-_KINDS = {
-    "causal": "Causal",
-    "dynamic": "Dynamic",
-    "intrinsic": "Intrinsic",
-    "extractive_qa": "Extractive questions",
-    "chain_of_thought": "Chain of thought",
-    "detectors": "Detectors",
 }
 
 
@@ -55,11 +48,17 @@ def folder_name(experiment: Json) -> str:
     return f"{experiment['kind']}-{experiment['experiment_id']}"
 
 
+def kind_label(name: str) -> str:
+    """The name of a kind as readers see it."""
+    kind = kinds().get(name)
+    return words.visible(name if kind is None else kind.label or kind.name.replace("_", " "))
+
+
 def verified(experiments: Iterable[Json]) -> tuple[Verified, ...]:
-    """Experiments as a card keeps them (`experiment_card.thin_experiments`), each with its badge."""
+    """Experiments as a brief keeps them (`experiment_card.thin_experiments`), each with its badge."""
     return tuple(
         Verified(
-            kind=_KINDS.get(one["kind"]) or words.visible(one["kind"]),
+            kind=kind_label(one["kind"]),
             experiment_id=one["experiment_id"],
             slug=words.visible(one["slug"]),
             badge=experiment_badge(one.get("record")),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from xml.etree import ElementTree
 
-from rh_bench.leaderboard import formatting as words
-from rh_bench.leaderboard.cards import Card
+from rh_bench.display import formatting as words
+from rh_bench.leaderboard.briefs import RunBrief
 from rh_bench.leaderboard.render import Document, Frame, Site
 
 FEED, SITEMAP = "feed.xml", "sitemap.xml"
@@ -21,13 +21,13 @@ def documents(site: Site, pages: Iterable[str]) -> Iterator[Document]:
         pages: paths of all pages of the site.
     """
     if site.frame.url:
-        yield FEED, feed(site.cards, site.frame)
+        yield FEED, feed(site.briefs, site.frame)
         yield SITEMAP, sitemap(pages, site.frame)
 
 
-def feed(cards: Sequence[Card], frame: Frame) -> bytes:
+def feed(briefs: Sequence[RunBrief], frame: Frame) -> bytes:
     """The newest runs, by the time at which their measurement began."""
-    newest = sorted(cards, key=lambda card: (card.started, card.key), reverse=True)[:MOST]
+    newest = sorted(briefs, key=lambda brief: (brief.started, brief.key), reverse=True)[:MOST]
     root = ElementTree.Element("feed", xmlns="http://www.w3.org/2005/Atom")
     _add(root, "id", frame.url)
     _add(root, "title", "Retrieval heads: new runs")
@@ -35,13 +35,13 @@ def feed(cards: Sequence[Card], frame: Frame) -> bytes:
     ElementTree.SubElement(ElementTree.SubElement(root, "author"), "name").text = "rh_bench"
     ElementTree.SubElement(root, "link", rel="self", href=frame.url + FEED, type="application/atom+xml")
     ElementTree.SubElement(root, "link", rel="alternate", href=frame.url, type="text/html")
-    for card in newest:
+    for brief in newest:
         entry = ElementTree.SubElement(root, "entry")
-        _add(entry, "id", frame.url + card.page)
-        _add(entry, "title", f"{words.visible(card.model)} on {words.visible(card.set_name)}")
-        _add(entry, "updated", card.started)
-        ElementTree.SubElement(entry, "link", rel="alternate", href=frame.url + card.page, type="text/html")
-        _add(entry, "summary", _summary(card))
+        _add(entry, "id", frame.url + brief.page)
+        _add(entry, "title", f"{words.visible(brief.model)} on {words.visible(brief.set_name)}")
+        _add(entry, "updated", brief.started)
+        ElementTree.SubElement(entry, "link", rel="alternate", href=frame.url + brief.page, type="text/html")
+        _add(entry, "summary", _summary(brief))
     return _bytes(root)
 
 
@@ -53,17 +53,17 @@ def sitemap(pages: Iterable[str], frame: Frame) -> bytes:
     return _bytes(root)
 
 
-def _summary(card: Card) -> str:
-    share = words.figure(card.share, words.percent)
+def _summary(brief: RunBrief) -> str:
+    share = words.figure(brief.share, words.percent)
     heads = (
         f"No share of retrieval heads: {share.reason}."
         if share.reason
-        else f"{share.text} of {card.heads:,} heads score above 0.1"
+        else f"{share.text} of {brief.heads:,} heads score above 0.1"
         f"{f' (interval {share.interval})' if share.interval else ''}."
     )
     return words.visible(
-        f"{heads} {card.counted:,} of {card.samples:,} samples count. Verified as far as: {card.badge}."
-        f"{' ' + card.coverage.note if card.coverage.note else ''}"
+        f"{heads} {brief.counted:,} of {brief.samples:,} samples count. Verified as far as: {brief.badge}."
+        f"{' ' + brief.coverage.note if brief.coverage.note else ''}"
     )
 
 

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rh_bench.artifacts.coverage import Coverage
+from rh_bench.display import formatting as words
 from rh_bench.errors import InputError
 from rh_bench.interchange.formats import Written, write
 from rh_bench.interchange.records import HeadList
 from rh_bench.interchange.reports import kv_heads, list_of_heads
-from rh_bench.leaderboard import formatting as words
 from rh_bench.leaderboard.activity import Activity
 from rh_bench.leaderboard.collect import Entry
 from rh_bench.records import Json, Layer

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup, escape
 
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
+from rh_bench.display.formatting import Figure
+from rh_bench.display.palette import LEVELS
 from rh_bench.leaderboard.activity import Activity, SampleRow
 from rh_bench.leaderboard.collect import Entry, Head
-from rh_bench.leaderboard.formatting import Figure
 from rh_bench.leaderboard.heat import anchor
-from rh_bench.leaderboard.palette import LEVELS
 from rh_bench.leaderboard.token_markup import Strip, first_pieces, marked, shortened, shown, strip
 from rh_bench.records import IntArray, Json
 from rh_bench.stats.bootstrap import FloatArray

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from rh_bench.display import formatting as words
+from rh_bench.display.palette import score_level
 from rh_bench.interchange.records import HeadList
-from rh_bench.leaderboard import formatting as words
 from rh_bench.leaderboard.collect import Head
-from rh_bench.leaderboard.palette import score_level
 from rh_bench.records import SCORED_KINDS, Json
 from rh_bench.stats.bootstrap import NANO
 

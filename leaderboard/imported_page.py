@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rh_bench.display import formatting as words
+from rh_bench.display.formatting import Figure
 from rh_bench.interchange.folder import read_import
 from rh_bench.interchange.records import MEASURES, HeadList, Measure
-from rh_bench.leaderboard import formatting as words
-from rh_bench.leaderboard.cards import safe_name
+from rh_bench.leaderboard.briefs import safe_name
 from rh_bench.leaderboard.charts import Curve, Profile, layer_profile, score_curve
 from rh_bench.leaderboard.collect import Head, Imported
-from rh_bench.leaderboard.formatting import Figure
 from rh_bench.leaderboard.heat import HeatMap, list_map
 from rh_bench.leaderboard.model_page import LISTED, MOST_HEADS, Hero, Settling, settling
 from rh_bench.leaderboard.render import Document, Frame

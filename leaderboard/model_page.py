@@ -7,21 +7,21 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from rh_bench.artifacts.coverage import Coverage
-from rh_bench.leaderboard import formatting as words
-from rh_bench.leaderboard.activity import Activity, activity_of
+from rh_bench.display import formatting as words
+from rh_bench.display.formatting import Figure
+from rh_bench.display.palette import rate_level
+from rh_bench.leaderboard.activity import Activity
 from rh_bench.leaderboard.badges import Badge, badge
-from rh_bench.leaderboard.cards import page_path, protocol_facts, shape
+from rh_bench.leaderboard.briefs import page_path, protocol_facts, shape
 from rh_bench.leaderboard.charts import Curve, Profile, layer_profile, score_curve
 from rh_bench.leaderboard.collect import Entry, Head
 from rh_bench.leaderboard.convergence_chart import ConvergenceChart, score_chart, share_chart
-from rh_bench.leaderboard.detectors_view import DetectorsView, detectors_views
 from rh_bench.leaderboard.experiment_card import scorecard_rows, thin_experiments
 from rh_bench.leaderboard.experiment_views import Experiments, experiments_view
-from rh_bench.leaderboard.formatting import Figure
 from rh_bench.leaderboard.head_files import Offer, activity_table, head_files
 from rh_bench.leaderboard.head_page import MOST_SQUARES, chosen_heads, head_figure, head_page
 from rh_bench.leaderboard.heat import HeatMap, anchor, heat_map
-from rh_bench.leaderboard.palette import rate_level
+from rh_bench.leaderboard.open_run import OpenRun
 from rh_bench.leaderboard.render import Document, Frame
 from rh_bench.models.source import hub_name
 from rh_bench.models.window import stated_window
@@ -117,8 +117,6 @@ class ModelPage:
     offers: tuple[Offer, ...]
     experiments: Experiments
     """The scorecard, and what experiments say."""
-    detectors: tuple[DetectorsView, ...]
-    """Comparisons of detectors in full: with what chance gives, and head by head."""
     always_on: str
     provenance: tuple[tuple[str, str], ...]
     claimed: tuple[tuple[str, str], ...]
@@ -129,12 +127,12 @@ class ModelPage:
     badge: Badge
 
 
-def documents(entry: Entry, frame: Frame) -> Iterator[Document]:
+def documents(run: OpenRun, frame: Frame) -> Iterator[Document]:
     """The files of one run: its page, that of its heads, and its heads as files."""
+    entry, activity = run.entry, run.activity
     page = page_path(entry)
     folder = page.removesuffix(".html")
     name = folder.rpartition("/")[2]
-    activity = activity_of(entry)
     heads = head_page(entry, activity, f"{folder}/heads.html", f"../{name}.html") if activity else None
     downloads = head_files(entry, activity, folder, name)
     view = model_page(entry, activity, downloads.offers, f"{name}/heads.html" if heads else "")
@@ -182,9 +180,11 @@ def model_page(
         strata=" × ".join(summary["bootstrap"]["strata"]),
         offers=offers,
         experiments=experiments_view(
-            scorecard_rows(entry), thin_experiments(entry.experiments, entry.records), entry.rejected
+            scorecard_rows(entry),
+            thin_experiments(entry.experiments, entry.records),
+            entry.rejected,
+            entry.experiments,
         ),
-        detectors=detectors_views(entry.experiments),
         always_on=_always_on(summary["always_on"]),
         provenance=_provenance(run, entry.coverage),
         claimed=_claimed(run),

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rh_bench.display import formatting as words
+from rh_bench.display.axes import Whisker, axis_top, whisker
+from rh_bench.display.formatting import Figure
 from rh_bench.interchange.records import MEASURES
-from rh_bench.leaderboard import formatting as words
 from rh_bench.leaderboard.badges import ABOUT
 from rh_bench.leaderboard.badges import ORDER as BADGES
-from rh_bench.leaderboard.cards import Card
-from rh_bench.leaderboard.charts import Whisker, axis_top, whisker
+from rh_bench.leaderboard.briefs import RunBrief
 from rh_bench.leaderboard.collect import Imported, LeftOut
 from rh_bench.leaderboard.columns import COLUMNS, ORDER, Column, data
-from rh_bench.leaderboard.formatting import Figure
 from rh_bench.leaderboard.imported_page import import_path
 from rh_bench.leaderboard.render import Document, Site
 from rh_bench.stats.ranks import competition_ranks
@@ -137,23 +137,23 @@ def documents(site: Site) -> Iterator[Document]:
 
 
 def overview(site: Site) -> Overview:
-    """The overview of a site. Groups come in the order of their titles, rows by ORDER and then as the cards do."""
-    by_table: dict[str, list[Card]] = {}
-    for card in site.cards:
-        by_table.setdefault(card.table, []).append(card)
-    ordered = sorted(by_table.values(), key=lambda cards: (words.visible(cards[0].set_name), cards[0].table_facts))
-    ordered = [sorted(cards, key=lambda card: (not card.coverage.whole, _by_share(card))) for cards in ordered]
-    groups = _told_apart([_group(cards) for cards in ordered])
-    shown = [card for cards in ordered for card in cards]
-    badges = {card.badge for card in shown}
+    """The overview of a site. Groups come in the order of their titles, rows by ORDER and then as the briefs do."""
+    by_table: dict[str, list[RunBrief]] = {}
+    for brief in site.briefs:
+        by_table.setdefault(brief.table, []).append(brief)
+    ordered = sorted(by_table.values(), key=lambda briefs: (words.visible(briefs[0].set_name), briefs[0].table_facts))
+    ordered = [sorted(briefs, key=lambda brief: (not brief.coverage.whole, _by_share(brief))) for briefs in ordered]
+    groups = _told_apart([_group(briefs) for briefs in ordered])
+    shown = [brief for briefs in ordered for brief in briefs]
+    badges = {brief.badge for brief in shown}
     return Overview(
         columns=COLUMNS,
         order=ORDER,
         hidden=" ".join(column.key for column in COLUMNS if column.hidden),
         groups=tuple(groups),
         runs=len(shown),
-        models=len({card.model for card in shown}),
-        families=len({card.family for card in shown}),
+        models=len({brief.model for brief in shown}),
+        families=len({brief.family for brief in shown}),
         choices=tuple(choice for choice in _choices(shown, groups) if len(choice.options) > 1),
         badges=tuple((name, ABOUT[name]) for name in reversed(BADGES) if name in badges),
         left_out=tuple(site.left_out),
@@ -162,20 +162,20 @@ def overview(site: Site) -> Overview:
     )
 
 
-def _by_share(card: Card) -> float:
+def _by_share(brief: RunBrief) -> float:
     """Sorts the largest share first, and runs without one last; Python's sort keeps the order of equal ones."""
-    value = card.share["value"]
+    value = brief.share["value"]
     return 1.0 if value is None else -float(value)
 
 
-def _choices(cards: Sequence[Card], groups: Sequence[Group]) -> Iterator[Choice]:
-    families = sorted({card.family for card in cards}, key=str.casefold)
+def _choices(briefs: Sequence[RunBrief], groups: Sequence[Group]) -> Iterator[Choice]:
+    families = sorted({brief.family for brief in briefs}, key=str.casefold)
     yield Choice("family", "Family", tuple((family, words.visible(family)) for family in families))
-    sizes = [name for name, low, high in SIZES if any(low <= card.parameters < high for card in cards)]
+    sizes = [name for name, low, high in SIZES if any(low <= brief.parameters < high for brief in briefs)]
     yield Choice("size", "Size", tuple((name, name) for name in sizes))
-    kinds = sorted({card.attention for card in cards})
+    kinds = sorted({brief.attention for brief in briefs})
     yield Choice("attention", "Attention", tuple((kind, words.visible(kind.replace("_", " "))) for kind in kinds))
-    badges = [name for name in BADGES if any(card.badge == name for card in cards)]
+    badges = [name for name in BADGES if any(brief.badge == name for brief in briefs)]
     yield Choice("badge", "Verified", tuple((name, name) for name in badges))
     yield Choice("group", "Set and protocol", tuple((group.anchor, _name(group)) for group in groups))
 
@@ -186,20 +186,20 @@ def _name(group: Group) -> str:
     return ", ".join([group.title, *differing])
 
 
-def _group(cards: Sequence[Card]) -> Group:
-    """Args: cards: by share, the largest first, those that are ranked before the others."""
-    first = cards[0]
-    whole = [card for card in cards if card.coverage.whole]
-    top = axis_top((card.share[end] for card in cards for end in ("value", "high")), least=0.1)
-    ranks = _ranks([card.share["value"] for card in whole])
+def _group(briefs: Sequence[RunBrief]) -> Group:
+    """Args: briefs: by share, the largest first, those that are ranked before the others."""
+    first = briefs[0]
+    whole = [brief for brief in briefs if brief.coverage.whole]
+    top = axis_top((brief.share[end] for brief in briefs for end in ("value", "high")), least=0.1)
+    ranks = _ranks([brief.share["value"] for brief in whole])
     return Group(
         anchor=f"group-{first.table[:8]}",
         title=words.visible(first.set_name),
         facts=first.table_facts,
         differs=frozenset(),
         mark=f"top{round(top * 100)}",
-        rows=tuple(_row(card, rank, top) for card, rank in zip(whole, ranks, strict=True)),
-        apart=tuple(_row(card, words.MISSING, top) for card in cards[len(whole) :]),
+        rows=tuple(_row(brief, rank, top) for brief, rank in zip(whole, ranks, strict=True)),
+        apart=tuple(_row(brief, words.MISSING, top) for brief in briefs[len(whole) :]),
     )
 
 
@@ -219,39 +219,39 @@ def _told_apart(groups: list[Group]) -> list[Group]:
     return told
 
 
-def _row(card: Card, rank: str, top: float) -> Row:
+def _row(brief: RunBrief, rank: str, top: float) -> Row:
     return Row(
         rank=rank,
-        page=card.page,
-        model=words.visible(card.model),
-        revision=words.visible(card.revision[:8]),
-        family=words.visible(card.family),
-        parameters=words.parameters(card.parameters),
-        shape=card.shape,
-        attention=words.visible(card.attention.replace("_", " ")),
-        share=words.figure(card.share, words.percent),
-        whisker=whisker(card.share, top),
-        zero=words.figure(card.zero, words.percent),
-        half=words.figure(card.half, words.percent),
-        gini=words.figure(card.gini, words.score),
-        effective=words.figure(card.effective, words.count),
-        always_on=_always_on(card),
-        success=words.figure(card.success, words.percent),
-        counted=f"{card.counted:,} of {card.samples:,}",
-        universality=words.figure(card.stability, words.score),
-        badge=card.badge,
-        set=words.visible(card.set_name),
-        version=f"{card.manifest_sha256[:8]} · v{card.protocol['version']}",
-        date=card.started[:10],
-        mark="" if card.coverage.whole else card.coverage.mark,
-        note=words.visible(card.coverage.note),
+        page=brief.page,
+        model=words.visible(brief.model),
+        revision=words.visible(brief.revision[:8]),
+        family=words.visible(brief.family),
+        parameters=words.parameters(brief.parameters),
+        shape=brief.shape,
+        attention=words.visible(brief.attention.replace("_", " ")),
+        share=words.figure(brief.share, words.percent),
+        whisker=whisker(brief.share, top),
+        zero=words.figure(brief.zero, words.percent),
+        half=words.figure(brief.half, words.percent),
+        gini=words.figure(brief.gini, words.score),
+        effective=words.figure(brief.effective, words.count),
+        always_on=_always_on(brief),
+        success=words.figure(brief.success, words.percent),
+        counted=f"{brief.counted:,} of {brief.samples:,}",
+        universality=words.figure(brief.stability, words.score),
+        badge=brief.badge,
+        set=words.visible(brief.set_name),
+        version=f"{brief.manifest_sha256[:8]} · v{brief.protocol['version']}",
+        date=brief.started[:10],
+        mark="" if brief.coverage.whole else brief.coverage.mark,
+        note=words.visible(brief.coverage.note),
     )
 
 
-def _always_on(card: Card) -> Figure:
-    if card.always_on is None:
-        return Figure(words.MISSING, "", card.always_on_reason, card.counted, "")
-    return Figure(str(card.always_on), "", "", card.counted, str(card.always_on))
+def _always_on(brief: RunBrief) -> Figure:
+    if brief.always_on is None:
+        return Figure(words.MISSING, "", brief.always_on_reason, brief.counted, "")
+    return Figure(str(brief.always_on), "", "", brief.counted, str(brief.always_on))
 
 
 def _imported(one: Imported) -> ImportedRow:

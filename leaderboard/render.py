@@ -11,16 +11,17 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FunctionLoader, PackageLoader, StrictUndefined
 
 from rh_bench.artifacts.results_repo import SITE_MARK
+from rh_bench.display.axes import WHISKER_WIDTH
+from rh_bench.display.formatting import visible
+from rh_bench.display.palette import LEVELS, difference_css, rate_level, scale_css, score_level
 from rh_bench.errors import InputError
 from rh_bench.leaderboard.badges import ATTESTED
-from rh_bench.leaderboard.cards import Card
-from rh_bench.leaderboard.charts import WHISKER_WIDTH
+from rh_bench.leaderboard.briefs import RunBrief
 from rh_bench.leaderboard.collect import Imported, LeftOut
-from rh_bench.leaderboard.formatting import visible
-from rh_bench.leaderboard.palette import LEVELS, difference_css, rate_level, scale_css, score_level
+from rh_bench.leaderboard.kind_templates import read_card
 from rh_bench.system.workshop import Workshop, workshop
 
 Document = tuple[str, str | bytes]
@@ -72,7 +73,7 @@ def checked_url(text: str) -> str:
 class Site:
     """All that a page across runs can be made from."""
 
-    cards: Sequence[Card]
+    briefs: Sequence[RunBrief]
     """In the order of their models."""
     imported: Sequence[Imported]
     left_out: Sequence[LeftOut]
@@ -82,7 +83,7 @@ class Site:
 @cache
 def environment() -> Environment:
     made = Environment(
-        loader=PackageLoader("rh_bench.leaderboard"),
+        loader=ChoiceLoader([PackageLoader("rh_bench.leaderboard"), FunctionLoader(read_card)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -8,7 +8,7 @@ from itertools import accumulate, groupby, pairwise
 
 from markupsafe import Markup, escape
 
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
 
 _BOX, _GAP, _HEIGHT = 9, 2, 12
 _MOST_RUNS = 30

@@ -18,12 +18,12 @@ from itertools import groupby
 import numpy as np
 
 from rh_bench.artifacts.coverage import OWN, PART
-from rh_bench.leaderboard import formatting as words
-from rh_bench.leaderboard.cards import Card
-from rh_bench.leaderboard.charts import axis_top
+from rh_bench.display import formatting as words
+from rh_bench.display.axes import axis_top
+from rh_bench.display.formatting import Figure
+from rh_bench.display.palette import rate_level
+from rh_bench.leaderboard.briefs import RunBrief
 from rh_bench.leaderboard.definitions import UNIVERSALITY, Definition
-from rh_bench.leaderboard.formatting import Figure
-from rh_bench.leaderboard.palette import rate_level
 from rh_bench.leaderboard.render import Document, Site
 from rh_bench.leaderboard.universality_charts import (
     Column,
@@ -204,12 +204,12 @@ _APART = {
 
 def documents(site: Site) -> Iterator[Document]:
     """universality.html and the numbers of all runs behind it."""
-    view = universality(site.cards)
+    view = universality(site.briefs)
     yield "universality.html", site.frame.render("universality.html", "universality.html", view=view)
-    yield "universality.csv", table(site.cards)
+    yield "universality.csv", table(site.briefs)
 
 
-def table(cards: Sequence[Card]) -> str:
+def table(briefs: Sequence[RunBrief]) -> str:
     """One row a run: its share of retrieval heads and its robustness, as CSV. Text that a spreadsheet would take for a
     formula gets an apostrophe in front."""
     out = io.StringIO()
@@ -233,17 +233,17 @@ def table(cards: Sequence[Card]) -> str:
         ]
         + [f"{factor}_{name}" for factor in FACTORS for name in ("parts", *measures)]
     )
-    for card in cards:
-        named = [card.key, card.model, card.family, card.set_name, card.manifest_sha256, card.group]
+    for brief in briefs:
+        named = [brief.key, brief.model, brief.family, brief.set_name, brief.manifest_sha256, brief.group]
         row: list[object] = [_plain(words.visible(text)) for text in named]
         row += [
-            card.heads,
-            card.counted,
-            card.coverage.kind,
-            card.coverage.words,
-            *(card.share[end] for end in ("value", "low", "high")),
+            brief.heads,
+            brief.counted,
+            brief.coverage.kind,
+            brief.coverage.words,
+            *(brief.share[end] for end in ("value", "low", "high")),
         ]
-        for item in card.cross.robustness:
+        for item in brief.cross.robustness:
             values = {name: item[name]["value"] if name in ("spearman", "jaccard") else item[name] for name in measures}
             row += [item["parts"], *values.values()]
         writer.writerow(["" if value is None else value for value in row])
@@ -254,20 +254,20 @@ def _plain(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-def universality(cards: Sequence[Card]) -> Universality:
+def universality(briefs: Sequence[RunBrief]) -> Universality:
     """Everything the template needs. Groups over whole sets come first, and of each kind the largest."""
-    by_group = [list(members) for _, members in groupby(sorted(cards, key=lambda c: c.group), key=lambda c: c.group)]
+    by_group = [list(members) for _, members in groupby(sorted(briefs, key=lambda c: c.group), key=lambda c: c.group)]
     by_group.sort(key=lambda group: (not group[0].coverage.whole, -len(group), group[0].set_name, group[0].group))
-    colours = _colours(cards)
+    colours = _colours(briefs)
     shown, rest = by_group[:MOST_GROUPS], by_group[MOST_GROUPS:]
     return Universality(
         groups=tuple(_group(members, colours) for members in shown),
         others=tuple(f"{words.visible(members[0].set_name)}: {_runs(len(members))}" for members in rest),
-        families=tuple(sorted(Counter(words.visible(card.family) for card in cards).items())),
+        families=tuple(sorted(Counter(words.visible(brief.family) for brief in briefs).items())),
         others_name=OTHERS,
-        sets=tuple(_over_sets(cards)),
+        sets=tuple(_over_sets(briefs)),
         definitions=UNIVERSALITY,
-        runs=len(cards),
+        runs=len(briefs),
     )
 
 
@@ -275,87 +275,87 @@ def _runs(count: int) -> str:
     return f"{count} run" if count == 1 else f"{count:,} runs"
 
 
-def _colours(cards: Sequence[Card]) -> dict[str, str]:
+def _colours(briefs: Sequence[RunBrief]) -> dict[str, str]:
     """A colour for each of the largest families, the same throughout the page."""
-    counts = Counter(card.family for card in cards)
+    counts = Counter(brief.family for brief in briefs)
     largest = sorted(counts, key=lambda family: (-counts[family], family))[:MOST_FAMILIES]
     return {family: f"f{place}" for place, family in enumerate(sorted(largest))}
 
 
-def _group(cards: Sequence[Card], colours: dict[str, str]) -> Group:
-    cards = sorted(cards, key=lambda card: (card.family, card.model.casefold(), card.key))
-    first = cards[0]
-    one_by_one = len(cards) <= MOST_MODELS
-    families = _families(cards, colours)
-    shares, top = _shares(cards, colours, one_by_one)
-    rows, grids = _chosen(cards, MOST_ROWS), _shared_grids(cards)
+def _group(briefs: Sequence[RunBrief], colours: dict[str, str]) -> Group:
+    briefs = sorted(briefs, key=lambda brief: (brief.family, brief.model.casefold(), brief.key))
+    first = briefs[0]
+    one_by_one = len(briefs) <= MOST_MODELS
+    families = _families(briefs, colours)
+    shares, top = _shares(briefs, colours, one_by_one)
+    rows, grids = _chosen(briefs, MOST_ROWS), _shared_grids(briefs)
     return Group(
         anchor=f"set-{first.group[:8]}",
         title=words.visible(first.set_name),
         facts=first.facts,
         note="" if first.coverage.whole else f"{_APART[first.coverage.kind]} These runs are ranked nowhere.",
         threshold=f"{first.threshold:g}",
-        runs=len(cards),
+        runs=len(briefs),
         families=families,
         one_by_one=one_by_one,
-        curves=_curves(cards, colours, one_by_one),
+        curves=_curves(briefs, colours, one_by_one),
         shares=shares,
         share_mark=_place(0.05, top),
         share_ticks=tuple((_place(top * part, top), f"{top * part * 100:g}%") for part in (0, 0.5, 1)),
-        tiles=_tiles(cards, colours, one_by_one),
+        tiles=_tiles(briefs, colours, one_by_one),
         matrices=tuple(_matrix(grid, members) for grid, members in grids[:MOST_GRIDS]),
         grids_left=max(len(grids) - MOST_GRIDS, 0),
-        robust=tuple(_robust_row(card) for card in rows),
-        robust_left=len(cards) - len(rows),
+        robust=tuple(_robust_row(brief) for brief in rows),
+        robust_left=len(briefs) - len(rows),
     )
 
 
-def _families(cards: Sequence[Card], colours: dict[str, str]) -> tuple[Family, ...]:
-    counts = Counter(card.family if card.family in colours else OTHERS for card in cards)
+def _families(briefs: Sequence[RunBrief], colours: dict[str, str]) -> tuple[Family, ...]:
+    counts = Counter(brief.family if brief.family in colours else OTHERS for brief in briefs)
     names = sorted(counts, key=lambda name: (name == OTHERS, name))
     return tuple(Family(words.visible(name), colours.get(name, "fx"), counts[name]) for name in names)
 
 
-def _by_family(cards: Sequence[Card], colours: dict[str, str]) -> list[tuple[str, list[Card]]]:
+def _by_family(briefs: Sequence[RunBrief], colours: dict[str, str]) -> list[tuple[str, list[RunBrief]]]:
     """Families with a colour, each with its runs, and all others together at the end."""
-    found: dict[str, list[Card]] = {}
-    for card in cards:
-        found.setdefault(card.family if card.family in colours else OTHERS, []).append(card)
+    found: dict[str, list[RunBrief]] = {}
+    for brief in briefs:
+        found.setdefault(brief.family if brief.family in colours else OTHERS, []).append(brief)
     return sorted(found.items(), key=lambda item: (item[0] == OTHERS, item[0]))
 
 
-def _chosen(cards: Sequence[Card], most: int) -> list[Card]:
+def _chosen(briefs: Sequence[RunBrief], most: int) -> list[RunBrief]:
     """At most so many, from all families in turn, those with the most counted samples first; in their old order."""
-    if len(cards) <= most:
-        return list(cards)
+    if len(briefs) <= most:
+        return list(briefs)
     queues = [
-        sorted(members, key=lambda card: (-card.counted, card.key))
-        for _, members in _by_family(cards, {card.family: "" for card in cards})
+        sorted(members, key=lambda brief: (-brief.counted, brief.key))
+        for _, members in _by_family(briefs, {brief.family: "" for brief in briefs})
     ]
-    taken = [card for place in range(max(map(len, queues))) for queue in queues for card in queue[place : place + 1]]
-    keys = {card.key for card in taken[:most]}
-    return [card for card in cards if card.key in keys]
+    taken = [brief for place in range(max(map(len, queues))) for queue in queues for brief in queue[place : place + 1]]
+    keys = {brief.key for brief in taken[:most]}
+    return [brief for brief in briefs if brief.key in keys]
 
 
 # Curves
 
 
-def _curves(cards: Sequence[Card], colours: dict[str, str], one_by_one: bool) -> Curves | None:
-    scored = [card for card in cards if card.cross.rows() is not None]
+def _curves(briefs: Sequence[RunBrief], colours: dict[str, str], one_by_one: bool) -> Curves | None:
+    scored = [brief for brief in briefs if brief.cross.rows() is not None]
     if not scored:
         return None
     if one_by_one:
         lines = [
             Line(
-                words.visible(card.model),
-                card.page,
-                words.visible(card.family),
-                _colour(card, colours),
+                words.visible(brief.model),
+                brief.page,
+                words.visible(brief.family),
+                _colour(brief, colours),
                 line_path(rows),
                 "",
             )
-            for card in scored
-            if (rows := card.cross.rows()) is not None
+            for brief in scored
+            if (rows := brief.cross.rows()) is not None
         ]
     else:
         lines = [
@@ -367,22 +367,24 @@ def _curves(cards: Sequence[Card], colours: dict[str, str], one_by_one: bool) ->
                 *family_paths(own),
             )
             for name, members in _by_family(scored, colours)
-            if (own := [rows for card in members if (rows := card.cross.rows()) is not None])
+            if (own := [rows for brief in members if (rows := brief.cross.rows()) is not None])
         ]
-    return curves(lines, cards[0].threshold)
+    return curves(lines, briefs[0].threshold)
 
 
-def _colour(card: Card, colours: dict[str, str]) -> str:
-    return colours.get(card.family, "fx")
+def _colour(brief: RunBrief, colours: dict[str, str]) -> str:
+    return colours.get(brief.family, "fx")
 
 
 # Shares
 
 
-def _shares(cards: Sequence[Card], colours: dict[str, str], one_by_one: bool) -> tuple[tuple[ShareRow, ...], float]:
+def _shares(
+    briefs: Sequence[RunBrief], colours: dict[str, str], one_by_one: bool
+) -> tuple[tuple[ShareRow, ...], float]:
     """A row for each family, with those of its models below it where there are few; and what the axis ends with."""
     found: list[tuple[str, str, str, str, bool, bool, int, Json]] = []
-    for name, members in _by_family(cards, colours):
+    for name, members in _by_family(briefs, colours):
         family, colour = words.visible(name), colours.get(name, "fx")
         together = len(members) > 1 or not one_by_one
         if together:
@@ -398,11 +400,11 @@ def _shares(cards: Sequence[Card], colours: dict[str, str], one_by_one: bool) ->
     return tuple(rows), top
 
 
-def _family_share(cards: Sequence[Card]) -> Json:
+def _family_share(briefs: Sequence[RunBrief]) -> Json:
     """Mean share of a family's models, with an interval over its models; of a single model, that model's own."""
-    values = [card.share["value"] for card in cards if card.share["value"] is not None]
-    if len(cards) == 1:
-        return cards[0].share
+    values = [brief.share["value"] for brief in briefs if brief.share["value"] is not None]
+    if len(briefs) == 1:
+        return briefs[0].share
     if not values:
         return {"value": None, "low": None, "high": None, "n": 0, "reason": "no model of the family has a share"}
     bootstrap = Bootstrap()
@@ -418,15 +420,15 @@ def _place(share: float, top: float) -> float:
 # Depth
 
 
-def _tiles(cards: Sequence[Card], colours: dict[str, str], one_by_one: bool) -> tuple[Tile, ...]:
+def _tiles(briefs: Sequence[RunBrief], colours: dict[str, str], one_by_one: bool) -> tuple[Tile, ...]:
     parts = (
-        [(words.visible(card.model), card.page, [card]) for card in cards]
+        [(words.visible(brief.model), brief.page, [brief]) for brief in briefs]
         if one_by_one
-        else [(words.visible(name), "", members) for name, members in _by_family(cards, colours)]
+        else [(words.visible(name), "", members) for name, members in _by_family(briefs, colours)]
     )
     found = []
     for label, page, members in parts:
-        shares = [own for card in members if (own := depth_shares(card.cross, card.threshold)) is not None]
+        shares = [own for brief in members if (own := depth_shares(brief.cross, brief.threshold)) is not None]
         mean = np.mean(shares, axis=0) if shares else None
         found.append((label, page, members, mean))
     top = max((float(mean.max()) for *_, mean in found if mean is not None), default=1.0)
@@ -443,16 +445,16 @@ def _tiles(cards: Sequence[Card], colours: dict[str, str], one_by_one: bool) -> 
     )
 
 
-def _depth_note(cards: Sequence[Card]) -> str:
+def _depth_note(briefs: Sequence[RunBrief]) -> str:
     places: list[float] = []
-    for card in cards:
-        cross = card.cross
+    for brief in briefs:
+        cross = brief.cross
         rows = cross.rows()
         if rows is not None:
-            layers = layers_of(cross)[above(rows, card.threshold)]
+            layers = layers_of(cross)[above(rows, brief.threshold)]
             places += [(int(layer) + 0.5) / max(cross.depth, 1) for layer in layers]
     if not places:
-        return "no retrieval heads" if any(card.cross.rows() is not None for card in cards) else "not scored"
+        return "no retrieval heads" if any(brief.cross.rows() is not None for brief in briefs) else "not scored"
     places.sort()
     middle = (places[(len(places) - 1) // 2] + places[len(places) // 2]) / 2
     heads = "head" if len(places) == 1 else "heads"
@@ -462,20 +464,20 @@ def _depth_note(cards: Sequence[Card]) -> str:
 # Agreement
 
 
-def _shared_grids(cards: Sequence[Card]) -> list[tuple[str, list[Card]]]:
+def _shared_grids(briefs: Sequence[RunBrief]) -> list[tuple[str, list[RunBrief]]]:
     """Head grids that two runs or more have scores of, those of most runs first."""
-    grids: dict[str, list[Card]] = {}
-    for card in cards:
-        rows = card.cross.rows()
+    grids: dict[str, list[RunBrief]] = {}
+    for brief in briefs:
+        rows = brief.cross.rows()
         if rows is not None and len(rows) > 1:
-            grids.setdefault(card.cross.grid, []).append(card)
+            grids.setdefault(brief.cross.grid, []).append(brief)
     shared = [item for item in grids.items() if len(item[1]) > 1]
     return sorted(shared, key=lambda item: (-len(item[1]), item[0]))
 
 
-def _matrix(grid: str, members: Sequence[Card]) -> Matrix:
+def _matrix(grid: str, members: Sequence[RunBrief]) -> Matrix:
     chosen = _chosen(members, MOST_MATRIX)
-    rows = np.stack([rows for card in chosen if (rows := card.cross.rows()) is not None])
+    rows = np.stack([rows for brief in chosen if (rows := brief.cross.rows()) is not None])
     threshold = chosen[0].threshold
     measures: dict[str, Measure] = {
         "spearman": spearman(),
@@ -492,9 +494,9 @@ def _matrix(grid: str, members: Sequence[Card]) -> Matrix:
     }
     lines = tuple(
         MatrixRow(
-            words.visible(card.model),
-            card.page,
-            words.visible(card.family),
+            words.visible(brief.model),
+            brief.page,
+            words.visible(brief.family),
             tuple(
                 _cell(float(found["spearman" if i < j else "jaccard"][i, j]), _about(data, i, j, sizes, rows.shape[1]))
                 if i != j
@@ -502,7 +504,7 @@ def _matrix(grid: str, members: Sequence[Card]) -> Matrix:
                 for j in numbers
             ),
         )
-        for i, card in enumerate(chosen)
+        for i, brief in enumerate(chosen)
     )
     title = f"{members[0].shape} heads"
     return Matrix(f"grid-{grid[:8]}-{members[0].group[:8]}", title, lines, len(members) - len(chosen), json.dumps(data))
@@ -537,31 +539,31 @@ def _by_chance(a: int, b: int, heads: int) -> str:
 # Robustness
 
 
-def _robust_row(card: Card) -> RobustRow:
+def _robust_row(brief: RunBrief) -> RobustRow:
     levels = []
-    for item in card.cross.robustness:
+    for item in brief.cross.robustness:
         for name in ("spearman", "jaccard"):
             random = item[f"{name}_at_random"]
             figure = words.figure(item[name], lambda value: f"{value:.2f}")
             levels.append(Level(figure, "" if random is None or figure.reason else f"{random:.2f}"))
-    return RobustRow(words.visible(card.model), card.page, words.visible(card.family), tuple(levels))
+    return RobustRow(words.visible(brief.model), brief.page, words.visible(brief.family), tuple(levels))
 
 
-def _over_sets(cards: Sequence[Card]) -> Iterator[SetRow]:
+def _over_sets(briefs: Sequence[RunBrief]) -> Iterator[SetRow]:
     """Models with runs on several sets by one protocol, the same weights in each."""
-    found: dict[str, list[Card]] = {}
-    for card in cards:
-        key = json.dumps([card.model, card.revision, card.protocol, card.cross.grid], sort_keys=True)
-        found.setdefault(key, []).append(card)
+    found: dict[str, list[RunBrief]] = {}
+    for brief in briefs:
+        key = json.dumps([brief.model, brief.revision, brief.protocol, brief.cross.grid], sort_keys=True)
+        found.setdefault(key, []).append(brief)
     for members in sorted(found.values(), key=lambda members: (members[0].model.casefold(), members[0].key)):
-        by_set = {card.manifest_sha256: card for card in sorted(members, key=lambda card: card.key)}
-        runs = [(card, rows) for card in by_set.values() if (rows := card.cross.rows()) is not None]
+        by_set = {brief.manifest_sha256: brief for brief in sorted(members, key=lambda brief: brief.key)}
+        runs = [(brief, rows) for brief in by_set.values() if (rows := brief.cross.rows()) is not None]
         if len(runs) > 1:
             ranks, overlap = agreement(np.stack([rows for _, rows in runs]), "sets")
             yield SetRow(
                 label=words.visible(runs[0][0].model),
                 page=runs[0][0].page,
-                sets=tuple(sorted(words.visible(card.set_name) for card, _ in runs)),
+                sets=tuple(sorted(words.visible(brief.set_name) for brief, _ in runs)),
                 ranks=words.figure(ranks.to_json(), lambda value: f"{value:.2f}"),
                 overlap=words.figure(overlap.to_json(), lambda value: f"{value:.2f}"),
             )

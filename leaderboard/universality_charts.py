@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rh_bench.leaderboard.charts import Tick
-from rh_bench.leaderboard.cross_card import CrossCard
+from rh_bench.display.axes import Tick
+from rh_bench.leaderboard.compared_heads import ComparedHeads
 from rh_bench.stats.bootstrap import NANO, FloatArray, NanoArray
 from rh_bench.stats.distribution import above
 
@@ -111,22 +111,22 @@ def _quantile(values: FloatArray, part: float) -> list[float]:
     return [float(x) for x in ordered[place]]
 
 
-def depth_shares(card: CrossCard, threshold: float) -> FloatArray | None:
+def depth_shares(heads: ComparedHeads, threshold: float) -> FloatArray | None:
     """Share of a model's retrieval heads in each tenth of its layers, float64 [10]; None where it has none."""
-    rows = card.rows()
+    rows = heads.rows()
     if rows is None:
         return None
-    found = layers_of(card)[above(rows, threshold)]
+    found = layers_of(heads)[above(rows, threshold)]
     if len(found) == 0:
         return None
-    shares: FloatArray = np.bincount(found * TENTHS // max(card.depth, 1), minlength=TENTHS) / len(found)
+    shares: FloatArray = np.bincount(found * TENTHS // max(heads.depth, 1), minlength=TENTHS) / len(found)
     return shares
 
 
-def layers_of(card: CrossCard) -> NanoArray:
+def layers_of(heads: ComparedHeads) -> NanoArray:
     """The layer of each head, int64 [H]."""
-    indices = np.array([layer for layer, _ in card.layers], dtype=np.int64)
-    return np.repeat(indices, [heads for _, heads in card.layers])
+    indices = np.array([layer for layer, _ in heads.layers], dtype=np.int64)
+    return np.repeat(indices, [count for _, count in heads.layers])
 
 
 def columns(shares: FloatArray, top: float, *, width: float = 200.0, height: float = 56.0) -> tuple[Column, ...]:

@@ -22,7 +22,7 @@ from rh_bench.experiments.causal import derive as causal
 from rh_bench.experiments.causal.run import Request as Ablation
 from rh_bench.experiments.causal.run import ablation_experiment
 from rh_bench.experiments.detectors.run import detect
-from rh_bench.experiments.registry import KINDS
+from rh_bench.experiments.registry import kinds
 from rh_bench.measure.evaluate import Request as Measuring
 from rh_bench.models.load import load_model
 from rh_bench.sets.grids import Grid
@@ -70,7 +70,7 @@ def forge(folder: Path, root: Path, change: Change) -> Path:
     experiment = read_experiment(folder)
     document, tables = json.loads(json.dumps(experiment.document)), dict(experiment.tables)
     change(document, tables)
-    kind = KINDS[document["kind"]]
+    kind = kinds()[document["kind"]]
     parts = (document["model"], document["runs"], document["data"], document["settings"])
     document["experiment_id"] = experiment_id(kind, *parts)
     target = experiment_folder(root / "results" / "experiments", document)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from rh_bench.leaderboard import Card
+from rh_bench.leaderboard import RunBrief
 
 
 def estimate(value: float | None, low: float | None = None, high: float | None = None, n: int = 40) -> dict[str, Any]:
@@ -74,8 +74,8 @@ DETECTORS = {
 }
 
 
-def with_charts(card: Card, **charts: Any) -> Card:
+def with_charts(brief: RunBrief, **charts: Any) -> RunBrief:
     experiments = tuple(
-        {"kind": kind, "experiment_id": "0" * 16, "slug": card.slug, "chart": chart} for kind, chart in charts.items()
+        {"kind": kind, "experiment_id": "0" * 16, "slug": brief.slug, "chart": chart} for kind, chart in charts.items()
     )
-    return replace(card, experiments=experiments)
+    return replace(brief, experiments=experiments)

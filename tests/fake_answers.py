@@ -13,7 +13,8 @@ from rh_bench.artifacts.run import read_run
 from rh_bench.experiments.artifact import keep_experiment
 from rh_bench.experiments.document import new_document, run_reference
 from rh_bench.experiments.heads import draw_random_heads, run_ranking
-from rh_bench.experiments.qa.derive import CHAIN_OF_THOUGHT, EXTRACTIVE_QA, ITEMS, RESPONSES, grade
+from rh_bench.experiments.qa.derive import ITEMS, RESPONSES, grade
+from rh_bench.experiments.qa.kind import CHAIN_OF_THOUGHT, EXTRACTIVE_QA
 from rh_bench.protocol import BOOTSTRAP
 from rh_bench.records import Layer, head_grid
 from rh_bench.scores.answers import RULES_VERSION
@@ -118,3 +119,13 @@ def make_answers(root: Path, task: str, count: int, respond: Responder, *, draws
     run = next(iter(runs.glob("*/*")), None) or make_run(runs, layers=4, heads=4, kv_heads=2)
     document, tables = make_parts(run, task, make_questions(task, count), respond, draws=draws)
     return keep_experiment(root / "experiments", document, tables)[0]
+
+
+def make_small_answers(task: str) -> Callable[[Path], Path]:
+    """With responses that are right now and then."""
+    return lambda root: make_answers(
+        root, task, 4, lambda kind, mode, i: f"The answer is {i}." if i % 2 else "no", draws=1
+    )
+
+
+SMALL = {"chain_of_thought": make_small_answers("gsm8k"), "extractive_qa": make_small_answers("extractive")}

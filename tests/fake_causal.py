@@ -12,7 +12,8 @@ from fake_runs import make_layers, make_run
 
 from rh_bench.artifacts.run import read_run
 from rh_bench.experiments.artifact import keep_experiment
-from rh_bench.experiments.causal.derive import ANSWERS, KIND, SAMPLES, judge
+from rh_bench.experiments.causal.derive import ANSWERS, SAMPLES, judge
+from rh_bench.experiments.causal.kind import KIND
 from rh_bench.experiments.causal.plan import make_conditions
 from rh_bench.experiments.document import new_document, run_reference
 from rh_bench.experiments.failures import own_grams
@@ -116,3 +117,6 @@ def make_small_causal(root: Path) -> Path:
     )
     made["timings"] = {"started": "2026-11-24T00:00:00Z", "finished": "2026-11-24T00:01:00Z", "seconds": 60.0}
     return keep_experiment(root / "experiments", made, tables(made, lambda c, needle, place: c["kind"] != "top"))[0]
+
+
+SMALL = {"causal": make_small_causal}

@@ -10,7 +10,8 @@ import pyarrow as pa
 from fake_runs import make_document, make_layers, make_run
 
 from rh_bench.experiments.artifact import keep_experiment
-from rh_bench.experiments.detectors.derive import KIND, SAMPLES, SCORES
+from rh_bench.experiments.detectors.derive import SAMPLES, SCORES
+from rh_bench.experiments.detectors.kind import KIND
 from rh_bench.experiments.document import new_document
 from rh_bench.protocol import BOOTSTRAP
 from rh_bench.stats.bootstrap import NANO
@@ -100,3 +101,6 @@ def make_small_detectors(root: Path) -> Path:
     values = {name: random.uniform(0, 0.4, (6, 8)) for name in ("copy", "mass")}
     document, tables = made(values, success=[True] * 5 + [False], permutations=20, shape=(2, 4))
     return keep_experiment(root / "experiments", document, tables)[0]
+
+
+SMALL = {"detectors": make_small_detectors}

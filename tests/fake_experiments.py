@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fake_answers import make_answers
-from fake_causal import make_small_causal
-from fake_detectors import make_small_detectors
 from fake_runs import make_document, make_layers, make_run
 
 from rh_bench.experiments.artifact import keep_experiment
-from rh_bench.experiments.dynamic import derive as dynamic
-from rh_bench.experiments.intrinsic import derive as intrinsic
+from rh_bench.experiments.dynamic import run as dynamic
+from rh_bench.experiments.intrinsic import run as intrinsic
 
 
 def make_dynamic(root: Path, run: Path, *, permutations: int = 50, **changes: Any) -> Path:
@@ -69,19 +67,15 @@ def make_small_intrinsic(root: Path) -> Path:
     return make_intrinsic(root / "experiments", chat, base, permutations=20)
 
 
-def make_small_answers(task: str) -> Callable[[Path], Path]:
-    """Of question answering, with responses that are right now and then."""
-    return lambda root: make_answers(
-        root, task, 4, lambda kind, mode, i: f"The answer is {i}." if i % 2 else "no", draws=1
-    )
+Makers = Mapping[str, Callable[[Path], Path]]
 
 
-SMALL: Mapping[str, Callable[[Path], Path]] = {
-    "causal": make_small_causal,
-    "dynamic": make_small_dynamic,
-    "intrinsic": make_small_intrinsic,
-    "chain_of_thought": make_small_answers("gsm8k"),
-    "extractive_qa": make_small_answers("extractive"),
-    "detectors": make_small_detectors,
-}
+def _of_others() -> dict[str, Callable[[Path], Path]]:
+    """`SMALL` of every module beside this one that is called `fake_…`."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("fake_*.py") if path.stem != __name__)
+    found = [getattr(import_module(name), "SMALL", {}) for name in names]
+    return {kind: make for makers in found for kind, make in makers.items()}
+
+
+SMALL: Makers = {"dynamic": make_small_dynamic, "intrinsic": make_small_intrinsic, **_of_others()}
 """An experiment of each kind that is small enough to be damaged thousands of times: from a folder to its folder."""

@@ -38,7 +38,7 @@ from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import experiment_id, read_experiment, recompute, validate_experiment
 from rh_bench.experiments.record import experiment_record, read_experiment_record
-from rh_bench.experiments.registry import KINDS
+from rh_bench.experiments.registry import kinds
 from rh_bench.interchange.audit import audit_file
 from rh_bench.interchange.folder import check_import, import_file
 from rh_bench.sets.dataset import HAYSTACKS_FILE, NEEDLES_FILE, SAMPLES_FILE, check_set, read_set
@@ -370,7 +370,7 @@ def seal_experiment(chance: random.Random, folder: Path) -> Path:
         for name in document["files"]:
             document["files"][name] = sha256_file(folder / name)
             document["counts"][name.removesuffix(".parquet")] = pq.read_metadata(folder / name).num_rows
-        kind = KINDS[document["kind"]]
+        kind = kinds()[document["kind"]]
         parts = (document[name] for name in ("model", "runs", "data", "settings"))
         document["experiment_id"] = experiment_id(kind, *parts)
         (folder / "experiment.json").write_bytes(dump_json(document))
@@ -463,7 +463,7 @@ def make_subjects(work: Path) -> dict[str, Subject]:
     }
     for kind, make in SMALL.items():
         made = make(work / kind)
-        files = ("experiment.json", *(f"{table}.parquet" for table in KINDS[kind].tables))
+        files = ("experiment.json", *(f"{table}.parquet" for table in kinds()[kind].tables))
         subjects[kind] = Subject(
             made, files, seal_experiment, read_an_experiment, lambda name: name.endswith(".parquet")
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rh_bench.experiments.artifact import read_document
+from rh_bench.experiments.schemas import experiment_schema
 from rh_bench.system.schema import load_json, validate_document
 from rh_bench.verification.checks import check_folder
 
@@ -28,5 +29,5 @@ def test_each_is_valid(folder: Path) -> None:
 
 def test_the_document_that_came_without_its_tables_fits_its_schema() -> None:
     document = load_json(RESULTS / "h100-qwen2.5-coder-1.5b-gsm8k.json")
-    assert validate_document(document, "experiment") == []
+    assert validate_document(document, "experiment", schema=experiment_schema()) == []
     assert document["kind"] == "chain_of_thought"

@@ -54,6 +54,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     yield Bench(Shop(room / "shop", {}, {}, {}), room, seed=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scenario", "fault", "number"),
     [
@@ -86,6 +87,7 @@ def test_faults_in_commands_that_talk_to_a_hub(tmp_path: Path) -> None:
     assert all(case.struck for case in cases)
 
 
+@pytest.mark.slow
 def test_what_is_wrong_is_seen(bench: Bench) -> None:
     scenario = SCENARIOS["collect"]
     usual = bench.undisturbed(scenario)

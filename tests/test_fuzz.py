@@ -97,6 +97,7 @@ def test_a_campaign_is_decided_by_its_seed() -> None:
         assert len(set(one)) > 20
 
 
+@pytest.mark.slow
 def test_what_is_damaged_was_sound(tmp_path: Path) -> None:
     for kind, subject in make_subjects(tmp_path).items():
         assert subject.read(subject.seal(random.Random(1), subject.folder)), kind

@@ -18,6 +18,7 @@ ORDER = (
     "protocol",
     "system",
     "stats",
+    "display",
     "hub",
     "prompting",
     "scores",
@@ -64,7 +65,13 @@ PLACES: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("click", "rich"): ("cli",),
     ("jinja2", "markupsafe", "playwright"): ("leaderboard",),
     ("jsonschema",): ("system.schema",),
-    ("yaml",): ("system.plain_yaml", "hub.read", "interchange.qrhead", "data_builders.card", "submissions"),
+    ("yaml",): (
+        "system.plain_yaml",
+        "hub.eval_entry",
+        "interchange.qrhead",
+        "data_builders.dataset_card",
+        "submissions",
+    ),
     ("pyarrow",): (
         "artifacts",
         "sets",
@@ -219,7 +226,7 @@ def test_every_permission_is_used() -> None:
         ("rh_bench.engines.fast", "import torch\nfrom rh_bench.attention.capture import Recorder", 0),
         ("rh_bench.artifacts.run", "from rh_bench.engines.base import Engine", 1),
         ("rh_bench.artifacts.run", "from rh_bench.leaderboard.render import render", 1),
-        ("rh_bench.models.card", "import torch", 1),
+        ("rh_bench.models.model_card", "import torch", 1),
         ("rh_bench.cli.main", "from rh_bench.leaderboard.render import render\nimport rich", 0),
         ("rh_bench.cli.main", "import data_builders, typer", 2),
         ("rh_bench.leaderboard.render", "from rh_bench.engines import fast", 1),
@@ -253,7 +260,7 @@ def not_imported_without_torch(names: Iterable[str]) -> dict[str, str]:
 
 def test_what_needs_torch_is_listed_and_nothing_else_does() -> None:
     names = [name for name in modules() if not name.endswith("__main__")]
-    assert {"rh_bench.scores.heads", "rh_bench.hub.read", "rh_bench.leaderboard.render"} <= set(names)
+    assert {"rh_bench.scores.heads", "rh_bench.hub.download", "rh_bench.leaderboard.render"} <= set(names)
     refused = not_imported_without_torch(names)
     assert [f"{name}: {why}" for name, why in refused.items() if not within(name, NEEDS_TORCH)] == []
     idle = [place for place in NEEDS_TORCH if not any(within(name, [place]) for name in refused)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
@@ -74,6 +76,15 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
+
+
+def matrix(*quick: str, among: Iterable[str] = ARCHITECTURES) -> list[Any]:
+    """Architectures to parametrise a test with, every one if none are named; all but the quick ones make slow tests."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in among]
+
+
+MATRIX = matrix("llama", "gemma3", "gpt2", "gpt_oss", "qwen3_next")
+"""Quick is one of each kind: grouped heads and rotation, sliding windows, neither, sinks, layers without softmax."""
 
 
 def tiny_model(name: str, seed: int = 0) -> Any:

@@ -1,4 +1,4 @@
-"""The command that removes heads and sees what a model still retrieves."""
+"""The command that removes heads and measures what a model still retrieves."""
 
 from __future__ import annotations
 
@@ -23,36 +23,42 @@ from rh_bench.errors import InputError
 )
 @click.argument("model")
 @click.option("--run", type=FOLDER, required=True, help="The run of MODEL that found the heads.")
-@click.option("--haystack", required=True, help="A set with needles that the run has not seen: folder, or REPO[@REV].")
+@click.option(
+    "--haystack", required=True, help="A set with needles that the run has not seen: a folder, or REPO[@REVISION]."
+)
 @experiments_option
-@click.option("--top", default="0,2,5,10,15,20,30,50,100", show_default=True, help="How many heads to remove.")
-@click.option("--draws", type=click.IntRange(1, 1000), default=5, show_default=True, help="Random sets for each K.")
-@click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Of the first random set.")
-@click.option("--needles", help="Only these needles, as in harbour-key,glass-orchard.")
-@click.option("--lengths", help="Make a grid with these context lengths, as in 512,1024.")
-@click.option("--depths", help="Make a grid with these depths in percent, as in 0,50,100.")
-@click.option("--limit", type=int, default=24, show_default=True, help="So many samples, spread evenly over the grid.")
+@click.option("--top", default="0,2,5,10,15,20,30,50,100", show_default=True, help="Numbers of heads to remove.")
+@click.option(
+    "--draws", type=click.IntRange(1, 1000), default=5, show_default=True, help="Random sets of heads for each K."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Seed of the first random set."
+)
+@click.option("--needles", help="Use only these needles: harbour-key,glass-orchard.")
+@click.option("--lengths", help="Use a grid with these context lengths in tokens: 512,1024.")
+@click.option("--depths", help="Use a grid with these depths in percent: 0,50,100.")
+@click.option(
+    "--limit", type=int, default=24, show_default=True, help="Number of samples, evenly spaced over the grid."
+)
 @click.option(
     "--how",
     type=click.Choice(["zero", "mean", "span", "uniform"]),
     default="zero",
     show_default=True,
-    help="How heads are removed; uniform is what the paper's code does.",
+    help="How to remove heads; uniform is what the paper's code does.",
 )
 @click.option(
     "--phase",
     type=click.Choice(["both", "prefill", "decode"]),
     default="both",
     show_default=True,
-    help="Everywhere, before the answer only, or while it is produced.",
+    help="Remove heads everywhere, only before the answer, or only while it is generated.",
 )
-@click.option("--rows", type=click.IntRange(1, 1024), help="Conditions in one batch; as many as fit without it.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
-@click.option("--dtype", help="float32, bfloat16 or float16; the run's without it.")
+@click.option("--rows", type=click.IntRange(1, 1024), help="Conditions per batch (default: as many as fit).")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@click.option("--dtype", help="float32, bfloat16 or float16 (default: the run's).")
 @window_option
-@click.option(
-    "--trust-remote-code", is_flag=True, help="Run Python code that the model's repository ships. Read it first."
-)
+@click.option("--trust-remote-code", is_flag=True, help="Run the Python code in the model's repository. Read it first.")
 @json_option
 def ablate(
     model: str,
@@ -75,11 +81,11 @@ def ablate(
     trust_remote_code: bool,
     as_json: bool,
 ) -> None:
-    """Whether MODEL fails to retrieve without its retrieval heads, and does not without as many others.
+    """Test whether MODEL stops retrieving without its retrieval heads, but not without as many other heads.
 
-    Removes the K strongest heads of RUN, and K random ones, drawn several times from all layers and from the layers of
-    the strongest, and measures success on needles that RUN has not seen. Interrupt it at any time: the same command
-    goes on where it stopped.
+    Removes the K strongest heads of RUN, and K random heads, drawn several times from all layers and from the layers of
+    the strongest, and measures success on needles that RUN has not seen. You can interrupt it at any time: the same
+    command resumes.
     """
     from rh_bench.cli.progress import evaluate_progress
     from rh_bench.experiments.causal.run import Request, ablation_experiment
@@ -115,7 +121,9 @@ def ablate(
 def _numbers(text: str, where: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) <= 9 for part in parts):
-        raise InputError(f"{text!r} is no list of numbers", where=where, hint="write it as in 0,2,5,10")
+        raise InputError(
+            f"{text!r} is not a comma-separated list of numbers", where=where, hint="write it like 0,2,5,10"
+        )
     return tuple(int(part) for part in parts)
 
 
@@ -138,7 +146,7 @@ def _show_causal(document: dict[str, Any]) -> None:
     for item in document["settings"]["left_out"]:
         console.print(f"left out: {item['kind']} {item['k']}: {escape(item['reason'])}")
     seconds, conditions = document["timings"]["seconds"], results["conditions"]
-    console.print(f"{conditions} conditions, {seconds:.0f} s: {seconds / conditions:.1f} s a condition")
+    console.print(f"{conditions} conditions, {seconds:.0f} s: {seconds / conditions:.1f} s per condition")
 
 
 def _share(estimate: dict[str, Any]) -> str:

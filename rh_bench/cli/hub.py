@@ -29,24 +29,26 @@ from rh_bench.errors import CheckFailed, InputError
                 rh-bench publish site --repo org/heads""",
 )
 @click.argument("folder", type=FOLDER)
-@click.option("--repo", required=True, help="The dataset (or, for a site, Space), org/name; made if it is not there.")
-@click.option("--tag", help="Name the published commit, as in v1. A tag is never moved.")
-@click.option("--private", is_flag=True, help="Make the repository private, if it is made.")
+@click.option(
+    "--repo", required=True, help="The dataset (for a site: the Space), org/name; created if it does not exist."
+)
+@click.option("--tag", help="Tag the published commit, like v1. A tag is never moved.")
+@click.option("--private", is_flag=True, help="Make the repository private if it is created.")
 @click.option(
     "--evaluation-framework",
     "framework",
-    help="Name this framework in a set's eval.yaml. The Hub takes names of its own list only; none without it.",
+    help="Framework to name in a set's eval.yaml, from the Hub's list (default: none).",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @json_option
 def publish(
     folder: Path, repo: str, tag: str | None, private: bool, framework: str | None, dry_run: bool, as_json: bool
 ) -> None:
-    """Publish a haystack set, or results that `rh-bench collect` gathered, as a dataset of the Hub; or a site that
-    `rh-bench leaderboard` made, as a static Space.
+    """Publish FOLDER on the Hub: a haystack set or collected results as a dataset, a site as a static Space.
 
-    `load_dataset` reads sets and results without rh_bench. The folder is checked first. Publishing again what is there
-    already changes nothing. Needs a token that may write: `hf auth login`, or HF_TOKEN.
+    Results come from `rh-bench collect`, sites from `rh-bench leaderboard`. `load_dataset` reads sets and results
+    without rh_bench. The folder is checked first, and publishing the same files again changes nothing. You need a token
+    with write access: `hf auth login`, or HF_TOKEN.
     """
     from rh_bench.submissions.publish import publish_folder
 
@@ -61,7 +63,7 @@ def publish(
     for name in report.removed:
         console.print(f"{'would remove' if dry_run else 'removed'}: {escape(name)}")
     if not report.sent and not report.removed:
-        console.print("nothing to send: the repository holds all of this already")
+        console.print("nothing to send: the repository already has all of this")
     if report.commit:
         tagged = f", tagged {escape(report.tag)}" if report.tag else ""
         console.print(f"[green]Published:[/] {escape(report.address)} at {report.commit}{tagged}")
@@ -75,14 +77,13 @@ def publish(
 )
 @click.argument("run", type=FOLDER)
 @click.option("--repo", required=True, help="The results repository, org/name.")
-@click.option("--dry-run", is_flag=True, help="Say what would be sent, and send nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be sent, and send nothing.")
 @json_option
 def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
-    """Submit RUN, the folder of a run or of an experiment on a run that REPO holds, by a pull request; or bring your
-    own open one for it up to date.
+    """Submit RUN to a results repository as a pull request, or update your open one.
 
-    It is validated first, and what is to be sent is shown. Needs a token that may open pull requests: `hf auth
-    login`, or HF_TOKEN.
+    RUN is the folder of a run, or of an experiment on a run that the repository already holds. It is validated first,
+    and the files to send are shown. You need a token that can open pull requests: `hf auth login`, or HF_TOKEN.
     """
     from rh_bench.submissions.submit import submit_run
 
@@ -102,9 +103,9 @@ def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
         did = "up to date" if not report.files else "updated" if report.updates else "opened"
         console.print(f"[green]Pull request {did}:[/] {escape(report.address)}")
     elif report.files:
-        console.print(f"nothing was sent: without --dry-run it is a pull request of {escape(report.repo)}")
+        console.print(f"nothing was sent: without --dry-run this opens a pull request to {escape(report.repo)}")
     else:
-        console.print("nothing to send: the repository holds all of it already")
+        console.print("nothing to send: the repository already has all of it")
 
 
 @click.command(
@@ -114,22 +115,22 @@ def submit(run: Path, repo: str, dry_run: bool, as_json: bool) -> None:
                 rh-bench review org/results --pull 3 --no-comment""",
 )
 @click.argument("repo")
-@click.option("--pull", type=click.IntRange(1), help="Review this pull request alone.")
-@click.option("--merge", is_flag=True, help="Take in what reaches the level required; ask for changes otherwise.")
+@click.option("--pull", type=click.IntRange(1), help="Review only this pull request.")
+@click.option("--merge", is_flag=True, help="Accept what reaches the required level; ask for changes otherwise.")
 @click.option(
     "--require",
     type=click.Choice(["valid", "recomputed", "rerun"]),
-    help="Level to be taken in at. rerun with --rerun, recomputed otherwise.",
+    help="Level required to accept (default: rerun with --rerun, else recomputed).",
 )
-@rerun_option("Measure this many samples of each run again, here")
-@click.option("--salt", help="Mixed into the choice of samples, where none were drawn yet. Drawn here without it.")
-@click.option("--again", is_flag=True, help="With --merge: judge once more what was set aside, by the same samples.")
-@click.option("--haystack", help="The set, where it cannot be had by the run's own name for it.")
-@click.option("--model", help="The model, where it cannot be had by the run's own name for it.")
+@rerun_option("Measure N samples of each run again, on this machine")
+@click.option("--salt", help="Salt for the choice of samples, if none were drawn yet (default: a random one).")
+@click.option("--again", is_flag=True, help="With --merge: judge again what was set aside, on the same samples.")
+@click.option("--haystack", help="The set, if it cannot be found by the name in the run.")
+@click.option("--model", help="The model, if it cannot be found by the name in the run.")
 @click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
 @attest_option
 @download_option
-@click.option("--no-comment", is_flag=True, help="Say nothing on the pull requests.")
+@click.option("--no-comment", is_flag=True, help="Do not comment on the pull requests.")
 @limit_options
 @json_option
 def review(
@@ -153,11 +154,11 @@ def review(
 ) -> None:
     """Verify the open pull requests of the results repository REPO and comment on them.
 
-    Without --merge this is a look. With it, submissions are judged, each once: which samples are measured again is
-    drawn and recorded in the repository before any is, and so is what came of it. The bytes that were verified are put
-    into the main branch, with a record of the verification, which the leaderboard shows as the run's badge, and the
-    pull request is closed. Each further submission of a run that was not taken in has twice as many samples measured.
-    Exit status 1 if a pull request is not what it should be.
+    Without --merge, nothing is judged. With it, each submission is judged once: the samples to measure again are drawn
+    and recorded in the repository before any is measured, and so is the outcome. The verified files are committed to
+    the main branch with a record of the verification, which the leaderboard shows as the run's badge, and the pull
+    request is closed. For each further submission of a run that was refused, twice as many samples are measured. Exit
+    status 1 if any pull request fails.
     """
     from rh_bench.submissions.review import Ways
     from rh_bench.submissions.review import review as review_pulls
@@ -177,9 +178,9 @@ def review(
         limits=read_limits(most_seconds, most_memory, most_weights),
     )
     if ways.require == "rerun" and not rerun:
-        raise InputError("nothing can reach level rerun without a rerun", hint="give --rerun N")
+        raise InputError("level rerun needs a rerun", hint="give --rerun N")
     if again and not merge:
-        raise InputError("only --merge judges", where="--again", hint="give --merge, too")
+        raise InputError("needs --merge", where="--again", hint="give --merge as well")
     found = []
     for one in review_pulls(repo, ways, only=pull):
         found.append(one)
@@ -189,12 +190,17 @@ def review(
         print_json([one.to_json() for one in found])
     elif not found:
         out().print("no open pull requests")
+    _raise_failure(found, merge)
+
+
+def _raise_failure(found: Sequence[Any], merge: bool) -> None:
+    """Raise what keeps the review from being a success, if anything does."""
     fault = next((one.fault for one in found if one.fault is not None), None)
     if fault is not None:  # the others were reviewed all the same
         raise fault
     failed = [one for one in found if one.failed or (merge and not (one.merged or one.held))]
     if failed:
-        raise CheckFailed(f"{len(failed)} of {len(found)} pull requests {'not taken in' if merge else 'not verified'}")
+        raise CheckFailed(f"{len(failed)} of {len(found)} pull requests {'not accepted' if merge else 'not verified'}")
     unsaid = sum(one.unsaid is not None for one in found)
     if unsaid:
         raise CheckFailed(f"{unsaid} of {len(found)} pull requests not answered")
@@ -207,27 +213,27 @@ def _print_found(found: Any, ways: Any) -> None:
     for problem in found.problems:
         console.print(f"  [red]problem:[/] {escape(problem)}")
     if found.fault is not None:
-        console.print("  [red]could not be reviewed:[/] a fault of rh-bench")
+        console.print("  [red]could not be reviewed:[/] a bug in rh-bench")
     print_levels(found.verification, indent="  ")
     print_attested(found.attested, indent="  ")
     if found.draw is not None:
         console.print(f"  samples to measure again: {found.draw.samples}, by the salt {escape(repr(found.draw.salt))}")
     if found.verification is not None and not ways.merge:
-        console.print("  a look: nothing is judged without --merge")
+        console.print("  looked only: nothing is judged without --merge")
     if found.said:
         console.print(f"  commented: {escape(found.page)}")
     if found.unsaid is not None:
         console.print(f"  [red]not commented:[/] {escape(found.unsaid)}")
     if found.held:
-        console.print(f"  the repository holds this {found.word} already")
+        console.print(f"  the repository already has this {found.word}")
     elif found.outcome in ("refused", "set aside"):
         console.print(f"  [red]{found.outcome}[/]")
     elif ways.merge and found.waits:
-        console.print("  waits: what it says of its job could not be shown yet; review it again")
+        console.print("  waiting: what it says about its job could not be confirmed yet; review it again later")
     elif ways.merge and not found.merged:
         console.print(f"  [red]changes are needed:[/] level {ways.require} is required, and no level may fail")
     if found.merged:
-        console.print(f"  [green]taken in[/] by commit {found.commit}")
+        console.print(f"  [green]accepted[/] in commit {found.commit}")
 
 
 @click.command(
@@ -237,15 +243,16 @@ def _print_found(found: Any, ways: Any) -> None:
                 rh-bench collect org/results --out results""",
 )
 @click.argument("source")
-@click.option("--experiments", type=FOLDER, help="Folder of experiments. That of the results repository without it.")
-@click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder of results; what is there is kept.")
+@click.option("--experiments", type=FOLDER, help="Folder of experiments (default: that of the results repository).")
+@click.option(
+    "--out", "out_folder", type=FOLDER, required=True, help="Folder for results; what is already there is kept."
+)
 @json_option
 def collect(source: str, experiments: Path | None, out_folder: Path, as_json: bool) -> None:
-    """Gather the valid runs of SOURCE, a folder of runs or a results repository, with tables over all of them, and the
-    valid experiments on these runs.
+    """Gather the valid runs of SOURCE, a folder of runs or a results repository, with tables over all of them.
 
-    The folder can be published with `rh-bench publish`: `load_dataset` then reads configs heads, models, samples and
-    events.
+    Valid experiments on these runs are included. The folder can be published with `rh-bench publish`; `load_dataset`
+    then reads the configs heads, models, samples and events.
     """
     from rh_bench.hub.refs import parse_repo
     from rh_bench.hub.sets import fetch_results
@@ -253,7 +260,7 @@ def collect(source: str, experiments: Path | None, out_folder: Path, as_json: bo
 
     folder = Path(source) if Path(source).is_dir() else fetch_results(parse_repo(source))[0]
     if experiments is not None and not experiments.is_dir():
-        raise InputError("no such folder", where=experiments, hint="give what was --out of the experiments")
+        raise InputError("no such folder", where=experiments, hint="give the --out folder of the experiments")
     report = collect_results(folder, out_folder, experiments)
     if as_json:
         print_json(report.to_json())

@@ -26,17 +26,17 @@ _OR_INSTALLED = f"{', '.join(FOREIGN)}, or one that an installed package adds"
                 rh-bench import Llama-3.1-8B-Instruct_qr_head.yaml --out runs""",
 )
 @click.argument("file", type=FOLDER)
-@click.option("--format", "format_name", metavar="NAME", help=f"{_OR_INSTALLED}. Guessed from the file without it.")
-@click.option("--model", metavar="ID", help="The model's name, for a file that gives none or a name of its own.")
-@click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder of runs.")
+@click.option("--format", "format_name", metavar="NAME", help=f"{_OR_INSTALLED}. Detected from the file by default.")
+@click.option("--model", metavar="ID", help="The model's name, if the file gives none or an unofficial one.")
+@click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder for runs.")
 @json_option
 def import_(file: Path, format_name: str | None, model: str | None, out_folder: Path, as_json: bool) -> None:
-    """Keep another project's FILE of head scores, marked as imported.
+    """Import another project's FILE of head scores, marked as imported.
 
     Formats: seed (the paper's released JSON), pairs (a list of [[layer, head], score]), duo (DuoAttention's TSV or its
     folder), qrhead (YAML), profile (retrieval-head-profile's JSON), atlas (retrieval-head-atlas's JSON). An import has
-    no events, so that it can be valid and nothing more. Numbers that are no copy scores are kept as what they are, and
-    compared with none.
+    no events, so *valid* is the highest level it can reach. Numbers that are not copy scores are kept under their own
+    name, and are not compared with copy scores.
     """
     from rh_bench.interchange.folder import import_file
     from rh_bench.interchange.records import MEASURES
@@ -51,7 +51,7 @@ def import_(file: Path, format_name: str | None, model: str | None, out_folder: 
     grid, share = document["grid"], document["sparsity"]["share_above_0.1"]
     shape = f"{grid['layers']} layers × {grid['heads_per_layer']} heads" if grid["layers"] else "grid unknown"
     about = f"{document['counts']['heads']} {document['unit'].replace('_', '/')} heads, {shape}"
-    about = "every head of the model, none named" if document["every_head"] else about
+    about = "every head of the model, no single ones" if document["every_head"] else about
     console.print(f"{document['format']}, {escape(str(document['model']['id'] or 'model unknown'))}: {about}")
     console.print(f"measure: {MEASURES[document['measure']]}")
     if share["value"] is not None:
@@ -69,21 +69,25 @@ def import_(file: Path, format_name: str | None, model: str | None, out_folder: 
 )
 @click.argument("run", type=FOLDER)
 @click.option("--format", "format_name", metavar="NAME", required=True, help=f"eee, eval-results, {_OR_INSTALLED}.")
-@click.option("--out", "target", type=FOLDER, required=True, help="Folder; or the file, for formats of one file.")
+@click.option(
+    "--out", "target", type=FOLDER, required=True, help="Folder to write to, or the file, for formats of one file."
+)
 @click.option(
     "--rule", type=click.Choice(["paper", "events"]), default="paper", show_default=True, help="Scoring rule."
 )
-@click.option("--threshold", type=float, default=HEAD_THRESHOLD, show_default=True, help="Heads above it are chosen.")
-@click.option("--top", type=click.IntRange(1, 100_000), help="Choose this many of the strongest heads instead.")
+@click.option(
+    "--threshold", type=float, default=HEAD_THRESHOLD, show_default=True, help="Choose the heads above this score."
+)
+@click.option("--top", type=click.IntRange(1, 100_000), help="Choose the N strongest heads instead.")
 @click.option(
     "--reduce",
     type=click.Choice(["max", "mean"]),
     default="max",
     show_default=True,
-    help="For duo: what query heads of one key/value head become.",
+    help="For duo: how to combine the query heads of a key/value head.",
 )
 @click.option("--dataset", help="For eval-results: the benchmark's repository, org/name.")
-@click.option("--developer", help="For eee: who published the model, where its name does not say.")
+@click.option("--developer", help="For eee: who published the model, if its name does not say so.")
 @json_option
 def export(
     run: Path,
@@ -97,9 +101,9 @@ def export(
     developer: str | None,
     as_json: bool,
 ) -> None:
-    """Write RUN (or an import) in another project's format, and say what that format cannot carry.
+    """Write RUN (or an import) in another project's format, and list what that format cannot hold.
 
-    eee is a record of Every Eval Ever, at its path in that project's datastore; eval-results is an entry for
+    eee is a record for Every Eval Ever, at its path in that project's datastore; eval-results is an entry for
     .eval_results/ in the model's repository.
     """
     from rh_bench.interchange.export import export_run, write_files
@@ -112,7 +116,7 @@ def export(
         return
     console = out(soft_wrap=True)
     if written.losses:
-        console.print(f"[yellow]not carried:[/] {escape('; '.join(written.losses))}")
+        console.print(f"[yellow]not exported:[/] {escape('; '.join(written.losses))}")
     for path in paths:
         console.print(f"[green]written:[/] {escape(str(path))}")
 
@@ -123,10 +127,10 @@ def export(
                 rh-bench audit profile.json --json""",
 )
 @click.argument("file", type=FOLDER)
-@click.option("--format", "format_name", metavar="NAME", help=f"{_OR_INSTALLED}. Guessed from the file without it.")
+@click.option("--format", "format_name", metavar="NAME", help=f"{_OR_INSTALLED}. Detected from the file by default.")
 @json_option
 def audit(file: Path, format_name: str | None, as_json: bool) -> None:
-    """Say what is wrong with another project's FILE of head scores. Exit status 1 if anything is."""
+    """Report what is wrong with another project's FILE of head scores. Exit status 1 if anything is."""
     from rh_bench.interchange.audit import audit_file
     from rh_bench.interchange.records import MEASURES
 

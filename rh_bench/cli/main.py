@@ -1,7 +1,7 @@
 """The command `rh-bench`: a thin layer over functions that can be imported.
 
-Exit status 0: done. 1: a check failed. 2: the input, the model or the machine is at fault, with one line that says what
-and how to fix it. 70: a fault of rh-bench itself. 130: interrupted. 143: told to end (SIGTERM). Results go to standard
+Exit status 0: done. 1: a check failed. 2: the input, the model or the machine is at fault; one line says what is wrong
+and how to fix it. 70: a bug in rh-bench. 130: interrupted. 143: terminated (SIGTERM). Results go to standard
 output, everything else to standard error.
 """
 
@@ -43,7 +43,7 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came, which asks a process to end: it does, as after Ctrl-C, and clears away what is half done."""
+    """SIGTERM was received: the process ends as after Ctrl-C, and removes what is half done."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,25 +60,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(" ".join(error.format_message().split()).removesuffix(".") + hint, InputError.exit_status)
     except click.exceptions.Exit as error:
         return int(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):  # click makes an Abort of it
+    except (KeyboardInterrupt, click.Abort):  # click turns one into the other
         return _stopped(told)
     except BrokenPipeError:
         # The reader has gone (`| head`). Python would complain again when it closes standard output.
         sys.stdout = None
         return 0
     except Exception as error:
-        # A library that was being imported when the signal came may make an error of its own of it.
+        # A library that was being imported when the signal came may turn it into an error of its own.
         return _stopped(told) if told.is_set() else _explain(error, session)
     return 0
 
 
 def _stopped(told: threading.Event) -> int:
-    word, status = ("told to end", TERMINATED) if told.is_set() else ("interrupted", INTERRUPTED)
-    return _fail(f"{word}; the same command goes on where this one stopped", status)
+    word, status = ("terminated", TERMINATED) if told.is_set() else ("interrupted", INTERRUPTED)
+    return _fail(f"{word}; run the same command again to resume", status)
 
 
 def _explain(error: Exception, session: Session) -> int:
-    """One line for an error, after its trace if that was asked for, and the exit status that goes with it."""
+    """Print an error in one line, after its traceback with `--debug`, and return its exit status."""
     if session.debug:
         traceback.print_exception(error)
     plain = error if isinstance(error, RhBenchError) else explain(error)
@@ -89,7 +89,7 @@ def _explain(error: Exception, session: Session) -> int:
 
 @contextlib.contextmanager
 def _ends_when_told(told: threading.Event) -> Iterator[None]:
-    """Inside the block SIGTERM sets `told` and raises `Terminated`, where this is the thread that signals come to."""
+    """Inside the block SIGTERM sets `told` and raises `Terminated`, if this is the thread that receives signals."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
@@ -139,8 +139,8 @@ def app() -> None:
     """Measure retrieval heads, the few attention heads that copy facts out of a long context, in any Hugging Face
     causal language model.
 
-    Exit status: 0 done, 1 a check failed, 2 the input is wrong or the model cannot be measured, 70 a fault of rh-bench
-    itself, 130 interrupted, 143 told to end (SIGTERM).
+    Exit status: 0 success, 1 a check failed, 2 the input is wrong or the model cannot be measured, 70 a bug in
+    rh-bench, 130 interrupted, 143 terminated (SIGTERM).
     """
 
 

@@ -1,4 +1,4 @@
-"""What the modules of the command line share: help with examples, consoles, results as JSON."""
+"""Shared by the modules of the command line: help with examples, consoles, results as JSON."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ out = functools.partial(Console, highlight=False)
 
 @dataclass
 class Session:
-    """What one command line is run with; click hands it from command to command."""
+    """The state of one invocation; click passes it from command to command."""
 
     debug: bool = False
-    """Errors show their whole trace, and libraries may say what they like."""
+    """Show full tracebacks, and the warnings of libraries."""
 
 
 def _ask_for_debug(context: click.Context, _: click.Parameter, given: bool) -> None:
@@ -31,14 +31,14 @@ def _ask_for_debug(context: click.Context, _: click.Parameter, given: bool) -> N
 
 
 def debug_option() -> click.Option:
-    """`--debug`, which every command knows, before its name and after it."""
+    """`--debug`, accepted by every command, before or after its name."""
     return click.Option(
         ["--debug"],
         is_flag=True,
         is_eager=True,
         expose_value=False,
         callback=_ask_for_debug,
-        help="Show the whole trace of an error, and what libraries warn of.",
+        help="Show full tracebacks and the warnings of libraries.",
     )
 
 
@@ -71,7 +71,7 @@ FOLDER = click.Path(path_type=Path)
 window_option = click.option(
     "--window",
     type=click.IntRange(1, 2**40),
-    help="Positions that the model is for, where its configuration says fewer or none.",
+    help="Context window in tokens, if the model's configuration gives none or too few.",
 )
 
 
@@ -79,7 +79,7 @@ _UNITS = {"": 1} | {f"{unit}{i}": base**n for n, unit in enumerate("kmgt", 1) fo
 
 
 class Size(click.ParamType[int]):
-    """Bytes, as in 500MB or 64GiB."""
+    """Bytes, like 500MB or 64GiB."""
 
     name = "size"
 
@@ -89,7 +89,7 @@ class Size(click.ParamType[int]):
         match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([kmgt]i?)?b?", str(value).lower())
         count = int(float(match[1]) * _UNITS[match[2] or ""]) if match else 0
         if not 0 < count < 2**60:
-            self.fail(f"{value!r} is no size; write it as in 64GiB", param, ctx)
+            self.fail(f"{value!r} is not a size; write it like 64GiB", param, ctx)
         return count
 
 
@@ -98,5 +98,5 @@ download_option = click.option(
     type=Size(),
     default="64GiB",
     show_default=True,
-    help="Most that a model or a set may take to download from the Hub.",
+    help="Largest download of a model or a set from the Hub.",
 )

@@ -1,4 +1,4 @@
-"""What the terminal shows while something runs: a bar with the time left and the success rate so far."""
+"""Progress in the terminal: a bar with the time left and the success rate so far."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rh_bench.measure.session import Step
 
 
 class _TimeLeft(ProgressColumn):
-    """Time left, from the work done in this session: samples of an earlier one took none of its time."""
+    """Time left, estimated from this session: samples of an earlier one took none of its time."""
 
     def render(self, task: Task) -> Text:
         begun = task.fields.get("begun", 0.0)
@@ -28,7 +28,7 @@ class _TimeLeft(ProgressColumn):
 
 
 class EvaluateProgress:
-    """Shows :class:`rh_bench.measure.session.Step` as they come, and the stages before them."""
+    """Shows each :class:`rh_bench.measure.session.Step`, and the stages before the first."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -36,13 +36,13 @@ class EvaluateProgress:
         self._samples: TaskID | None = None
 
     def stage(self, words: str) -> None:
-        """Something that takes seconds begins."""
+        """A stage begins that takes seconds."""
         if self._stage is None:
             self._stage = self._progress.add_task(words, total=None, note="")
         self._progress.update(self._stage, description=words, visible=True)
 
     def note(self, line: str) -> None:
-        """Something is done for this model and not for others: a line that stays."""
+        """Something special to this model: a line that stays."""
         self._progress.console.print(f"[yellow]note:[/] {escape(line)}", soft_wrap=True)
 
     def step(self, step: Step) -> None:
@@ -59,7 +59,7 @@ class EvaluateProgress:
 
 @contextmanager
 def evaluate_progress(console: Console) -> Iterator[EvaluateProgress]:
-    """A live display on `console`; nothing but plain text where it is no terminal."""
+    """A live display on `console`, or plain text if that is not a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=28),

@@ -19,21 +19,31 @@ def _asking_options(command: Callable[..., None]) -> Callable[..., None]:
             click.argument("model"),
             click.option("--run", type=FOLDER, required=True, help="The run of MODEL that the heads come from."),
             experiments_option,
-            click.option("--limit", type=int, help="Ask so many questions, at even distances in the data."),
-            click.option("--shots", type=int, help="Examples before each question; all there are without it."),
-            click.option("--top", type=int, help="Heads to remove; as many as there are retrieval heads without it."),
-            click.option("--draws", type=int, default=3, show_default=True, help="Random draws, of each kind."),
+            click.option("--limit", type=int, help="Number of questions, evenly spaced (default: all)."),
+            click.option("--shots", type=int, help="Examples before each question (default: all)."),
+            click.option("--top", type=int, help="Number of heads to remove (default: the number of retrieval heads)."),
+            click.option("--draws", type=int, default=3, show_default=True, help="Random draws of each kind."),
             click.option(
-                "--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Of the first draw."
+                "--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Seed of the first draw."
             ),
-            click.option("--phase", default="both", show_default=True, help="Remove in both, prefill or decode."),
-            click.option("--max-new-tokens", type=click.IntRange(1, 4096), help="Instead of what the prompts say."),
-            click.option("--batch", type=click.IntRange(1, 4096), help="Rows of a batch; what fits without it."),
-            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1."),
+            click.option(
+                "--phase", default="both", show_default=True, help="Where to remove heads: both, prefill or decode."
+            ),
+            click.option(
+                "--max-new-tokens",
+                type=click.IntRange(1, 4096),
+                help="Most tokens to generate (default: what the prompts say).",
+            ),
+            click.option("--batch", type=click.IntRange(1, 4096), help="Rows per batch (default: what fits)."),
+            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1."),
             click.option("--dtype", default="auto", show_default=True, help="auto, float32, bfloat16 or float16."),
             click.option("--template", default="auto", show_default=True, help="auto, plain or chat."),
             window_option,
-            click.option("--trust-remote-code", is_flag=True, help="Run Python code that the repository ships."),
+            click.option(
+                "--trust-remote-code",
+                is_flag=True,
+                help="Run the Python code in the model's repository. Read it first.",
+            ),
             json_option,
         )
     ):
@@ -47,16 +57,16 @@ def _asking_options(command: Callable[..., None]) -> Callable[..., None]:
                 rh-bench reason org/model --run RUN --task gsm8k --data gsm8k/test.jsonl --out experiments
                 rh-bench reason org/model --run RUN --task mmlu --data mmlu/test --out experiments --shots 2""",
 )
-@click.option("--task", type=click.Choice(["gsm8k", "mmlu", "musique"]), required=True, help="Which questions.")
+@click.option("--task", type=click.Choice(["gsm8k", "mmlu", "musique"]), required=True, help="The task.")
 @click.option("--data", required=True, help="A file in the official format, or REPO@REVISION[#CONFIG[/SPLIT]].")
-@click.option("--modes", help="direct, cot or both, as in direct,cot. Both without it.")
+@click.option("--modes", help="direct, cot or both: direct,cot (default: both).")
 @_asking_options
 def reason(task: str, data: str, modes: str | None, **options: Any) -> None:
-    """Ask MODEL a task's questions, with and without chain of thought, and with heads removed.
+    """Ask MODEL the questions of a task, with and without chain of thought, and with heads removed.
 
     Each question is answered with nothing removed, without the strongest heads of the run, and without as many random
-    heads that are no retrieval heads, drawn anew several times: anywhere, and in the layers of the strongest. Interrupt
-    it at any time: the same command goes on where it stopped.
+    heads that are not retrieval heads, drawn several times from all layers and from the layers of the strongest. You
+    can interrupt it at any time: the same command resumes.
     """
     _ask(task, data, tuple(part.strip() for part in modes.split(",")) if modes is not None else None, options)
 
@@ -75,10 +85,10 @@ def reason(task: str, data: str, modes: str | None, **options: Any) -> None:
 )
 @_asking_options
 def extract_qa(data: str, **options: Any) -> None:
-    """Ask MODEL for words copied out of a passage, with heads removed.
+    """Ask MODEL to copy answers out of a passage, with heads removed.
 
-    Conditions are those of `rh-bench reason`. The synthetic pairs need no download. Interrupt it at any time: the same
-    command goes on where it stopped.
+    The conditions are those of `rh-bench reason`. The synthetic pairs need no download. You can interrupt it at any
+    time: the same command resumes.
     """
     _ask("extractive", data, None, options)
 

@@ -1,4 +1,4 @@
-"""What is done with runs and experiments that lie there: `rh-bench score`, `show`, `validate`."""
+"""Commands on finished runs and experiments: `rh-bench score`, `show`, `validate`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rh_bench.errors import CheckFailed
 def score(run: Path, as_json: bool) -> None:
     """Recompute heads.parquet and summary.json of RUN from its events, or the results of an experiment from its tables.
 
-    Needs no model.
+    No model is needed.
     """
     from rh_bench.artifacts.run import rescore
     from rh_bench.experiments.artifact import is_experiment, recompute
@@ -32,9 +32,7 @@ def score(run: Path, as_json: bool) -> None:
     if as_json:
         print_json({"folder": str(run), "changed": changed})
         return
-    out().print(
-        f"rewritten: {', '.join(changed)}" if changed else "unchanged: the numbers are what the raw observations give"
-    )
+    out().print(f"rewritten: {', '.join(changed)}" if changed else "unchanged: the numbers match the raw observations")
 
 
 @click.command(
@@ -43,7 +41,7 @@ def score(run: Path, as_json: bool) -> None:
                 rh-bench show runs/org__model/0123456789abcdef --top 30""",
 )
 @click.argument("run", type=FOLDER)
-@click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many heads to list.")
+@click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="Number of heads to list.")
 @json_option
 def show(run: Path, top: int, as_json: bool) -> None:
     """Show RUN in the terminal: a heat map of layers × heads, the strongest heads, success by length and depth."""
@@ -67,8 +65,10 @@ def show(run: Path, top: int, as_json: bool) -> None:
 @click.argument("paths", nargs=-1, required=True, type=FOLDER)
 @json_option
 def validate(paths: tuple[Path, ...], as_json: bool) -> None:
-    """Check runs, haystack sets and experiments: documents, columns, hashes, ranges and cross-references. Reports every
-    problem."""
+    """Check runs, haystack sets and experiments: documents, columns, hashes, ranges and cross-references.
+
+    Every problem is reported.
+    """
     from rh_bench.verification.checks import check_folder
 
     found = {str(path): check_folder(path) for path in paths}

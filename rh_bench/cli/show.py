@@ -26,7 +26,7 @@ UNSCORED = "?"
 SCHEMA_MAJOR = "1"
 
 _RAMP = ("#3d1a54", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725")
-"""matplotlib's viridis: rises steadily in lightness, so that it is read without telling hues apart."""
+"""matplotlib's viridis: lightness rises steadily, so it can be read without telling hues apart."""
 
 _ZERO = "#262b31"
 
@@ -39,30 +39,30 @@ def show(folder: Path, console: Console, top: int = 10) -> None:
 
     Args:
         folder: a finished run.
-        console: where to; its width, colours and encoding decide how the heat map is drawn.
-        top: how many of the strongest heads to list.
+        console: to print on; its width, colours and encoding decide how the heat map is drawn.
+        top: number of strongest heads to list.
 
     Raises:
-        InputError: `folder` is no finished run, or one of its files cannot be read.
+        InputError: `folder` is not a finished run, or one of its files cannot be read.
     """
     console.print(render_run(folder, top))
 
 
 def render_run(folder: Path, top: int = 10) -> Group:
     """A run as rich renderables. Arguments and errors as in `show`."""
-    run = _read_json(folder / "run.json", "rh_bench/run", "without it a run is unfinished: rh-bench evaluate goes on")
-    summary = _read_json(folder / "summary.json", "rh_bench/summary", "make it again with rh-bench score")
+    run = _read_json(folder / "run.json", "rh_bench/run", "the run is unfinished: rh-bench evaluate resumes it")
+    summary = _read_json(folder / "summary.json", "rh_bench/summary", "recompute it with rh-bench score")
     scores = _read_scores(folder / "heads.parquet")
     try:
         return _render(run, summary, scores, top)
     except KeyError as error:
-        raise InputError(f"lacks the field {error}", where=folder, hint="see rh-bench validate") from error
+        raise InputError(f"has no field {error}", where=folder, hint="check it with rh-bench validate") from error
 
 
 def render_figures(folder: Path, top: int = 5) -> Group:
     """The figures and strongest heads of a run without its heat map. Errors as in `show`."""
-    run = _read_json(folder / "run.json", "rh_bench/run", "without it a run is unfinished: rh-bench evaluate goes on")
-    summary = _read_json(folder / "summary.json", "rh_bench/summary", "make it again with rh-bench score")
+    run = _read_json(folder / "run.json", "rh_bench/run", "the run is unfinished: rh-bench evaluate resumes it")
+    summary = _read_json(folder / "summary.json", "rh_bench/summary", "recompute it with rh-bench score")
     return Group(_heading(run), _figures(run, summary), Text(), _top_heads(summary["top_heads"][:top]))
 
 
@@ -89,11 +89,11 @@ def _read_json(path: Path, schema: str, hint: str) -> Json:
     except ValueError as error:
         raise InputError("is not JSON", where=path, hint=hint) from error
     if not isinstance(document, dict) or document.get("schema") != schema:
-        raise InputError(f"is not a document of schema {schema}", where=path, hint=hint)
+        raise InputError(f"does not follow schema {schema}", where=path, hint=hint)
     if str(document.get("schema_version")).split(".")[0] != SCHEMA_MAJOR:
         version = document.get("schema_version")
         raise InputError(
-            f"has schema version {version}, this rh_bench reads {SCHEMA_MAJOR}.x", where=path, hint="upgrade"
+            f"has schema version {version}; this rh_bench reads {SCHEMA_MAJOR}.x", where=path, hint="upgrade"
         )
     return document
 
@@ -102,7 +102,7 @@ def _read_scores(path: Path) -> Scores:
     try:
         rows = pq.read_table(path, columns=["layer", "head", "score"]).to_pylist()
     except (OSError, ValueError) as error:
-        raise InputError("cannot be read", where=path, hint="make it again with rh-bench score") from error
+        raise InputError("cannot be read", where=path, hint="recompute it with rh-bench score") from error
     return {(row["layer"], row["head"]): row["score"] for row in rows}
 
 
@@ -121,7 +121,7 @@ def _heading(run: Json) -> Text:
 
 def _plain(text: str) -> str:
     """`text` with control and other unprintable characters written out: a run may come from anyone, and its names must
-    not be able to drive the terminal."""
+    not control the terminal."""
     return "".join(char if char.isprintable() else f"⟨U+{ord(char):04X}⟩" for char in text)
 
 
@@ -148,7 +148,7 @@ def _figures(run: Json, summary: Json) -> Table:
 
 def _top_heads(rows: Sequence[Json]) -> RenderableType:
     if not rows:
-        return Text("No head to list.", style="dim")
+        return Text("No heads to list.", style="dim")
     table = Table(title="Top heads", title_justify="left", title_style="bold", box=None, padding=(0, 1), pad_edge=False)
     for name in ("rank", "layer", "head", "score", "95%", "active"):
         table.add_column(name, justify="right", header_style="dim", style="dim" if name == "95%" else "")

@@ -21,20 +21,19 @@ from rh_bench.cli.options import FOLDER, Verb, err, json_option, out, print_json
                 rh-bench leaderboard org/results --out site --url https://org-heads.static.hf.space""",
 )
 @click.argument("runs")
-@click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder of the site.")
-@click.option("--experiments", type=FOLDER, help="Folder of experiments. That of the results repository without it.")
-@click.option("--url", default="", help="Address where the site will lie: adds a sitemap and a feed of new runs.")
-@click.option("--serve", is_flag=True, help="Then show the site to this machine alone, until interrupted.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="For --serve. Any free one without it.")
+@click.option("--out", "out_folder", type=FOLDER, required=True, help="Folder to write the site to.")
+@click.option("--experiments", type=FOLDER, help="Folder of experiments (default: that of the results repository).")
+@click.option("--url", default="", help="Address the site will have; adds a sitemap and a feed of new runs.")
+@click.option("--serve", is_flag=True, help="Then serve the site, on this machine only, until interrupted.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port for --serve (default: any free one).")
 @json_option
 def leaderboard(
     runs: str, out_folder: Path, experiments: Path | None, url: str, serve: bool, port: int, as_json: bool
 ) -> None:
-    """Render the valid runs of RUNS, a folder or a results repository, as a static site that opens without a server or
-    a network.
+    """Render the valid runs of RUNS, a folder or a results repository, as a static site.
 
-    Runs that have not changed since the last build of the site are not read again. Without --url there is neither a
-    sitemap nor a feed, since both need whole addresses.
+    The site needs no server and no network. Runs that have not changed since the last build are not read again. The
+    sitemap and the feed need full addresses, so they are made only with --url.
     """
     from rh_bench.leaderboard import build_site
 
@@ -43,7 +42,7 @@ def leaderboard(
     page = out_folder / "index.html"
     if as_json:
         left_out = [{"folder": item.folder, "reasons": list(item.reasons)} for item in report.left_out]
-        print_json({"page": str(page), "runs": len(report.cards), "imported": report.imported, "left_out": left_out})
+        print_json({"page": str(page), "runs": len(report.briefs), "imported": report.imported, "left_out": left_out})
     else:
         _print_site(report, page)
     if serve:
@@ -56,24 +55,24 @@ def _print_site(report: Any, page: Path) -> None:
         more = f" (and {len(item.reasons) - 1} more)" if len(item.reasons) > 1 else ""
         console.print(f"[yellow]left out:[/] {escape(item.folder)}: {escape(item.reasons[0])}{more}")
     kept = f", {report.kept} unchanged" if report.kept else ""
-    console.print(f"{len(report.cards)} runs on {len(report.pages)} pages{kept}")
+    console.print(f"{len(report.briefs)} runs on {len(report.pages)} pages{kept}")
     if report.imported:
-        console.print(f"{report.imported} imported from other projects: shown apart, not ranked with runs")
+        console.print(f"{report.imported} imported from other projects: shown separately, not ranked")
     console.print(f"[green]The site:[/] {escape(str(page.resolve()))}")
 
 
 def _serve(site: Path, port: int) -> None:
-    """Until Ctrl-C, which is how this is meant to end."""
+    """Serve until Ctrl-C, the normal way to end this."""
     from rh_bench.leaderboard.serve import address, make_server
 
     with make_server(site, port) as server:
-        err().print(f"[green]Open:[/] {address(server)}  (Ctrl-C ends it)")
+        err().print(f"[green]Open:[/] {address(server)}  (press Ctrl-C to stop)")
         with contextlib.suppress(KeyboardInterrupt):
             server.serve_forever()
 
 
 def _runs_folder(text: str) -> Path:
-    """A folder of runs, or a results repository fetched to one."""
+    """A folder of runs; a results repository is downloaded first."""
     from rh_bench.hub.refs import parse_repo
     from rh_bench.hub.sets import fetch_results
 

@@ -17,20 +17,20 @@ LIMIT_OPTIONS = (
     click.option(
         "--most-seconds",
         type=click.IntRange(1, 10_000_000),
-        help="Seconds that each level may take. Without it 15 minutes, 1 hour and 4 hours, less of processor time.",
+        help="Time limit of each level in seconds (default: 15 minutes, 1 hour and 4 hours; less of processor time).",
     ),
     click.option(
         "--most-memory",
         type=click.FloatRange(0.001, 1_000_000),
-        help="GiB that each level may take. Without it 4, 8 and 16. Weights may take theirs besides.",
+        help="Memory limit of each level in GiB, beside the weights (default: 4, 8 and 16).",
     ),
     click.option(
         "--most-weights",
         type=click.FloatRange(0, 1_000_000),
-        help="GiB of the weights' files of a model that is measured again. Without it 256.",
+        help="Largest weights of a model to measure again, in GiB (default: 256).",
     ),
 )
-"""What verifying may take."""
+"""Limits of verifying."""
 
 
 def limit_options(command: Any) -> Any:
@@ -50,7 +50,7 @@ _MARKS = {True: "[green]yes[/]", False: "[red]no[/]", None: "[dim]not tried[/]"}
 
 
 attest_option = click.option(
-    "--attest", multiple=True, metavar="NAMESPACE", help="Look into attestations; jobs of this namespace are believed."
+    "--attest", multiple=True, metavar="NAMESPACE", help="Check attestations; jobs of this namespace are trusted."
 )
 
 
@@ -58,9 +58,9 @@ def rerun_option(what: str) -> Callable[[Any], Any]:
     """`--rerun`, with a number or without.
 
     Args:
-        what: it does, as the help says it.
+        what: what it does, for the help text.
     """
-    words = f"{what}; {DEFAULT_SAMPLES} without a number."
+    words = f"{what}; {DEFAULT_SAMPLES} if no number is given."
     kind = click.IntRange(1, 10_000)
     return click.option("--rerun", type=kind, is_flag=False, flag_value=DEFAULT_SAMPLES, help=words)
 
@@ -73,18 +73,18 @@ def rerun_option(what: str) -> Callable[[Any], Any]:
                 rh-bench verify org/results#3 --rerun 8""",
 )
 @click.argument("run")
-@click.option("--haystack", help="The set it was measured on: a folder, or REPO[@REVISION]. The run's own without it.")
-@click.option("--model", help="The model, where the run's own id is no Hub id: a folder or gguf:FILE.")
 @click.option(
-    "--run", "runs", multiple=True, help="A run that an experiment is about, where it does not lie beside it."
+    "--haystack", help="The set it was measured on: a folder, or REPO[@REVISION] (default: the one the run names)."
 )
-@rerun_option("Measure this many of its samples again, here")
-@click.option("--salt", help="Mixed into the choice of samples; drawn, and told, without it, so that nobody knows it.")
+@click.option("--model", help="The model, if the run does not name one on the Hub: a folder or gguf:FILE.")
+@click.option("--run", "runs", multiple=True, help="A run the experiment is about, if it is not next to it.")
+@rerun_option("Measure N of its samples again, on this machine")
+@click.option("--salt", help="Salt for the choice of samples (default: a random one, which is shown).")
 @click.option("--device", default="auto", show_default=True, help="For --rerun: auto, cpu, cuda.")
 @attest_option
-@click.option("--results", help="For --attest of a folder: the results repository that holds the order.")
+@click.option("--results", help="With --attest and a folder: the results repository that holds the order.")
 @download_option
-@click.option("--report", type=FOLDER, help="Write the report as Markdown to this file.")
+@click.option("--report", type=FOLDER, help="Write the report to this file, as Markdown.")
 @limit_options
 @json_option
 def verify(
@@ -104,18 +104,17 @@ def verify(
     most_weights: float | None,
     as_json: bool,
 ) -> None:
-    """Verify RUN, the folder of a run or an experiment or a pull request REPO#NUMBER, without trusting it.
+    """Verify RUN (the folder of a run or an experiment, or a pull request REPO#NUMBER) without trusting it.
 
-    Three levels. valid: what `rh-bench validate` checks. recomputed: heads.parquet and summary.json are what the events
-    give, the samples are those of the set, and every prompt is reproduced with the model's tokenizer. rerun: samples
-    that the run could not choose are measured again here and agree. A level without evidence is not tried; one that
-    takes more time or memory than it may is failed.
+    There are three levels. valid: what `rh-bench validate` checks. recomputed: heads.parquet and summary.json follow
+    from the events, the samples are those of the set, and every prompt is reproduced with the model's tokenizer. rerun:
+    samples that the run could not choose are measured again on this machine and agree. A level without evidence is not
+    tried; one that exceeds its time or memory fails.
 
-    Of an experiment: its results are what its tables give, its heads and random draws are those of its runs, its
-    prompts are reproduced, and N of its answers (or whatever it measured) are measured again.
+    For an experiment: its results follow from its tables, its heads and random draws from its runs, its prompts are
+    reproduced, and N of its answers (or whatever it measured) are measured again.
 
-    With --attest also, of a run that a job of the Hub made: that the job is the one that was ordered, and made these
-    bytes.
+    With --attest, for a run made by a Hub job: the job is the one that was ordered, and it made exactly these files.
     """
     from rh_bench.artifacts.levels import Evidence
     from rh_bench.submissions.review import parse_pull, verify_pull
@@ -125,7 +124,9 @@ def verify(
     limits = read_limits(most_seconds, most_memory, most_weights)
     pull = None if Path(run).exists() else parse_pull(run)
     if attest and not pull and results is None:
-        raise InputError("needs to know where orders lie", where="--attest", hint="give --results org/name")
+        raise InputError(
+            "needs the results repository that holds the orders", where="--attest", hint="give --results org/name"
+        )
     with err().status(f"verifying {escape(run)}" + (f", {rerun} samples measured again" if rerun else "")):
         found: Any = (
             verify_pull(*pull, evidence, limits=limits, attest=attest)

@@ -26,7 +26,8 @@ from rh_bench.artifacts.validate import folder_name_of, layer_problems
 from rh_bench.errors import InputError
 from rh_bench.experiments.document import experiment_folder, experiment_id, new_document, run_reference
 from rh_bench.experiments.kind import Kind, Tables
-from rh_bench.experiments.registry import KINDS, NAMES
+from rh_bench.experiments.registry import kinds
+from rh_bench.experiments.schemas import experiment_schema
 from rh_bench.protocol import bootstrap_problems
 from rh_bench.records import Json, Problem
 from rh_bench.system.files import atomic_write, make_folder, regular_file, sha256_file, shown
@@ -44,6 +45,7 @@ __all__ = [
     "finished_document",
     "is_experiment",
     "keep_experiment",
+    "kind_by_name",
     "make_experiment",
     "new_document",
     "read_document",
@@ -58,7 +60,7 @@ __all__ = [
 DOCUMENT = "experiment.json"
 _MOST_HEADS = 1 << 20
 _MOST_JSON = 16 << 20
-_FOLDER = re.compile(rf"({'|'.join(NAMES)})-[0-9a-f]{{16}}")
+_FOLDER = re.compile(r"([a-z0-9_]+)-[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,14 @@ class Experiment:
 
 def is_experiment(folder: Path) -> bool:
     """Whether `folder` holds an experiment, finished or not, rather than a run, a set or an import."""
-    return (folder / DOCUMENT).exists() or _FOLDER.fullmatch(folder.resolve().name) is not None
+    return (folder / DOCUMENT).exists() or kind_by_name(folder) is not None
+
+
+def kind_by_name(folder: Path) -> Kind | None:
+    """The kind that the name of an experiment's folder says, as :func:`experiment_folder` gives it; None for a name
+    that is none of an experiment of a known kind."""
+    named = _FOLDER.fullmatch(folder.resolve().name)
+    return None if named is None else kinds().get(named[1])
 
 
 def write_experiment(folder: Path, document: Json, tables: Tables) -> Json:
@@ -110,7 +119,7 @@ def make_experiment(folder: Path, document: Json, tables: Tables) -> MadeExperim
     Args:
         folder: where it would lie, for an error.
     """
-    kind = KINDS[document["kind"]]
+    kind = kinds()[document["kind"]]
     cast = {name: tables[name].cast(schema) for name, schema in kind.tables.items()}
     for problem in kind.check(document, cast):
         raise _as_error(folder, problem)
@@ -122,8 +131,8 @@ def make_experiment(folder: Path, document: Json, tables: Tables) -> MadeExperim
         "results": results,
         "claims": claims,
     }
-    for pointer, message in validate_document(document, "experiment"):
-        raise _as_error(folder, Problem(DOCUMENT, pointer, message))
+    for problem in _schema_problems(document):
+        raise _as_error(folder, problem)
     return MadeExperiment(document, cast)
 
 
@@ -182,7 +191,7 @@ def read_experiment(folder: Path) -> Experiment:
     """
     document = read_document(folder)
     tables, problems = _tables(folder, document)
-    problems += [] if problems else list(KINDS[document["kind"]].check(document, tables))
+    problems += [] if problems else list(kinds()[document["kind"]].check(document, tables))
     if problems:
         raise _as_error(folder, problems[0])
     return Experiment(folder, document, tables)
@@ -195,7 +204,7 @@ def recompute(folder: Path) -> list[str]:
         The names of the files that changed: none for an untouched experiment.
     """
     experiment = read_experiment(folder)
-    results, claims = KINDS[experiment.document["kind"]].derive(experiment.document, experiment.tables)
+    results, claims = kinds()[experiment.document["kind"]].derive(experiment.document, experiment.tables)
     counts = {name: len(table) for name, table in experiment.tables.items()}
     data = dump_json({**experiment.document, "counts": counts, "results": results, "claims": claims})
     if dump_json(experiment.document) == data:
@@ -221,7 +230,7 @@ def validate_experiment(folder: Path, *, derived: bool = True) -> list[Problem]:
 
 def derived_problems(experiment: Experiment) -> list[Problem]:
     """What of results and claims is not what the tables of a sound experiment give."""
-    return list(_derived_problems(KINDS[experiment.document["kind"]], experiment.document, experiment.tables))
+    return list(_derived_problems(kinds()[experiment.document["kind"]], experiment.document, experiment.tables))
 
 
 def validate_against_runs(folder: Path, runs: Sequence[Path | None]) -> list[Problem]:
@@ -234,7 +243,7 @@ def validate_against_runs(folder: Path, runs: Sequence[Path | None]) -> list[Pro
         InputError: the experiment or a run is damaged.
     """
     experiment = read_experiment(folder)
-    against = KINDS[experiment.document["kind"]].against_runs
+    against = kinds()[experiment.document["kind"]].against_runs
     if against is None:
         return []
     named = experiment.document["runs"]
@@ -270,7 +279,7 @@ def _problems(folder: Path, derived: bool) -> Iterator[Problem]:
     if "bootstrap" in document["settings"]:
         for pointer, message in bootstrap_problems(document["settings"]["bootstrap"], "/settings/bootstrap"):
             yield Problem(DOCUMENT, pointer, message)
-    kind = KINDS[document["kind"]]
+    kind = kinds()[document["kind"]]
     doubts = list(kind.check(document, tables))
     yield from doubts
     if derived and not doubts:
@@ -295,8 +304,8 @@ def _unexpected_files(folder: Path) -> Iterator[Problem]:
     except OSError as error:
         yield Problem(".", "", f"cannot be read ({error.strerror or error})")
         return
-    prefix = folder.resolve().name.rpartition("-")[0]
-    own = {DOCUMENT, *(f"{name}.parquet" for kind in KINDS.values() if kind.name == prefix for name in kind.tables)}
+    kind = kinds().get(folder.resolve().name.rpartition("-")[0])
+    own = {DOCUMENT, *(f"{name}.parquet" for name in (() if kind is None else kind.tables))}
     strange = [name for name in names if name not in own]
     yield from (Problem(shown(name[:120]), "", "does not belong to an experiment") for name in strange[:MOST])
     if len(strange) > MOST:
@@ -309,10 +318,10 @@ def _document(folder: Path) -> tuple[Json | None, list[Problem]]:
         document = load_json(regular_file(folder, DOCUMENT), max_bytes=_MOST_JSON)
     except InputError as error:
         return None, [Problem(DOCUMENT, "", error.problem)]
-    problems = [Problem(DOCUMENT, pointer, message) for pointer, message in validate_document(document, "experiment")]
+    problems = _schema_problems(document)
     if problems:
         return None, problems
-    kind = KINDS.get(document["kind"])
+    kind = kinds().get(document["kind"])
     if kind is None:
         return None, [Problem(DOCUMENT, "/kind", f"{document['kind']} is not known to this rh_bench")]
     if document["kind_version"] != kind.version:
@@ -323,6 +332,11 @@ def _document(folder: Path) -> tuple[Json | None, list[Problem]]:
         if set(document[name]) != wanted:
             problems.append(Problem(DOCUMENT, f"/{name}", f"must name {', '.join(sorted(wanted))} and nothing else"))
     return (None if problems else document), problems
+
+
+def _schema_problems(document: object) -> list[Problem]:
+    found = validate_document(document, "experiment", schema=experiment_schema())
+    return [Problem(DOCUMENT, pointer, message) for pointer, message in found]
 
 
 def _layer_problems(model: Json) -> Iterator[tuple[str, str]]:
@@ -337,7 +351,7 @@ def _layer_problems(model: Json) -> Iterator[tuple[str, str]]:
 def _identity_problems(folder: Path, document: Json) -> Iterator[tuple[str, str]]:
     """The id follows from what the experiment was made with, and the folders are called after model, kind and id."""
     model, runs, real = document["model"], document["runs"], folder.resolve()
-    kind, given = KINDS[document["kind"]], document["experiment_id"]
+    kind, given = kinds()[document["kind"]], document["experiment_id"]
     expected = experiment_id(kind, model, runs, document["data"], document["settings"])
     if given != expected:
         yield "/experiment_id", f"is {given}; kind, revision, runs, data and settings give {expected}"
@@ -354,7 +368,7 @@ def _identity_problems(folder: Path, document: Json) -> Iterator[tuple[str, str]
 
 def _tables(folder: Path, document: Json) -> tuple[Mapping[str, pa.Table], list[Problem]]:
     """The tables, with hashes as the document has them; or what is wrong with them."""
-    kind, tables, problems = KINDS[document["kind"]], {}, []
+    kind, tables, problems = kinds()[document["kind"]], {}, []
     for name, schema in kind.tables.items():
         file = f"{name}.parquet"
         try:

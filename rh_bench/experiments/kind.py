@@ -34,10 +34,47 @@ Verdict = Literal["holds", "does_not_hold", "not_enough_evidence"]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of experiment."""
+class Claim:
+    """A row of the scorecard that experiments of a kind make."""
 
     name: str
+    """As `claim` of the rows that `derive` gives."""
+    statement: str
+    label: str
+    """As the row, or its column, is headed."""
+    effect: str
+    """What its effect is, in words."""
+    share: bool = False
+    """Whether the effect is a share, shown in percent; a difference or a correlation otherwise."""
+    command: str = ""
+    """The command that gives evidence."""
+    place: int | None = None
+    """Where its row stands on every scorecard, in ascending order; None for one that only scorecards with such an
+    experiment have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a model gave, of a kind that runs one."""
+
+    table: str
+    """The table that no two models and no two measurements give alike, byte for byte, without `.parquet`."""
+    units: str
+    """Which of `counts` says how many units could be measured again."""
+    sketch: Callable[[Tables], Iterable[str]]
+    """Hashes of what the model did in each unit, without names, order and encoding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of experiment, as `KINDS` of `kind.py` in its folder declares it.
+
+    See `docs/experiments.md` for the other files of the folder, and :mod:`rh_bench.experiments.registry` for how they
+    are found.
+    """
+
+    name: str
+    """Of small letters, digits and underscores, 40 at most: it is part of the names of folders."""
     version: int
     """Raised when tables or computation change: it is part of the experiment's id."""
     tables: Mapping[str, pa.Schema]
@@ -50,6 +87,13 @@ class Kind:
     """Uncompressed bytes of a table, at most."""
     against_runs: Against | None = None
     """None where the runs say nothing about the tables."""
+    label: str = ""
+    """As readers see its name."""
+    claims: Sequence[Claim] = ()
+    observed: Observed | None = None
+    """None where the tables follow from runs alone, so that nothing can be measured again."""
+    compares: bool = False
+    """Whether it is about all models whose runs it names alike, rather than about the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +143,7 @@ class UntriedError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Verifying:
-    """How somebody else makes again what an experiment of a kind says: in one place for every kind, in
-    `rh_bench.experiments.verifying`."""
+    """How somebody else makes again what an experiment of a kind says: `VERIFYING` of `again.py` in its folder."""
 
     planned: Callable[[Experiment, Sequence[Path]], Iterable[str]]
     """What of its plan is not what its runs (all at hand, of the very bytes that it names, in its order) and the

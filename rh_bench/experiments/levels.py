@@ -2,7 +2,7 @@
 
 *valid*: it is well formed and agrees with itself. *recomputed*: results are what its tables give; what was removed,
 drawn and asked is what its runs, its data and its model's tokenizer give. *rerun*: units that its maker could not
-choose, measured again here, agree. What each means for a kind stands beside it (`rh_bench.experiments.verifying`).
+choose, measured again here, agree. What each means for a kind stands beside it (`again.py` of its folder).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from rh_bench.artifacts.levels import Evidence, Level, untried
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import DOCUMENT, Experiment, derived_problems, read_experiment, validate_experiment
 from rh_bench.experiments.kind import HeadsRemeasured, Remeasured, UntriedError
+from rh_bench.experiments.registry import verifying
 from rh_bench.experiments.remeasured import NOISE, choose_units, judge_answers, judge_heads, most_differing
 from rh_bench.experiments.run_evidence import find_runs, run_problems
-from rh_bench.experiments.verifying import VERIFYING
 from rh_bench.models.config import config_problems
 from rh_bench.records import Json
 from rh_bench.system.files import sha256_file
@@ -83,26 +83,26 @@ def _recomputed(experiment: Experiment, evidence: Evidence) -> Level:
         differing += run_problems(run) if run is not None else []
     if differing:
         return Level("recomputed", False, _first(differing))
-    verifying = VERIFYING[experiment.document["kind"]]
+    again = verifying(experiment.document["kind"])
     known = [run for run in runs if run is not None]
     done = ["results and claims are what the tables give"]
     if absent:
         return Level("recomputed", None, (*done, *absent))
-    problems = list(verifying.planned(experiment, known))
+    problems = list(again.planned(experiment, known))
     if problems:
         return Level("recomputed", False, _first(problems))
-    missing = [] if verifying.reproduced is None else _missing(experiment, evidence)
-    notes = tuple(verifying.notes(experiment.document))
+    missing = [] if again.reproduced is None else _missing(experiment, evidence)
+    notes = tuple(again.notes(experiment.document))
     if missing:
         return Level("recomputed", None, (*done, "its plan is what its runs and constants give", *missing, *notes))
-    if verifying.reproduced is not None:
-        problems = list(verifying.reproduced(experiment, known, evidence))
+    if again.reproduced is not None:
+        problems = list(again.reproduced(experiment, known, evidence))
     return Level("recomputed", not problems, _first(problems) or notes)
 
 
 def _rerun(experiment: Experiment, evidence: Evidence) -> Level:
     document = experiment.document
-    measuring = VERIFYING[document["kind"]].measuring
+    measuring = verifying(document["kind"]).measuring
     if measuring is None:
         reason = (
             f"nothing is measured for {document['kind']} beside its runs: it is recomputed from them, and worth as much"

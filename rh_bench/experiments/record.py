@@ -14,6 +14,7 @@ from rh_bench.artifacts.levels import Verification
 from rh_bench.artifacts.verification_record import verification_body
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import DOCUMENT, is_experiment
+from rh_bench.experiments.schemas import record_schema
 from rh_bench.records import Json
 from rh_bench.system.files import regular_file, sha256_file
 from rh_bench.system.schema import load_json, validate_document
@@ -62,7 +63,7 @@ def read_experiment_record(verification: Path | None, folder: Path) -> Json | No
         digest = sha256_file(folder / DOCUMENT)
     except InputError:
         return None
-    if validate_document(document, SCHEMA):
+    if validate_document(document, SCHEMA, schema=record_schema()):
         return None
     named = document["experiment"]
     same = (named["slug"], f"{named['kind']}-{named['experiment_id']}", named["experiment_sha256"])
@@ -75,6 +76,6 @@ def read_experiment_mark(path: Path) -> Fingerprint | None:
         document = load_json(path)
     except InputError:
         return None
-    if validate_document(document, SCHEMA) or not document.get("fingerprint"):
+    if validate_document(document, SCHEMA, schema=record_schema()) or not document.get("fingerprint"):
         return None
     return read_fingerprint(document["fingerprint"])

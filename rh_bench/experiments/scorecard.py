@@ -15,9 +15,8 @@ from rh_bench.artifacts.run import read_run
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import experiment_folders, run_reference, validate_against_runs, validate_experiment
 from rh_bench.experiments.artifact import read_document as read_experiment_document
-from rh_bench.experiments.dynamic.derive import STATEMENT as DYNAMIC
-from rh_bench.experiments.kind import Verdict
-from rh_bench.experiments.qa.derive import STATEMENTS as REASONING
+from rh_bench.experiments.kind import Claim, Verdict
+from rh_bench.experiments.registry import kinds
 from rh_bench.records import Json
 from rh_bench.scores.summary import SPARSITY_MIN_SAMPLES
 from rh_bench.system.files import shown
@@ -25,34 +24,40 @@ from rh_bench.system.schema import load_json, validate_document
 
 NOT_ENOUGH: Verdict = "not_enough_evidence"
 
-CLAIMS: Mapping[str, tuple[str, str]] = {
-    "universality": (
+OF_RUN = (
+    Claim(
+        "universality",
         "The model has retrieval heads.",
-        "rh-bench evaluate",
+        label="Universal",
+        effect="share of heads above 0.1",
+        share=True,
+        command="rh-bench evaluate",
+        place=10,
     ),
-    "sparsity": (
+    Claim(
+        "sparsity",
         "Fewer than 5% of heads are retrieval heads (score above 0.1).",
-        "rh-bench evaluate",
+        label="Sparse",
+        effect="share of heads above 0.1",
+        share=True,
+        command="rh-bench evaluate",
+        place=20,
     ),
-    "intrinsic": (
-        "A model and the models derived from it have the same retrieval heads.",
-        "rh-bench compare",
-    ),
-    "dynamic": (
-        DYNAMIC,
-        "rh-bench dynamic",
-    ),
-    "causal": (
-        "Without its strongest retrieval heads the model retrieves less than without as many random heads that are"
-        " none.",
-        "rh-bench ablate",
-    ),
-    "reasoning": (
-        REASONING["reasoning"],
-        "rh-bench reason",
-    ),
-}
-"""The rows that every scorecard has, in order: the claim in words, and the command that gives evidence."""
+)
+"""Rows that a run alone decides."""
+
+
+def all_claims() -> Mapping[str, Claim]:
+    """What is known of every row: those of runs, then those that kinds of experiments declare. Of two of one name the
+    first counts."""
+    found = [*OF_RUN, *(one for kind in kinds().values() for one in kind.claims)]
+    return {one.name: one for one in reversed(found)}
+
+
+def standing_claims() -> tuple[Claim, ...]:
+    """The rows that every scorecard has, in order."""
+    standing = [(one.place, one.name, one) for one in all_claims().values() if one.place is not None]
+    return tuple(one for _, _, one in sorted(standing, key=lambda row: row[:2]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +119,16 @@ def scorecard(run: Json, summary: Json, experiments: Iterable[Json]) -> tuple[Ro
     found: dict[str, list[tuple[str, Evidence]]] = {}
     for name, statement, evidence in (*_of_run(run, summary), *_of_experiments(experiments)):
         found.setdefault(name, []).append((statement, evidence))
-    rows = [_row(name, CLAIMS[name][0], found.pop(name, [])) for name in CLAIMS]
-    rows += [_row(name, rest[0][0], rest) for name, rest in sorted(found.items())]
+    rows = [_row(one.name, found.pop(one.name)) if one.name in found else _untried(one) for one in standing_claims()]
+    rows += [_row(name, rest) for name, rest in sorted(found.items())]
     return tuple(rows)
 
 
-def _row(name: str, statement: str, found: Sequence[tuple[str, Evidence]]) -> Row:
+def _untried(claim: Claim) -> Row:
+    return Row(claim.name, claim.statement, NOT_ENOUGH, f"No experiment yet: {claim.command}.", ())
+
+
+def _row(name: str, found: Sequence[tuple[str, Evidence]]) -> Row:
     """Verdicts of several experiments count together where they agree; where they do not, nothing is decided."""
     evidence = tuple(one for _, one in found)
     decided: list[Verdict] = sorted({one.verdict for one in evidence if one.verdict != NOT_ENOUGH})
@@ -129,9 +138,7 @@ def _row(name: str, statement: str, found: Sequence[tuple[str, Evidence]]) -> Ro
         return Row(name, found[0][0], verdict, main.reason, evidence)
     if decided:
         return Row(name, found[0][0], NOT_ENOUGH, "Experiments contradict each other.", evidence)
-    if evidence:
-        return Row(name, found[0][0], NOT_ENOUGH, evidence[0].reason, evidence)
-    return Row(name, statement, NOT_ENOUGH, f"No experiment yet: {CLAIMS[name][1]}.", ())
+    return Row(name, found[0][0], NOT_ENOUGH, evidence[0].reason, evidence)
 
 
 def _of_run(run: Json, summary: Json) -> Iterator[tuple[str, str, Evidence]]:
@@ -140,7 +147,7 @@ def _of_run(run: Json, summary: Json) -> Iterator[tuple[str, str, Evidence]]:
     test = "The share of heads that score above 0.1 is above zero with its whole bootstrap interval."
     yield (
         "universality",
-        CLAIMS["universality"][0],
+        OF_RUN[0].statement,
         Evidence("run", run["run_id"], verdict, test, share, None, summary["n_counted"], reason),
     )
     for row in summary["claims"]:

@@ -1,7 +1,7 @@
-"""What the answers of a Hub's API must look like, request by request: whatever else answers is no Hub.
+"""What answers of the Hub's API must look like, request by request: anything else did not come from a Hub.
 
-A proxy, a server with a fault or a hostile one can answer anything. The client library takes answers apart as if they
-were right; so they are looked at before it sees them. Fields that nobody reads are not looked at.
+A proxy, a broken server or a hostile one can answer anything. The client library assumes that answers are well formed,
+so they are checked before it sees them. Fields that nothing reads are not checked.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LOG = re.compile(r"/api/jobs/[^/]+/[^/]+/logs$")
 _LONGEST = 60
-_MEND = "check HF_ENDPOINT if it is set, and that no proxy answers instead"
+_MEND = "check HF_ENDPOINT, if set, and that no proxy answers instead"
 
 
 class Misshapen(Exception):
-    """What is wrong with an answer."""
+    """An answer is malformed."""
 
 
 def check_answer(method: str, path: str, content: bytes, where: str) -> None:
-    """Look at an answer of the API.
+    """Check an answer of the API.
 
     Args:
-        path: what was asked for, without a query.
+        path: the path requested, without the query.
         where: for the error.
 
     Raises:
-        InputError: it is not what a Hub answers to this.
+        InputError: it is not a Hub's answer to this request.
     """
     shape = next((shape for verb, route, shape in _SHAPES if verb == method and route.search(path)), None)
     if shape is None:
@@ -43,13 +43,13 @@ def check_answer(method: str, path: str, content: bytes, where: str) -> None:
     try:
         shape(parse_json(content.decode("utf-8")), "")
     except Misshapen as error:
-        raise InputError(f"what answered is no Hub: {error}", where=where, hint=_MEND) from None
+        raise InputError(f"the server is not a Hub: {error}", where=where, hint=_MEND) from None
     except (ValueError, RecursionError):
-        raise InputError("what answered is no Hub: that is no JSON", where=where, hint=_MEND) from None
+        raise InputError("the server is not a Hub: its answer is not JSON", where=where, hint=_MEND) from None
 
 
 def is_api(path: str) -> bool:
-    """Whether a path is one of the API, whose answers are documents, and no file's nor a log's."""
+    """Whether a path belongs to the API, whose answers are documents, not to a file or a log."""
     return (
         "/resolve/" not in path
         and not _LOG.search(path)
@@ -59,14 +59,14 @@ def is_api(path: str) -> bool:
 
 @dataclass(frozen=True)
 class _Fields:
-    """An object with these fields; those that may be lacking may also be null."""
+    """An object with these fields; optional ones may also be null."""
 
     must: Mapping[str, Shape]
     may: Mapping[str, Shape]
 
     def __call__(self, value: object, at: str) -> None:
         if not isinstance(value, dict):
-            raise Misshapen(f"{at or 'the answer'} is {_said(value)}, which is no object")
+            raise Misshapen(f"{at or 'the answer'} is {_said(value)}, not an object")
         for name, shape in self.must.items():
             if name not in value:
                 raise Misshapen(f"{at or 'the answer'} has no {name}")
@@ -88,7 +88,7 @@ def _said(value: object) -> str:
 def _list(of: Shape) -> Shape:
     def check(value: object, at: str) -> None:
         if not isinstance(value, list):
-            raise Misshapen(f"{at or 'the answer'} is {_said(value)}, which is no list")
+            raise Misshapen(f"{at or 'the answer'} is {_said(value)}, not a list")
         for place, item in enumerate(value):
             of(item, f"{at}/{place}")
 
@@ -97,7 +97,7 @@ def _list(of: Shape) -> Shape:
 
 def _text(value: object, at: str) -> None:
     if not isinstance(value, str):
-        raise Misshapen(f"{at} is {_said(value)}, which is no text")
+        raise Misshapen(f"{at} is {_said(value)}, not a string")
 
 
 def _words(value: object, at: str) -> None:
@@ -108,17 +108,17 @@ def _words(value: object, at: str) -> None:
 
 def _bool(value: object, at: str) -> None:
     if not isinstance(value, bool):
-        raise Misshapen(f"{at} is {_said(value)}, which is neither true nor false")
+        raise Misshapen(f"{at} is {_said(value)}, not true or false")
 
 
 def _any(value: object, at: str) -> None:
-    """What nobody reads."""
+    """A value that nothing reads."""
 
 
 def _count(least: int) -> Shape:
     def check(value: object, at: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise Misshapen(f"{at} is {_said(value)}, which is no number of at least {least}")
+            raise Misshapen(f"{at} is {_said(value)}, not a number of at least {least}")
 
     return check
 
@@ -126,7 +126,7 @@ def _count(least: int) -> Shape:
 def _hex(pattern: re.Pattern[str], what: str) -> Shape:
     def check(value: object, at: str) -> None:
         if not isinstance(value, str) or not pattern.fullmatch(value):
-            raise Misshapen(f"{at} is {_said(value)}, which is no {what}")
+            raise Misshapen(f"{at} is {_said(value)}, not a {what}")
 
     return check
 
@@ -161,7 +161,7 @@ def _entry(value: object, at: str) -> None:
 
 
 def _named_texts(value: object, at: str) -> None:
-    """An object whose values are texts."""
+    """An object whose values are strings."""
     _fields({})(value, at)
     assert isinstance(value, dict)
     for name, text in value.items():
@@ -174,11 +174,11 @@ def _names(value: object, at: str) -> None:
 
 
 def _page(value: object, at: str) -> None:
-    """A page of a list of discussions. One that is empty and says that more follow would be asked for without end."""
+    """A page of a list of discussions. An empty page that announces more would be requested forever."""
     _fields({"count": _count(0), "start": _count(0), "discussions": _list(_discussion)})(value, at)
     assert isinstance(value, dict)
     if not value["discussions"] and value["start"] < value["count"]:
-        raise Misshapen(f"the answer has no discussions, and says that there are {value['count']}")
+        raise Misshapen(f"the answer has no discussions, but says that there are {value['count']}")
 
 
 def _details(value: object, at: str) -> None:

@@ -1,8 +1,8 @@
-"""Talking to a Hub: as whom, how often a request is sent, and how much one answer may be.
+"""Talking to a Hub: with which identity, how often a request is sent, and how large an answer may be.
 
-huggingface_hub sends some requests again by itself, others not, and waits as long as it is told to. Here all of this is
-decided once: while something of ours is :func:`again`'s business, the client sends a request once and says what came of
-it (`rh_bench.hub.door`), and it is sent again here, five times in all.
+huggingface_hub retries some requests by itself, others not, and waits as long as the server tells it to. Here all of
+this is decided in one place: inside :func:`again` the client sends each request once and reports the outcome
+(`rh_bench.hub.door`), and retries happen here, up to five attempts in total.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from rh_bench.system.limits import DOWNLOADED
 
 T = TypeVar("T")
 AGAIN = (408, 409, 412, 429, 500, 502, 503, 504)
-"""HTTP answers after which the same request can succeed: somebody else was faster, or the server is busy."""
+"""HTTP statuses after which the same request can succeed: someone else was faster, or the server is busy."""
 TRIES = 5
-"""How often a request is sent in all."""
+"""Attempts for a request in total."""
 PROGRESS = 10 << 20
-"""Bytes of content after which a download that breaks off has got on, so that its tries are counted anew."""
+"""Bytes of content that count as progress of an interrupted download, which resets its attempts."""
 _MOST_TRIES = 200
-"""Of a download that gets on: no server keeps a command busy for ever by this."""
+"""Resets of a download that makes progress: no server can keep a command busy forever."""
 _LONGEST_WAIT = 300.0
 """Seconds; the Hub counts requests in windows of five minutes."""
 _RATE_LIMIT = re.compile(r"r=0;\s*t=([0-9]{1,6})")
@@ -34,7 +34,7 @@ _RATE_LIMIT = re.compile(r"r=0;\s*t=([0-9]{1,6})")
 MOST_ANSWER = 64 << 20
 """Bytes of one answer of the Hub's API; a page of a thousand files has some 300 KiB."""
 MOST_ASKED = 2_000
-"""Requests to the Hub's API of one action, so that no list of pages is without end."""
+"""Most requests to the Hub's API of one action, so that no list of pages is endless."""
 MOST_SECONDS = 900.0
 """That one action may take on answers of the API."""
 
@@ -46,7 +46,7 @@ def pause(seconds: float) -> None:
 
 @dataclass(frozen=True)
 class Access:
-    """Which Hub, and as whom; None is what huggingface_hub is set up for."""
+    """Which Hub, and with which token; None for what huggingface_hub is configured for."""
 
     endpoint: str | None = None
     token: str | None = None
@@ -55,7 +55,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Most:
-    """How much content an action may bring: what was announced, or a limit."""
+    """How much content an action may receive: what was announced, or a limit."""
 
     bytes: int
     what: str = "it announced"
@@ -65,7 +65,7 @@ class Most:
 
 @dataclass
 class Talk:
-    """What one try of an action asks and gets. Threads of the client share it."""
+    """What one attempt of an action sends and receives. Threads of the client share it."""
 
     most: Most | None = None
     received: int = 0
@@ -75,7 +75,7 @@ class Talk:
     connected: bool = False
     """Whether anything answered."""
     failed: dict[tuple[str, str], Exception] = field(default_factory=dict)
-    """What came of requests that failed, by method and address: the library does not send them again in this try."""
+    """Outcomes of failed requests, by method and address: the library does not repeat them in this attempt."""
     began: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -83,20 +83,20 @@ class Talk:
         """Count a request to the API.
 
         Raises:
-            InputError: there were too many, or they have taken too long.
+            InputError: there were too many, or they took too long.
         """
         with self.lock:
             self.asked += 1
             asked = self.asked
         if asked > MOST_ASKED:
-            raise InputError(f"gives a list without end: {MOST_ASKED} pages were read", where=where)
+            raise InputError(f"returns an endless list: {MOST_ASKED} pages were read", where=where)
         self.watch(where, MOST_SECONDS)
 
     def take(self, count: int, where: str) -> None:
         """Count content.
 
         Raises:
-            InputError: it is more than there may be, or it has taken too long.
+            InputError: it is more than allowed, or it took too long.
         """
         with self.lock:
             self.received += count
@@ -110,18 +110,18 @@ class Talk:
             self.watch(where, self.most.seconds)
 
     def lose(self, count: int) -> None:
-        """Count content as never received: the library threw it away."""
+        """Uncount content that the library threw away."""
         with self.lock:
             self.received -= count
 
     def watch(self, where: str, seconds: float) -> None:
         if time.monotonic() - self.began > seconds:
-            raise InputError(f"has not answered within {seconds:.0f} seconds", where=where, hint="try again later")
+            raise InputError(f"did not answer within {seconds:.0f} seconds", where=where, hint="try again later")
 
 
 class Talks:
-    """The talks that are going on. The client library has one HTTP client for the whole process, and its threads know
-    nothing of who asked; so what is sent and received is counted for everybody who is talking."""
+    """The exchanges in progress. The client library has one HTTP client for the whole process, and its threads do not
+    know who asked, so traffic is counted for everyone who is talking."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -146,13 +146,13 @@ TALKS = Talks()
 
 
 def again(action: Callable[[], T], access: Access, *, most: Most | None = None, patient: bool = True) -> T:
-    """Do it, and do it again after a while where that can help: five times in all.
+    """Run an action, and repeat it after a pause if that can help: five attempts in total.
 
-    Each time that a download has got on by :data:`PROGRESS` its tries are counted anew.
+    Each time a download progresses by :data:`PROGRESS`, its attempts are reset.
 
     Args:
-        most: content that it may bring.
-        patient: also try again where the Hub is not there at all, rather than say so at once.
+        most: content that it may receive.
+        patient: also retry if the Hub cannot be reached at all, instead of failing at once.
     """
     from rh_bench.hub.door import absent, open_door, passing
 
@@ -170,16 +170,16 @@ def again(action: Callable[[], T], access: Access, *, most: Most | None = None, 
             if headers is None or tries >= TRIES or nobody:
                 raise
             access.sleep(wait_before(tries, headers))
-    raise InputError("breaks off again and again", where="the Hub", hint="run again: what has arrived is kept")
+    raise InputError("keeps breaking the connection", where="the Hub", hint="run again: what was received is kept")
 
 
 def wait_before(tries: int, headers: Mapping[str, str]) -> float:
-    """Seconds to wait after so many tries: 1, 2, 4 and 8, or as long as the answer asks for."""
+    """Seconds to wait after this many attempts: 1, 2, 4 and 8, or as long as the answer asks for."""
     return max(2.0 ** (tries - 1), _asked_wait(headers))
 
 
 def _asked_wait(headers: Mapping[str, str]) -> float:
-    """Seconds that an answer asks its client to wait; 0 where it asks for none."""
+    """Seconds that an answer asks its client to wait; 0 if none."""
     asked = headers.get("retry-after") or ""
     used_up = _RATE_LIMIT.search(headers.get("ratelimit") or "")
     seconds = asked if re.fullmatch(r"[0-9]{1,6}", asked) else used_up[1] if used_up else "0"

@@ -1,5 +1,5 @@
-"""The HTTP client of huggingface_hub while we are talking through it: each request is sent once, its answer is looked
-at before the library takes it apart, and what it brings is counted. For everybody else in the process it is as it was.
+"""The HTTP client of huggingface_hub while we use it: each request is sent once, its answer is checked before the
+library parses it, and its content is counted. For the rest of the process the client is unchanged.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ else:  # what the client library is written with: httpx2 in huggingface_hub 2
     http = importlib.import_module(HfHubHTTPError.__bases__[0].__module__.partition(".")[0])
 
 _SENT_AGAIN = (408, 429, 500, 502, 503, 504)
-"""Answers after which huggingface_hub sends the same request again by itself."""
+"""Statuses after which huggingface_hub repeats a request by itself."""
 _BROKEN = (http.TimeoutException, http.NetworkError, http.RemoteProtocolError)
-"""Breaks of a connection after which it does, too."""
+"""Connection errors after which it does, too."""
 _PATIENCE = {"connect": 15.0, "read": 120.0, "write": 120.0, "pool": 120.0}
-"""Seconds, where the library would wait for ever."""
+"""Seconds, where the library would wait forever."""
 
 
 class NotReached(OfflineModeIsEnabled):
-    """A connection broke. It is told to the library as if there were no network, upon which it does not send the
-    request again by itself, and is content with what the cache has."""
+    """A connection broke. The library is told that there is no network, so it does not repeat the request and uses what
+    the cache has."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(f"{type(error).__name__}: {error}")
@@ -42,7 +42,7 @@ class NotReached(OfflineModeIsEnabled):
 
 
 def open_door() -> None:
-    """Put the door in, if it is not: the client library then has its requests sent by it."""
+    """Install the door, once: the client library then sends its requests through it."""
     before = getattr(_http, "_GLOBAL_CLIENT_FACTORY", None)
     if isinstance(before, _Doorway):
         return
@@ -50,7 +50,7 @@ def open_door() -> None:
 
 
 class _Doorway:
-    """Makes the HTTP client: that which would have been made, behind the door."""
+    """Makes the HTTP client: the one the library would have made, behind the door."""
 
     def __init__(self, before: Any) -> None:
         self._before = before
@@ -76,8 +76,8 @@ class _Door(http.BaseTransport):
             for talk in talks:
                 talk.ask(address.geturl())
         key = (request.method, str(request.url))
-        known = talks[-1].failed.get(key)  # of the innermost: around it, the whole of this is one try
-        if known is not None:  # the library asks a second time where it found nothing in its cache
+        known = talks[-1].failed.get(key)  # of the innermost: to those around it, all of this is one attempt
+        if known is not None:  # the library asks again after it finds nothing in its cache
             raise known
         try:
             return self._resume(request, talks) if "range" in request.headers else self._send(request, talks, api)
@@ -89,8 +89,8 @@ class _Door(http.BaseTransport):
         """Send a request, once.
 
         Raises:
-            NotReached, HfHubHTTPError: it can succeed on another try.
-            InputError: what answered is no Hub.
+            NotReached, HfHubHTTPError: it can succeed on another attempt.
+            InputError: the server is not a Hub.
         """
         try:
             answer = self._client.send(request, stream=True, follow_redirects=False)
@@ -103,10 +103,10 @@ class _Door(http.BaseTransport):
         return _handed_on(answer, talks)
 
     def _resume(self, request: http.Request, talks: tuple[Talk, ...]) -> http.Response:
-        """Send the request for the rest of a file, as often as any other: a try of the whole would begin anew.
+        """Send the request for the rest of a file, as often as any other: repeating the whole action would start over.
 
         Raises:
-            InputError: it was in vain.
+            InputError: every attempt failed.
         """
         for tries in range(1, TRIES):
             try:
@@ -119,7 +119,7 @@ class _Door(http.BaseTransport):
         try:
             return self._send(request, talks)
         except (HfHubHTTPError, NotReached) as error:
-            words = "the download broke off, and could not be taken up again"
+            words = "the download was interrupted and could not be resumed"
             raise InputError(words, where=_address(request).geturl(), hint="run again later") from error
 
     def close(self) -> None:
@@ -127,16 +127,16 @@ class _Door(http.BaseTransport):
 
 
 def _address(request: http.Request) -> Any:
-    """Without the query, in which there can be signatures."""
+    """Without the query, which can contain signatures."""
     return urlsplit(str(request.url))._replace(query="", fragment="")
 
 
 def _looked_at(request: http.Request, answer: http.Response, talks: tuple[Talk, ...]) -> http.Response:
-    """An answer that is no file, read whole.
+    """An answer other than a file, read completely.
 
     Raises:
-        InputError: it is not what a Hub answers, or takes too much.
-        HfHubHTTPError: it is one after which the library would send the request again.
+        InputError: it is not a Hub's answer, or too large.
+        HfHubHTTPError: it is one after which the library would repeat the request.
     """
     address = _address(request)
     try:
@@ -158,14 +158,14 @@ def _bounded(answer: http.Response, talks: tuple[Talk, ...], where: str) -> Iter
     for chunk in answer.iter_bytes():
         size += len(chunk)
         if size > MOST_ANSWER:
-            raise InputError(f"what answered is no Hub: more than {MOST_ANSWER} bytes", where=where)
+            raise InputError(f"the server is not a Hub: it sent more than {MOST_ANSWER} bytes", where=where)
         for talk in talks:
             talk.watch(where, MOST_SECONDS)
         yield chunk
 
 
 def _handed_on(answer: http.Response, talks: tuple[Talk, ...]) -> http.Response:
-    """An answer whose content is read by whoever asked."""
+    """An answer whose content the caller reads."""
     return http.Response(
         answer.status_code,
         headers=answer.headers.multi_items(),
@@ -192,12 +192,12 @@ class _Content(http.SyncByteStream):
                     talk.take(len(chunk), where)
                 yield chunk
         except _BROKEN as error:
-            step = constants.DOWNLOAD_CHUNK_SIZE  # what is written at a time: the rest is lost
+            step = constants.DOWNLOAD_CHUNK_SIZE  # written at a time: the rest is lost
             if received < step:
                 raise NotReached(error) from error
             for talk in self._talks:
                 talk.lose(received % step)
-            # Upon this the library asks for the rest.
+            # This makes the library ask for the rest.
             raise http.RemoteProtocolError(str(error), request=self._answer.request) from error
 
     def close(self) -> None:
@@ -205,13 +205,13 @@ class _Content(http.SyncByteStream):
 
 
 def root_of(error: BaseException) -> BaseException:
-    """What made the library say what it says: why it looked in its cache, why a file was not sent."""
+    """The cause of the library's error: why it looked in its cache, why a file was not sent."""
     wrapped = isinstance(error, LocalEntryNotFoundError) or type(error) is RuntimeError
     return error.__cause__ if wrapped and error.__cause__ is not None else error
 
 
 def passing(error: BaseException) -> Mapping[str, str] | None:
-    """The headers of an answer, or none, where the same can succeed on another try; None where it cannot."""
+    """The headers of an answer, or none, if another attempt can succeed; None if it cannot."""
     error = root_of(error)
     if isinstance(error, HfHubHTTPError):
         return error.response.headers if error.response.status_code in AGAIN else None
@@ -221,13 +221,13 @@ def passing(error: BaseException) -> Mapping[str, str] | None:
 
 
 def absent(error: BaseException) -> bool:
-    """Whether nobody was there to connect to."""
+    """Whether there was no server to connect to."""
     found = root_of(error)
     return isinstance(found, NotReached) and found.how in ("ConnectError", "ConnectTimeout")
 
 
 def misread(error: BaseException) -> bool:
-    """Whether the library stumbled over an answer that it did not expect."""
+    """Whether the library failed on an unexpected answer."""
     kinds = (KeyError, TypeError, AttributeError, IndexError, AssertionError, json.JSONDecodeError, UnicodeDecodeError)
     return isinstance(error, kinds) and of_library(error)
 

@@ -1,8 +1,7 @@
 """Downloads from the Hub, within limits of bytes and files.
 
-A download gives a folder and the full commit it was taken from, so that what was measured can be named for good. What
-is in the local cache is used as it is when the Hub is out of reach (or `HF_HUB_OFFLINE=1` is set).
-"""
+A download gives a folder and the full commit it was taken from, so that what was measured has a permanent name. When
+the Hub cannot be reached, the local cache is used as it is (or `HF_HUB_OFFLINE=1` is set)."""
 
 from __future__ import annotations
 
@@ -19,13 +18,13 @@ from rh_bench.hub.refs import Kind, RepoRef
 from rh_bench.system.limits import DOWNLOADED
 
 MOST_DOWNLOAD = 64 << 30
-"""Bytes that a model or a set which a stranger names may take, unless told otherwise."""
+"""Default limit, in bytes, of a model or a set named by a stranger."""
 MOST_FILES = 2_000
-"""That a model or a set which a stranger names may bring, of those that are fetched."""
+"""Most files to download of a model or a set named by a stranger."""
 MOST_LISTED = 1_000_000
-"""Files of a commit that are listed at all."""
+"""Most files of a commit that are listed."""
 _SLACK = 1 << 20
-"""Bytes that are sent beside the files, for redirections."""
+"""Bytes sent in addition to the files, for redirections."""
 _ALLOWED: ContextVar[int | None] = ContextVar("_ALLOWED", default=None)
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -35,7 +34,7 @@ def repo_commit(ref: RepoRef, kind: Kind, *, endpoint: str | None = None, token:
     """The 40-digit commit that a repository's revision names now.
 
     Raises:
-        InputError: the repository cannot be had.
+        InputError: the repository cannot be read.
     """
     from huggingface_hub import HfApi
 
@@ -44,15 +43,15 @@ def repo_commit(ref: RepoRef, kind: Kind, *, endpoint: str | None = None, token:
         access = Access(endpoint, token)
         commit = again(lambda: api.repo_info(ref.repo_id, repo_type=kind, revision=ref.revision).sha, access)
     if commit is None or not _COMMIT.fullmatch(commit):
-        raise InputError(f"the Hub named {commit!r} where a commit was expected", where=f"{kind} {ref}")
+        raise InputError(f"the Hub returned {commit!r} instead of a commit", where=f"{kind} {ref}")
     return commit
 
 
 @contextmanager
 def allowing(most: int | None) -> Iterator[None]:
-    """Inside the block no download takes more than `most` bytes, nor more than :data:`MOST_FILES` files.
+    """Limit every download inside the block to `most` bytes and :data:`MOST_FILES` files.
 
-    What would be taken is known from the list of files before anything is; what is sent beyond it is cut off.
+    The size is known from the list of files before anything is downloaded; anything sent beyond it is cut off.
     """
     before = _ALLOWED.set(most)
     try:
@@ -73,7 +72,7 @@ def download(
     """The files of a repository that match `wanted` and not `unwanted`, as a cached folder, and their commit.
 
     Raises:
-        InputError: the repository cannot be had, or takes more than is allowed here (see `allowing`).
+        InputError: the repository cannot be read, or is larger than allowed here (see `allowing`).
     """
     from huggingface_hub import snapshot_download
 
@@ -94,10 +93,10 @@ def download(
 
     with plain_errors(ref, kind):
         folder = Path(again(fetch, access, most=most, patient=False))
-    # The cache keeps each snapshot in a folder named after its commit, which spares asking the Hub a second time (and
+    # The cache keeps each snapshot in a folder named after its commit, which saves asking the Hub a second time (and
     # perhaps getting a newer answer).
     if not _COMMIT.fullmatch(folder.name):
-        raise InputError(f"the cache gave {folder.name!r} where a commit was expected", where=f"{kind} {ref}")
+        raise InputError(f"the cache returned {folder.name!r} instead of a commit", where=f"{kind} {ref}")
     return folder, folder.name
 
 
@@ -109,8 +108,8 @@ def _announced(
     allowed: int,
     access: Access,
 ) -> Most:
-    """How much a download takes, by the repository's own list of its files. Where the Hub is out of reach, what is in
-    the cache is taken as it is.
+    """The size of a download by the repository's own list of files. If the Hub cannot be reached, the cache is used as
+    it is.
 
     Raises:
         InputError: it is more than `allowed`, or it is too many files.
@@ -133,7 +132,7 @@ def _announced(
             f"takes more than the {size_text(allowed)} that may be downloaded: {size_text(total)}",
             DOWNLOADED,
             where=where,
-            hint="allow more with --most-download",
+            hint="raise the limit with --most-download",
         )
     return Most(total + _SLACK)
 
@@ -166,7 +165,7 @@ def listed(
 
 
 def size_text(count: int) -> str:
-    """Bytes as people say them."""
+    """Bytes in readable units."""
     for unit, name in ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
         if count >= unit:
             return f"{count / unit:.1f} {name}"

@@ -12,7 +12,8 @@ from rh_bench.hub.refs import Kind, RepoRef
 
 @contextmanager
 def plain_errors(ref: RepoRef | None, kind: Kind) -> Iterator[None]:
-    """Turn the ways a download can fail into one line that says what to do. Anything else is a bug and stays one."""
+    """Turn expected failures of the Hub into one line that says what to do. Anything else is a bug and passes
+    through."""
     try:
         yield
     except Exception as error:
@@ -23,7 +24,7 @@ def plain_errors(ref: RepoRef | None, kind: Kind) -> Iterator[None]:
 
 
 def _sender(error: Exception) -> Exception:
-    """Why a file was not sent, where the library says no more than that it was not."""
+    """Why a file was not sent, if the library says only that it was not."""
     cause = error.__cause__ if type(error) is RuntimeError else None
     return cause if isinstance(cause, Exception) else error
 
@@ -54,15 +55,15 @@ def _explain(error: Exception, ref: RepoRef | None, kind: Kind) -> InputError | 
         return InputError(
             f"{ref.repo_id} has no revision {ref.revision!r}",
             where=where,
-            hint="give a branch, a tag or a full commit of it after the '@'",
+            hint="give a branch, a tag or a full commit after the '@'",
         )
     if isinstance(error, errors.HFValidationError):
-        return InputError(str(error), where=where, hint="write it as org/name or org/name@revision")
+        return InputError(str(error), where=where, hint="write it like org/name or org/name@revision")
     return _explain_transport(error, where)
 
 
 def _explain_absence(error: Exception, ref: RepoRef, kind: Kind) -> InputError:
-    """The client looked in the cache because it got nothing from the Hub: say why it got nothing."""
+    """The client looked in the cache because it got nothing from the Hub: explain why."""
     from huggingface_hub import errors
 
     where, cause = f"{kind} {ref}", error.__cause__
@@ -73,19 +74,19 @@ def _explain_absence(error: Exception, ref: RepoRef, kind: Kind) -> InputError:
     partly = "only partly" if isinstance(error, errors.IncompleteSnapshotError) else "not"
     if _forbidden(cause):
         return InputError(
-            f"is {partly} in the local cache, and HF_HUB_OFFLINE forbids to ask the Hub",
+            f"is {partly} in the local cache, and HF_HUB_OFFLINE forbids access to the Hub",
             where=where,
             hint="unset HF_HUB_OFFLINE, or give a local folder",
         )
     return InputError(
         f"the Hub cannot be reached, and this is {partly} in the local cache",
         where=where,
-        hint="check the connection (and HF_ENDPOINT if it is set) and run again, or give a local folder",
+        hint="check the connection (and HF_ENDPOINT, if set) and run again, or give a local folder",
     )
 
 
 def _forbidden(error: BaseException | None) -> bool:
-    """Whether the user told the client to ask nobody."""
+    """Whether the user forbade the client to use the network."""
     from huggingface_hub import errors
 
     from rh_bench.hub.door import NotReached
@@ -103,18 +104,18 @@ def _explain_transport(error: Exception, where: str) -> InputError | None:
     if isinstance(error, errors.HfHubHTTPError):
         return InputError(f"the Hub answered with HTTP status {error.response.status_code}", where=where, hint=again)
     if isinstance(error, errors.FileMetadataError | json.JSONDecodeError) or misread(error):
-        hint = "check HF_ENDPOINT if it is set, and that no proxy answers instead"
-        return InputError("what answered is no Hub", where=where, hint=hint)
+        hint = "check HF_ENDPOINT, if set, and that no proxy answers instead"
+        return InputError("the server is not a Hub", where=where, hint=hint)
     if isinstance(error, ValueError) and of_library(error):  # in the library's own words
         return InputError(str(error)[:300], where=where)
     if _forbidden(error):
-        return InputError("HF_HUB_OFFLINE forbids to ask the Hub", where=where, hint="unset it")
+        return InputError("HF_HUB_OFFLINE forbids access to the Hub", where=where, hint="unset it")
     if isinstance(error, NotReached):
-        return InputError(f"the connection to the Hub broke off ({error.how})", where=where, hint=again)
+        return InputError(f"the connection to the Hub was lost ({error.how})", where=where, hint=again)
     # The first base is HTTPError of the HTTP client, which is httpx in huggingface_hub 1 and httpx2 in 2.
     network_errors = (errors.HfHubHTTPError.__bases__[0], ConnectionError, errors.XetDownloadError)
     if isinstance(error, network_errors):
-        return InputError(f"the download broke off ({type(error).__name__})", where=where, hint=again)
+        return InputError(f"the download was interrupted ({type(error).__name__})", where=where, hint=again)
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
         return InputError(f"the download failed: {reason}", where=where, hint="check the cache's disk, or set HF_HOME")

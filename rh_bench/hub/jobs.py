@@ -1,4 +1,4 @@
-"""Jobs of the Hub: started for an order, and what the Hub lets whoever may ask read of one."""
+"""Hub jobs: starting one for an order, and reading what the Hub shows of it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 LABEL = "rh-bench-nonce"
-"""Label of a job, by which one is found whose start was not heard of."""
+"""Label of a job, to find it if the answer to its start was lost."""
 MOST_LINES = 100
-"""Last lines of a log that are read."""
+"""Last lines of a log to read."""
 _MOST_LOG = 16 << 20
 _LOG_SECONDS = 120.0
 _NEEDED = ("run_job", "inspect_job", "fetch_job_logs", "list_jobs")
 _SHOWN = ("volumes", "network", "retry", "expose")
-"""What the client must show of a job for it to be judged; older ones leave some of it out."""
+"""What the client must show of a job so that it can be judged; older versions leave some of it out."""
 
 
 class NoSuchJob(InputError):
-    """There is no such job, or this token may not read it: the Hub need not tell which."""
+    """There is no such job, or this token cannot read it: the Hub need not say which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class JobSpec:
     command: tuple[str, ...]
     environment: Mapping[str, str]
     secrets: Mapping[str, str]
-    """Values by name. They are sent to the Hub and nowhere else."""
+    """Values by name. They are sent only to the Hub."""
     flavor: str
     timeout: int
     """Seconds."""
@@ -50,13 +50,13 @@ class JobSpec:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What the Hub says of a job."""
+    """What the Hub says about a job."""
 
     id: str
     owner: str
     """Name of the user or organisation."""
     owner_id: str
-    """Stays the same when the name changes."""
+    """Does not change with the name."""
     stage: str
     image: str | None
     space: str | None
@@ -69,14 +69,14 @@ class Job:
     started: str | None
     finished: str | None
     initiator: str | None
-    """What kind of thing started it: "user", "scheduled-job", …"""
+    """What started it: "user", "scheduled-job", …"""
     extras: tuple[str, ...]
-    """What it has besides, in words: volumes, ports, a network, retries, SSH."""
+    """What else it has: volumes, ports, a network, retries, SSH."""
     url: str
 
 
 def refuse_without_jobs() -> None:
-    """See that the client library can talk about jobs.
+    """Check that the client library supports jobs.
 
     Raises:
         InputError: it cannot.
@@ -85,13 +85,13 @@ def refuse_without_jobs() -> None:
 
     if not all(callable(getattr(huggingface_hub.HfApi, name, None)) for name in _NEEDED):
         raise InputError(
-            f"huggingface_hub {huggingface_hub.__version__} knows no jobs",
+            f"huggingface_hub {huggingface_hub.__version__} does not support jobs",
             hint="run: pip install --upgrade huggingface_hub",
         )
 
 
 def _refuse_to_see_half() -> None:
-    """See that the client library shows all of a job that is looked at.
+    """Check that the client library shows everything about a job that is checked.
 
     Raises:
         InputError: it does not.
@@ -109,14 +109,14 @@ def _refuse_to_see_half() -> None:
 
 
 def own_token(access: Access) -> str | None:
-    """The token that requests are sent with."""
+    """The token used for requests."""
     from huggingface_hub import get_token
 
     return access.token or get_token()
 
 
 def start_job(spec: JobSpec, nonce: str, access: Access) -> Job:
-    """Start a job, once: where an answer was lost, it is looked up before another is started.
+    """Start a job, once: if the answer was lost, it is looked up before another is started.
 
     Raises:
         InputError: it cannot be started.
@@ -151,26 +151,26 @@ def _labelled(api: HfApi, namespace: str, nonce: str) -> Any:
 
 
 def read_job(namespace: str, job: str, access: Access) -> Job:
-    """What the Hub says of a job now.
+    """What the Hub says about a job now.
 
     Raises:
-        NoSuchJob: it cannot be read with this token, or is not there.
-        InputError: the Hub cannot be asked, or what answered is none.
+        NoSuchJob: it cannot be read with this token, or does not exist.
+        InputError: the Hub cannot be reached, or the server is not a Hub.
     """
     _refuse_to_see_half()
     api = api_of(access)
     with _read_errors(namespace, job), plain_errors(None, "dataset"):
         found = _job(again(lambda: api.inspect_job(job_id=job, namespace=namespace), access))
     if found.id != job:
-        raise InputError(f"what answered is no Hub: it is job {found.id[:60]!r}", where=f"job {namespace}/{job}")
+        raise InputError(f"the server is not a Hub: it returned job {found.id[:60]!r}", where=f"job {namespace}/{job}")
     return found
 
 
 def read_last_lines(namespace: str, job: str, access: Access) -> list[str]:
-    """The last lines of what a job has said, without empty ones at the end.
+    """The last lines of a job's log, without empty ones at the end.
 
     Raises:
-        NoSuchJob, InputError: as of :func:`read_job`; or its log is beyond measure.
+        NoSuchJob, InputError: see :func:`read_job`; also if its log is too large.
     """
     from rh_bench.hub.door import NotReached
 
@@ -183,7 +183,7 @@ def read_last_lines(namespace: str, job: str, access: Access) -> list[str]:
             for text in api.fetch_job_logs(job_id=job, namespace=namespace, tail=MOST_LINES):
                 lines += text.splitlines() or [""]
         except NotReached as error:
-            # A log is kept open by the server, so that silence is its end.
+            # The server keeps the log open, so silence means its end.
             if error.how != "ReadTimeout" or not lines:
                 raise
         while lines and not lines[-1].strip():
@@ -233,11 +233,11 @@ def _start_errors(where: str) -> Iterator[None]:
     except InputError as error:
         status = _status(error)
         said = {
-            401: ("the Hub does not let you start jobs", "log in with a token that may, or give --namespace"),
-            403: ("the Hub does not let you start jobs", "log in with a token that may, or give --namespace"),
-            402: ("the Hub wants to be paid for jobs first", "see the billing page of that namespace"),
-            404: ("the Hub knows no such namespace", "give --namespace"),
-            400: ("the Hub does not take this job", "check --flavor and --image"),
+            401: ("the Hub does not let you start jobs", "log in with a token that can, or give --namespace"),
+            403: ("the Hub does not let you start jobs", "log in with a token that can, or give --namespace"),
+            402: ("the Hub asks for payment before running jobs", "see the billing page of that namespace"),
+            404: ("the Hub has no such namespace", "give --namespace"),
+            400: ("the Hub rejects this job", "check --flavor and --image"),
         }.get(status or 0)
         if said is None:
             raise
@@ -251,7 +251,7 @@ def _read_errors(namespace: str, job: str) -> Iterator[None]:
     except InputError as error:
         if _status(error) in (401, 403, 404):
             raise NoSuchJob(
-                "cannot be read with this token, or is there no more",
+                "cannot be read with this token, or no longer exists",
                 where=f"job {namespace}/{job}",
                 hint=f"a member of {namespace} can read its jobs",
             ) from error
@@ -266,7 +266,7 @@ def _status(error: InputError) -> int | None:
 
 
 class _Redacting(logging.Filter):
-    """Takes secrets out of what a library logs: with HF_DEBUG it logs the bodies of requests."""
+    """Removes secrets from a library's log: with HF_DEBUG it logs the bodies of requests."""
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         super().__init__()

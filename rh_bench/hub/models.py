@@ -39,7 +39,7 @@ def fetch_model(
 
     Args:
         ref: the model repository.
-        allow_gguf: fetch GGUF weights too, and be content with them alone.
+        allow_gguf: fetch GGUF weights too, and accept them alone.
         trust_remote_code: fetch the repository's own Python files too.
         cache_dir, endpoint, token: as in `fetch_set`.
 
@@ -47,7 +47,7 @@ def fetch_model(
         The folder with the model's files, and the 40-digit commit they belong to.
 
     Raises:
-        InputError: the repository cannot be had, or its weights are in no safe format, or are incomplete.
+        InputError: the repository cannot be read, or its weights are incomplete or in no safe format.
     """
     wanted = [*MODEL_FILES, *(["*.gguf"] if allow_gguf else []), *(["*.py"] if trust_remote_code else [])]
     folder, commit = download(ref, "model", wanted, SPARE_WEIGHTS, cache_dir, endpoint, token)
@@ -56,13 +56,12 @@ def fetch_model(
         raise InputError(
             f"the download is incomplete: {missing[0]} is missing" + _and_more(len(missing) - 1),
             where=where,
-            hint="run again while the Hub can be reached",
+            hint="run again when the Hub can be reached",
         )
     formats = ("*.safetensors", "*.gguf") if allow_gguf else ("*.safetensors",)
     if not any(path for pattern in formats for path in folder.glob(pattern)):
         raise InputError(
-            "has no *.safetensors: weights must be safetensors or GGUF, never pickle, which runs code when it is"
-            " loaded",
+            "has no *.safetensors: weights must be safetensors or GGUF, never pickle, which runs code when loaded",
             where=where,
             hint="choose a revision or a copy with safetensors, or download its .gguf and give gguf:FILE",
         )
@@ -70,10 +69,10 @@ def fetch_model(
 
 
 def fetch_config(ref: RepoRef) -> Path:
-    """Download a model's config.json alone.
+    """Download only a model's config.json.
 
     Raises:
-        InputError: the repository cannot be had, or has none.
+        InputError: the repository cannot be read, or has none.
     """
     path = download(ref, "model", ("config.json",), (), None, None, None)[0] / "config.json"
     if not path.is_file():
@@ -82,7 +81,7 @@ def fetch_config(ref: RepoRef) -> Path:
 
 
 def _missing_shards(folder: Path, where: str) -> list[str]:
-    """Files that the index of sharded weights names and that are not there. A cached folder can be incomplete."""
+    """Files named in the index of sharded weights that are missing. A cached folder can be incomplete."""
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         return []
@@ -90,7 +89,7 @@ def _missing_shards(folder: Path, where: str) -> list[str]:
         shards = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            "model.safetensors.index.json names no weight_map of files", where=where, hint="choose another revision"
+            "model.safetensors.index.json has no weight_map of files", where=where, hint="choose another revision"
         ) from error
     return sorted(shard for shard in shards if not (folder / shard).is_file())
 

@@ -1,4 +1,4 @@
-"""Pull requests of a dataset on the Hub: which are open, what they change, and what is said and done about them."""
+"""Pull requests of a dataset on the Hub: listing them, what they change, comments, commits, closing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rh_bench.hub.refs import RepoRef
 from rh_bench.hub.write import RemoteFile, api_of, file_hashes, list_files, write_errors
 
 _SLACK = 1 << 16
-"""Bytes that are sent beside a file, for redirections."""
+"""Bytes sent in addition to a file, for redirections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +31,22 @@ class Pull:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a pull request does to the commit that it was made from."""
+    """What a pull request changes in the commit it started from."""
 
     head: str
     """Its newest commit."""
     added: Mapping[str, RemoteFile]
-    """New files and those with other content, by path."""
+    """New and changed files, by path."""
     removed: tuple[str, ...]
     replaced: tuple[str, ...]
-    """Those of `added` that were there before."""
+    """Those of `added` that existed before."""
 
 
 def user_name(access: Access) -> str:
-    """Whose token is in use.
+    """The user whose token is in use.
 
     Raises:
-        InputError: there is none, or the Hub does not know it.
+        InputError: there is no token, or the Hub does not know it.
     """
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
@@ -87,13 +87,13 @@ def open_pulls(ref: RepoRef, access: Access, author: str | None = None) -> list[
             ),
             access,
         )
-    # The Hub is asked for open ones by this author; what it answers is looked at all the same.
+    # The Hub is asked for open ones by this author, but its answer is checked all the same.
     wanted = (d for d in found if d.is_pull_request and d.status in ("open", "draft") and author in (None, d.author))
     return sorted((Pull(d.num, d.title, d.author) for d in wanted), key=lambda pull: pull.num)
 
 
 def pull_difference(ref: RepoRef, pull: Pull, access: Access) -> Difference:
-    """What a pull request changes, seen from where it left the main branch, which may have moved on since.
+    """What a pull request changes since it branched off the main branch, which may have moved on.
 
     Raises:
         InputError: it cannot be read, or it shares no commit with the main branch.
@@ -108,7 +108,7 @@ def pull_difference(ref: RepoRef, pull: Pull, access: Access) -> Difference:
 
 
 def difference(head: str, before: Mapping[str, RemoteFile], after: Mapping[str, RemoteFile]) -> Difference:
-    """What one tree has that another lacks or has otherwise."""
+    """What one tree has that is missing or different in another."""
     added = {path: file for path, file in after.items() if path not in before or before[path].hash != file.hash}
     removed = tuple(sorted(set(before) - set(after)))
     return Difference(head, added, removed, tuple(sorted(set(added) & set(before))))
@@ -128,16 +128,18 @@ def head_commit(ref: RepoRef, revision: str, access: Access) -> str:
 
 
 def download(ref: RepoRef, commit: str, files: Sequence[RemoteFile], folder: Path, access: Access) -> None:
-    """Put files of a commit below `folder`, as plain files, and see that each is what its commit lists, whole.
+    """Put files of a commit below `folder`, as plain files, and check that each is complete and as its commit lists it.
 
     Raises:
-        InputError: one cannot be had, or is another than was listed.
+        InputError: one cannot be downloaded, or differs from the list.
     """
     for file in files:
         most = Most(file.bytes + _SLACK, seconds=MOST_SECONDS)
         got = Path(_download_one(ref, commit, file, folder, most, access))
         if got.stat().st_size != file.bytes or file.hash not in file_hashes(got):
-            raise InputError(f"sent another {file.path} than it lists", where=f"dataset {ref}", hint="try again later")
+            raise InputError(
+                f"sent a different {file.path} than it lists", where=f"dataset {ref}", hint="try again later"
+            )
 
 
 def _download_one(ref: RepoRef, commit: str, file: RemoteFile, folder: Path, most: Most, access: Access) -> str:
@@ -169,8 +171,8 @@ def commit_files(
     parent: str | None = None,
     access: Access,
 ) -> tuple[str, int | None]:
-    """One commit that adds `files`, by their paths in the repository: to the main branch, to a pull request that is
-    there, or as a new one. Not tried again here: whoever calls knows what to look up first.
+    """Add `files`, by their paths in the repository, in one commit: to the main branch, to an existing pull request, or
+    as a new one. Not retried here: the caller knows what to look up first.
 
     Returns:
         The commit, and the number of the pull request if it is on one.
@@ -202,15 +204,15 @@ def add_to_main(
     access: Access,
     over: Mapping[str, bytes] | None = None,
 ) -> str | None:
-    """Add new files to the main branch in one commit, tried again while that can help. Each commit names the one that
-    it was made from, so that nothing comes in between.
+    """Add new files to the main branch in one commit, retried while that can help. Each commit names its parent, so
+    that nothing comes in between.
 
     Args:
-        over: what some of `files` may replace, by path: this content, and no other.
+        over: content that some of `files` may replace, by path.
 
     Returns:
-        The commit after which the main branch holds `files`; None if it holds one of them with other content, which is
-        left as it is.
+        The commit that has `files` on the main branch; None if one of them is already there with other content, which
+        is left as it is.
 
     Raises:
         InputError: it cannot be written.
@@ -236,7 +238,7 @@ def add_to_main(
 
 
 def own_comments(ref: RepoRef, pull: Pull, name: str, access: Access) -> list[str]:
-    """What `name` has said on a pull request."""
+    """The comments of `name` on a pull request."""
     from huggingface_hub import DiscussionComment
 
     api = api_of(access)
@@ -246,14 +248,14 @@ def own_comments(ref: RepoRef, pull: Pull, name: str, access: Access) -> list[st
 
 
 def comment(ref: RepoRef, pull: Pull, text: str, access: Access) -> None:
-    """Say something on a pull request."""
+    """Comment on a pull request."""
     api = api_of(access)
     with write_errors(ref), plain_errors(ref, "dataset"):
         again(lambda: api.comment_discussion(ref.repo_id, pull.num, text, repo_type="dataset"), access)
 
 
 def close(ref: RepoRef, pull: Pull, text: str, access: Access) -> None:
-    """Close a pull request with a last word, unless it is closed."""
+    """Close a pull request with a final comment, unless it is closed."""
     api = api_of(access)
 
     def shut() -> None:

@@ -17,7 +17,7 @@ _LONGEST_REPO_ID = 96
 
 @dataclass(frozen=True, slots=True)
 class RepoRef:
-    """A repository on the Hub, and optionally the branch, tag or commit that is meant."""
+    """A repository on the Hub, and optionally a branch, tag or commit."""
 
     repo_id: str
     revision: str | None = None
@@ -36,7 +36,7 @@ def parse_repo(text: str) -> RepoRef:
     owner, slash, name = repo_id.partition("/")
     if not (slash and _NAME.fullmatch(owner) and _NAME.fullmatch(name)):
         raise InputError(
-            "is no repository of the Hub", where=repr(text), hint="write it as org/name or org/name@revision"
+            "is not a repository on the Hub", where=repr(text), hint="write it like org/name or org/name@revision"
         )
     if len(repo_id) > _LONGEST_REPO_ID or "--" in repo_id or ".." in repo_id or repo_id.endswith(".git"):
         raise InputError(
@@ -47,13 +47,13 @@ def parse_repo(text: str) -> RepoRef:
         )
     if at and not _is_revision(revision):
         raise InputError(
-            f"{revision!r} is no revision", where=repr(text), hint="give a branch, a tag or a commit after the '@'"
+            f"{revision!r} is not a revision", where=repr(text), hint="give a branch, a tag or a commit after the '@'"
         )
     return RepoRef(repo_id, revision or None)
 
 
 def _is_revision(text: str) -> bool:
-    """Whether git would take `text` as the name of a branch, a tag or a commit."""
+    """Whether git accepts `text` as the name of a branch, a tag or a commit."""
     return (
         _REVISION.fullmatch(text) is not None
         and not any(part in text for part in ("..", "//", "/."))

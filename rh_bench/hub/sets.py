@@ -22,23 +22,23 @@ def fetch_set(
 
     Args:
         ref: the dataset repository.
-        cache_dir: the cache to use instead of huggingface_hub's own.
-        endpoint: the Hub to ask instead of the one that huggingface_hub is set up for.
-        token: the token to use instead of the one that huggingface_hub is set up for.
+        cache_dir: cache to use instead of huggingface_hub's own.
+        endpoint: Hub to use instead of the one huggingface_hub is configured for.
+        token: token to use instead of the one huggingface_hub is configured for.
 
     Returns:
         The folder with the set's files, and the 40-digit commit they belong to.
 
     Raises:
-        InputError: the repository cannot be had, or holds no haystack set.
+        InputError: the repository cannot be read, or is not a haystack set.
     """
     snapshot, commit = download(ref, "dataset", SET_FILES, (), cache_dir, endpoint, token)
     folder = _without_links(snapshot, _sets_folder(cache_dir) / snapshot.parents[1].name / commit)
     if not (folder / "manifest.json").is_file():
         raise InputError(
-            "holds no manifest.json, so it is not a haystack set of rh-bench",
+            "has no manifest.json, so it is not an rh-bench haystack set",
             where=f"dataset {ref}",
-            hint="name a repository that `rh-bench publish` made, or build a set with `rh-bench build`",
+            hint="give a repository made by `rh-bench publish`, or build a set with `rh-bench build`",
         )
     return folder, commit
 
@@ -46,14 +46,15 @@ def fetch_set(
 def fetch_results(
     ref: RepoRef, cache_dir: Path | None = None, *, endpoint: str | None = None, token: str | None = None
 ) -> tuple[Path, str]:
-    """Download the runs, verifications and experiments of a results repository. Arguments and result as of `fetch_set`.
+    """Download the runs, verifications and experiments of a results repository. Arguments and result as for
+    `fetch_set`.
 
     Raises:
-        InputError: the repository cannot be had, or holds no runs.
+        InputError: the repository cannot be read, or has no runs.
     """
     snapshot, commit = download(ref, "dataset", RESULT_FILES, (), cache_dir, endpoint, token)
     if not (snapshot / "runs").is_dir():
-        raise InputError("holds no runs", where=f"dataset {ref}", hint="name a results repository")
+        raise InputError("has no runs", where=f"dataset {ref}", hint="give a results repository")
     return _without_links(snapshot, _sets_folder(cache_dir) / snapshot.parents[1].name / commit), commit
 
 
@@ -66,7 +67,7 @@ def fetch_verifications(
         Their files by the two folder names of the run.
 
     Raises:
-        InputError: the repository cannot be had.
+        InputError: the repository cannot be read.
     """
     snapshot, _ = download(ref, "dataset", RESULT_FILES[1:2], (), None, endpoint, token)
     return {(path.parent.name, path.stem): path for path in sorted(snapshot.glob("verification/*/*.json"))}
@@ -79,8 +80,8 @@ def _sets_folder(cache_dir: Path | None) -> Path:
 
 
 def _without_links(snapshot: Path, folder: Path) -> Path:
-    """The files of a snapshot as plain files. In the client's cache they are symbolic links, which no reader of ours
-    follows, because a set from anywhere else could lead out of its folder with one.
+    """The files of a snapshot as plain files. In the client's cache they are symbolic links, which our readers do not
+    follow, because a set from elsewhere could point out of its folder with one.
 
     Raises:
         InputError: the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Writing to the Hub: one commit that makes a repository hold a folder's files, sent again while that can help."""
+"""Writing to the Hub: one commit that makes a repository match a folder, retried while that can help."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 
 
 class MayNotWrite(InputError):
-    """Whoever asks may not write there, so that nothing else can be written either."""
+    """The user has no write access, so nothing else can be written either."""
 
 
 KEPT = (".gitattributes",)
-"""Files of a repository that the Hub makes, and that are left alone."""
+"""Files that the Hub makes in a repository, and that are left alone."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a commit would do to a repository whose newest commit is `parent` (None: the repository is not there)."""
+    """What a commit would change in a repository whose newest commit is `parent` (None: it does not exist)."""
 
     parent: str | None
     sent: tuple[str, ...]
     removed: tuple[str, ...]
     replaced: tuple[str, ...] = ()
-    """Those of `sent` that are there with other content."""
+    """Those of `sent` that exist with other content."""
 
     @property
     def nothing(self) -> bool:
@@ -43,7 +43,7 @@ class Changes:
 
 
 def find_changes(ref: RepoRef, files: Mapping[str, Path | bytes], access: Access, kind: Kind = "dataset") -> Changes:
-    """Which of `files`, by path, a repository lacks or has otherwise, and what it has besides.
+    """Which of `files`, by path, are missing or different in a repository, and what else it has.
 
     Raises:
         InputError: the repository cannot be read.
@@ -66,7 +66,7 @@ def find_changes(ref: RepoRef, files: Mapping[str, Path | bytes], access: Access
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """A file of a commit: `hash` as of :func:`file_hashes`, of which the Hub gives the one or the other."""
+    """A file of a commit: `hash` is one of :func:`file_hashes`; the Hub gives either."""
 
     path: str
     hash: str
@@ -93,17 +93,17 @@ def push(
     kind: Kind = "dataset",
     check: Callable[[Changes], None] = lambda changes: None,
 ) -> Changes:
-    """Make a repository hold `files`, by path, and no others, in one commit. Idempotent.
+    """Make a repository contain exactly `files`, by path, in one commit. Idempotent.
 
-    If somebody commits in between, what is to change is looked up anew. Large files that were sent before a connection
-    broke are not sent again.
+    If someone commits in between, the changes are computed again. Large files sent before a connection broke are not
+    sent again.
 
     Args:
-        kind: "dataset", or "space" for a static one; made if it is not there.
-        check: is shown what would change before anything is sent, and raises if it must not.
+        kind: "dataset", or "space" for a static one; created if it does not exist.
+        check: called with the changes before anything is sent; raises to forbid them.
 
     Raises:
-        InputError: the repository cannot be made or written; says why on one line.
+        InputError: the repository cannot be created or written; says why in one line.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
 
@@ -139,7 +139,7 @@ def _sent(content: Path | bytes) -> str | bytes:
 
 
 def name_commit(ref: RepoRef, tag: str, commit: str, access: Access, kind: Kind = "dataset") -> None:
-    """Give a commit of a repository a tag, which is never moved.
+    """Tag a commit of a repository. Tags are never moved.
 
     Raises:
         InputError: the tag names another commit.
@@ -151,7 +151,7 @@ def name_commit(ref: RepoRef, tag: str, commit: str, access: Access, kind: Kind 
         if tag in named:
             if named[tag] != commit:
                 raise InputError(
-                    f"the tag {tag!r} names {named[tag]} already", where=f"{kind} {ref}", hint="choose another --tag"
+                    f"the tag {tag!r} already names {named[tag]}", where=f"{kind} {ref}", hint="choose another --tag"
                 )
             return
         again(lambda: api.create_tag(ref.repo_id, tag=tag, revision=commit, repo_type=kind), access)
@@ -165,7 +165,7 @@ def api_of(access: Access) -> HfApi:
 
 
 def file_hashes(content: Path | bytes) -> tuple[str, str]:
-    """How the Hub names a file's content: by SHA-256 if it is large, else as git does."""
+    """The Hub's hash of a file's content: SHA-256 if it is large, else git's."""
     data = content if isinstance(content, bytes) else content.read_bytes()
     git = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
     return hashlib.sha256(data).hexdigest(), git
@@ -173,7 +173,7 @@ def file_hashes(content: Path | bytes) -> tuple[str, str]:
 
 @contextmanager
 def write_errors(ref: RepoRef, kind: Kind = "dataset") -> Iterator[None]:
-    """What refusals mean to somebody who writes."""
+    """What refusals mean to someone who writes."""
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
@@ -184,7 +184,7 @@ def write_errors(ref: RepoRef, kind: Kind = "dataset") -> Iterator[None]:
             raise MayNotWrite(
                 "the Hub does not let you write here",
                 where=f"{kind} {ref}",
-                hint="log in with `hf auth login`, with a token that may write to it",
+                hint="log in with `hf auth login`, with a token that can write to it",
             ) from cause
         raise
     except ValueError as error:

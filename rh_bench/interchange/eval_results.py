@@ -6,31 +6,9 @@ from pathlib import Path
 
 from rh_bench.artifacts.coverage import coverage
 from rh_bench.errors import InputError
-from rh_bench.hub.refs import parse_repo
+from rh_bench.hub.eval_entry import eval_result_yaml
 from rh_bench.interchange.base import Written
 from rh_bench.interchange.reports import run_documents
-
-
-def _entry(repo_id: str, task_id: str, value: float, *, revision: str | None, date: str, notes: str) -> str:
-    """An entry of `.eval_results/*.yaml`, by huggingface_hub's own class; without a verification token, which only the
-    Hub can give.
-
-    Args:
-        repo_id, task_id: the benchmark dataset, and the task in it.
-        revision: the benchmark's commit.
-
-    Raises:
-        InputError: `repo_id` is no repository's name.
-    """
-    import yaml
-    from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
-
-    parse_repo(repo_id)
-    entry = EvalResultEntry(
-        dataset_id=repo_id, task_id=task_id, value=value, dataset_revision=revision, date=date, notes=notes
-    )
-    text: str = yaml.safe_dump(eval_result_entries_to_yaml([entry]), sort_keys=False)
-    return text
 
 
 def eval_results(folder: Path, dataset: str | None = None, task: str = "niah") -> Written:
@@ -52,7 +30,7 @@ def eval_results(folder: Path, dataset: str | None = None, task: str = "niah") -
     if rate["value"] is None:
         raise InputError(f"has no success rate ({rate['reason']})", where=folder)
     spread = "" if rate["low"] is None else f", 95% interval {rate['low']:.3f}-{rate['high']:.3f}"
-    text = _entry(
+    text = eval_result_yaml(
         repo,
         task,
         rate["value"],

@@ -16,7 +16,6 @@ from typing import Any
 
 from rh_bench.errors import InputError, RhBenchWarning
 from rh_bench.models import weights_header
-from rh_bench.models.card import base_models
 from rh_bench.models.config_bounds import refuse_beyond_bounds
 from rh_bench.models.gguf_tokenizer import check_gguf_tokenizer
 from rh_bench.models.loading import (
@@ -29,6 +28,7 @@ from rh_bench.models.loading import (
     refuse_unheld,
     weight_shapes,
 )
+from rh_bench.models.model_card import base_models
 from rh_bench.models.multimodal import class_names, is_multimodal
 from rh_bench.models.source import ModelSource, resolve_model
 from rh_bench.models.weights_header import count_weights

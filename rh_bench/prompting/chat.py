@@ -1,10 +1,10 @@
-"""A tokenizer's chat template: rendered the same on every day, and only where it prints all that it was given.
+"""A tokenizer's chat template: rendered the same every day, and only if it prints everything it was given.
 
-A chat template is a program that came with the model. It may print today's date, want its text in typed parts, fail, or
-leave out what it does not expect; a prompt must not depend on the first, and is refused by name after the last two.
+A chat template is a program that comes with the model. It may print today's date, expect its text in typed parts, fail,
+or drop what it does not expect. A prompt must not depend on the date, and the last two are refused by name.
 
-Neither torch nor transformers is imported: all goes through the tokenizer's own ``apply_chat_template``, and that
-through `rh_bench.prompting.rendering`, which keeps it within limits.
+Neither torch nor transformers is imported: everything goes through the tokenizer's own ``apply_chat_template``, called
+by `rh_bench.prompting.rendering`, which enforces limits.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ TEMPLATES = ("auto", "plain", "chat")
 PLAIN, CHAT = TEMPLATES[1:]
 
 Variable = bool | int | str
-"""What a template is told beside the messages."""
+"""A variable passed to a template besides the messages."""
 Message = Mapping[str, Any]
-"""A turn: "role", "content", and what some templates read besides."""
+"""A turn: "role", "content", and further keys that some templates read."""
 
 DATE = {
     "%Y": "2024", "%m": "07", "%d": "26", "%B": "July", "%b": "Jul", "%h": "Jul", "%A": "Friday", "%a": "Fri",
@@ -35,28 +35,28 @@ DATE = {
     "%n": "\n", "%t": "\t",
     "%-d": "26", "%-m": "7", "%-y": "24", "%-j": "208", "%-H": "0", "%-I": "12", "%-M": "0", "%-S": "0",
 }  # fmt: skip
-"""The moment that every prompt is from, as each directive of strftime writes it: the first of 26 July 2024. In English
-on every machine, which strftime itself is not."""
+"""The moment that every prompt is from, for each directive of strftime: 26 July 2024, 00:00. In English on every
+machine, unlike strftime itself."""
 
 _VARIABLES: Mapping[str, Variable] = {"date_string": f"{DATE['%d']} {DATE['%b']} {DATE['%Y']}"}
-"""What every template is told. Those that do not ask are not touched."""
+"""Variables passed to every template. Templates that do not use them are unaffected."""
 
 _CHANCE = re.compile(r"\|\s*random\b|['\"]random['\"]|\blipsum\s*\(")
-"""What of Jinja's own prints something else each time."""
+"""Jinja features whose output differs each time."""
 _LONGEST = 1 << 20
-"""Characters of a template; the longest of well-known models have some 20,000."""
+"""Most characters of a template; the longest of well-known models have some 20,000."""
 _ADDRESS = re.compile(r" object at 0x[0-9a-f]+")
-"""How Python prints what has no text of its own: otherwise in each process."""
+"""How Python prints an object without a text of its own: differently in each process."""
 
 _CONTROL = re.compile(r"<.+>|\[.+\]|.*[|｜].*", re.DOTALL)
-"""How the tokens look that mark turns, tools and reasoning. Not all tokenizers declare theirs special."""
+"""What tokens for turns, tools and reasoning look like. Not all tokenizers declare theirs special."""
 
 
 def _frozen_clock() -> str:
-    """A macro that stands before a template and takes the place of transformers' ``strftime_now``.
+    """A macro put before a template to replace transformers' ``strftime_now``.
 
-    A function cannot be handed over: since 5.23 templates are told nothing but plain data. The line break after it goes
-    with the tag, so that the template itself begins where a line begins.
+    A function cannot be passed: since 5.23 templates get plain data only. The line break after it is removed with the
+    tag, so that the template itself starts at the start of a line.
     """
     doubled = "\\x01"
     steps = [("%%", doubled), *DATE.items(), (doubled, "%")]
@@ -70,7 +70,7 @@ _CLOCK = _frozen_clock()
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """The chat template of a tokenizer. :func:`chat_template` makes one."""
+    """The chat template of a tokenizer, made by :func:`chat_template`."""
 
     tokenizer: Any
     source: str
@@ -93,12 +93,12 @@ class ChatTemplate:
         fails on text or does not print it.
 
         Args:
-            variables: what the template is told besides.
-            answer: up to where the model's answer begins; else up to the end of the last turn.
+            variables: further variables for the template.
+            answer: end where the model's answer begins; otherwise at the end of the last turn.
 
         Raises:
-            InputError: the template fails on them, does not print each text as it is, once and in its order, or takes
-                more than rendering may.
+            InputError: the template fails on them, does not print each text unchanged, once and in order, or exceeds
+                the limits of rendering.
         """
         problems = []
         for form in (list(messages), [_in_parts(message) for message in messages]):
@@ -112,10 +112,10 @@ class ChatTemplate:
     def attempt(
         self, messages: Sequence[Message], variables: Mapping[str, Variable] | None = None, *, answer: bool = True
     ) -> str | None:
-        """What the template makes of messages that it need not know; None where it fails or does not print them.
+        """What the template prints for messages it need not support; None if it fails or does not print them.
 
         Raises:
-            RenderingLimitError: it takes more than rendering may.
+            RenderingLimitError: it exceeds the limits of rendering.
         """
         try:
             return self.render(messages, variables, answer=answer)
@@ -127,14 +127,14 @@ class ChatTemplate:
     def _attempt(
         self, messages: Sequence[Message], variables: Mapping[str, Variable], answer: bool
     ) -> tuple[str, str | None]:
-        """What it prints, and how it failed."""
+        """What it prints, and how it failed, if it did."""
         source = _CLOCK + self.source if "strftime_now" in self.source else self.source
         rendered, problem = self._renderer.render(messages, source, {**_VARIABLES, **variables}, answer=answer)
         if problem is not None:
             turns = "one message of the user" if len(messages) == 1 else f"{len(messages)} turns of user and assistant"
             return "", f"its chat template fails on {turns} ({shown(problem)})"
         if _ADDRESS.search(rendered):
-            return "", "its chat template prints where an object lies in memory, which differs from time to time"
+            return "", "its chat template prints the memory address of an object, which differs each time"
         return rendered, None
 
 
@@ -142,14 +142,14 @@ def chat_template(tokenizer: Any) -> ChatTemplate:
     """The chat template that a tokenizer uses.
 
     Raises:
-        InputError: it has several and none is the default one, or it prints something else each time.
+        InputError: it has several and no default, or its output differs each time.
     """
     name = tokenizer_name(tokenizer)
     try:
         source = str(tokenizer.get_chat_template())
     except Exception as error:
         raise InputError(
-            f"its chat template cannot be had ({shown(str(error).splitlines()[0][:200])})",
+            f"its chat template cannot be loaded ({shown(str(error).splitlines()[0][:200])})",
             where=name,
             hint="use --template plain",
         ) from None
@@ -166,10 +166,10 @@ def choose_template(tokenizer: Any, template: str) -> ChatTemplate | None:
     """The chat template to use; None for plain text.
 
     Args:
-        template: "plain", "chat" or "auto" (chat where there is one).
+        template: "plain", "chat" or "auto" (chat if there is one).
 
     Raises:
-        InputError: there is no such template, or none though one was asked for.
+        InputError: there is no such template, or the tokenizer has none.
     """
     if template not in TEMPLATES:
         raise InputError(f"unknown template {template!r}", where="--template", hint=f"use {', '.join(TEMPLATES)}")
@@ -185,10 +185,9 @@ def _in_parts(message: Message) -> Message:
 
 
 def _unprinted(messages: Sequence[Message], rendered: str) -> str | None:
-    """What is wrong with what a template made of messages; outer white space it may drop.
+    """What is wrong with a template's rendering of messages; it may drop outer white space.
 
-    A text of the user's must stand there as often as in the messages, one of the assistant's at least once: it can be
-    as short as a word.
+    A user's text must appear as often as in the messages, an assistant's at least once: it can be as short as a word.
     """
     place = 0
     for message in messages:
@@ -204,30 +203,30 @@ def _unprinted(messages: Sequence[Message], rendered: str) -> str | None:
 
 
 def encode_template(tokenizer: Any, text: str) -> list[int]:
-    """The ids of template text: its special tokens are meant and are parsed."""
+    """The ids of template text, in which special tokens are parsed."""
     encoded = tokenizer(text, add_special_tokens=False, split_special_tokens=False, verbose=False)
     return [int(i) for i in encoded["input_ids"]]
 
 
 def control_tokens(tokenizer: Any) -> dict[int, str]:
-    """Tokens by id that steer a model and spell no text: those declared special, and added ones that look like them."""
+    """Control tokens by id, which stand for no text: those declared special, and added ones that look like them."""
     control = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     for number, token in tokenizer.added_tokens_decoder.items():
         if token.special or _CONTROL.fullmatch(token.content):
             control[number] = token.content
-    # The token of unknown characters stands for text, unless it has a second meaning.
+    # The token for unknown characters stands for text, unless it has a second meaning.
     if tokenizer.unk_token_id not in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
         control.pop(tokenizer.unk_token_id, None)
     return control
 
 
 def uses_bos(tokenizer: Any) -> bool:
-    """Whether the tokenizer begins a sequence with its token for that."""
+    """Whether the tokenizer starts a sequence with its beginning-of-sequence token."""
     bos = tokenizer.bos_token_id
     ids = tokenizer("x", add_special_tokens=True)["input_ids"]
     return bos is not None and bool(ids) and ids[0] == bos
 
 
 def tokenizer_name(tokenizer: Any) -> str:
-    """What a tokenizer is called in an error."""
+    """The name of a tokenizer in errors."""
     return str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)

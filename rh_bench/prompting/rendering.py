@@ -1,12 +1,12 @@
-"""Rendering chat templates in a process of its own, within limits.
+"""Renders chat templates in a separate process, within limits.
 
-A chat template is a program that came with a model. Jinja's sandbox keeps it from files and from the network; it does
-not keep it from looping for ever, from multiplying a text until memory ends, or from nesting until the interpreter's
-stack does. An exception raised by a timer would not end it, either: one operation on a huge number runs for hours
-without looking. So a process renders that can be ended.
+A chat template is a program that comes with a model. Jinja's sandbox keeps it away from files and the network, but does
+not keep it from looping forever, from multiplying a text until memory runs out, or from nesting until the stack
+overflows. A timer that raises an exception would not stop it either: one operation on a huge number can run for hours.
+So rendering happens in a process that can be killed.
 
-The process lives as long as its :class:`Renderer`: it is a copy of this one where that can be had safely (Linux), and
-else a new one that the tokenizer is handed to.
+The process lives as long as its :class:`Renderer`: it is a fork of this one where that is safe (Linux), and
+otherwise a new one that the tokenizer is sent to.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from rh_bench.errors import InputError, LimitError
 from rh_bench.system.limits import CLOCK, MEMORY, PROCESSOR, RENDERED, Limit, limited
 
 RENDERING = Limit(memory=1 << 29, processor=10, clock=60)
-"""What rendering once may take. The longest prompts of the largest windows take milliseconds and a few megabytes."""
+"""Limits of one rendering. The longest prompts of the largest windows take milliseconds and a few megabytes."""
 MOST_CHARACTERS, TIMES = 1 << 20, 8
-"""A template may print that many, and so many times what it was given."""
+"""Most characters a template may print: this many, or this many times its input."""
 _START = 120
-"""Seconds in which a new process must be ready."""
+"""Seconds for a new process to get ready."""
 
 
 class RenderingLimitError(LimitError):
-    """A chat template takes more than rendering may."""
+    """A chat template exceeds the limits of rendering."""
 
 
 class Renderer:
@@ -45,8 +45,8 @@ class Renderer:
 
     Args:
         tokenizer: as transformers loads it.
-        name: what it is called in an error.
-        way: how the process is made, as `multiprocessing` calls it; the safest without it.
+        name: its name in errors.
+        way: start method of the process, as in `multiprocessing`; by default the safest.
     """
 
     def __init__(self, tokenizer: Any, name: str, way: str | None = None) -> None:
@@ -57,10 +57,10 @@ class Renderer:
     def render(
         self, messages: Sequence[Mapping[str, Any]], source: str, variables: Mapping[str, Any], *, answer: bool
     ) -> tuple[str, str | None]:
-        """What the template `source` prints, and how it failed.
+        """What the template `source` prints, and how it failed, if it did.
 
         Args:
-            answer: whether the prompt is to end where the answer begins.
+            answer: whether the prompt ends where the answer begins.
 
         Raises:
             RenderingLimitError: it takes too long or too much memory, prints too much, or ends the process.
@@ -109,7 +109,7 @@ class _Worker:
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, self._pipe, tokenizer), daemon=True)
         with warnings.catch_warnings():
-            # Forking a process with threads: of what their locks guard, rendering needs nothing.
+            # Forking a process with threads is safe here: rendering needs nothing their locks guard.
             warnings.simplefilter("ignore")
             self._process.start()
         theirs.close()
@@ -119,7 +119,7 @@ class _Worker:
             raise InputError("the process that renders chat templates does not start", hint="use --template plain")
 
     def ask(self, order: bytes) -> bytes | str:
-        """The answer to an order; or CLOCK where it took too long, and "end" where the process ended."""
+        """The answer to a request; CLOCK if it took too long, "end" if the process ended."""
         try:
             self._pipe.send_bytes(order)
         except OSError:
@@ -133,8 +133,8 @@ class _Worker:
             return "end"
 
     def close(self) -> str:
-        """End the process; how it ended, if it was not by this."""
-        self._process.join(0.2)  # one that was just ended by a signal says which
+        """End the process; returns how it ended if not by this."""
+        self._process.join(0.2)  # a process just killed by a signal says which
         code = self._process.exitcode
         self._finalizer()
         if code is None or code >= 0:
@@ -145,16 +145,16 @@ class _Worker:
 def _close(pipe: Connection, process: Any) -> None:
     with contextlib.suppress(OSError):
         pipe.close()
-    with contextlib.suppress(Exception):  # at the end of the interpreter anything can be gone already
+    with contextlib.suppress(Exception):  # at interpreter exit anything may already be gone
         process.kill()
         process.join()
 
 
 def _serve(pipe: Connection, other: Connection, tokenizer: Any) -> None:
-    """The process: answers until nobody asks any more."""
+    """The process: answers requests until there are no more."""
     if not hasattr(sys, "getwindowsversion"):
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # who is interrupted ends this process
-    gc.disable()  # nothing of the process that this is a copy of may be taken down here
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent, when interrupted, ends this process
+    gc.disable()  # nothing of the forked process may be finalised here
     with contextlib.suppress(OSError):
         other.close()
     with Path(os.devnull).open("wb") as nowhere:
@@ -192,7 +192,7 @@ def _render(order: dict[str, Any], tokenizer: Any) -> tuple[str, str | None]:
         ), None
     except MemoryError:
         raise
-    except Exception as error:  # a template is a program that came with the model: it can fail in any way
+    except Exception as error:  # a template is a program that comes with the model: it can fail in any way
         return "", f"{type(error).__name__}: {str(error)[:200]}"
 
 

@@ -22,9 +22,9 @@ class StopRule:
 
     eos_ids: frozenset[int]
     decode: Callable[[list[int]], str] | None = None
-    """Ids to text where newlines stop the answer; None where they do not."""
+    """Ids to text if newlines stop the answer, else None."""
     turn: tuple[int, str] | None = None
-    """The token that ends a turn, where no end-of-sequence token does: its id and how it is written."""
+    """The token that ends a turn, if no end-of-sequence token does: its id and text."""
     _known: dict[int, bool] = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, token: int) -> bool:
@@ -38,17 +38,17 @@ class StopRule:
 
     @property
     def ends(self) -> frozenset[int]:
-        """Tokens that end an answer wherever they stand."""
+        """Tokens that end an answer wherever they occur."""
         return self.eos_ids if self.turn is None else self.eos_ids | {self.turn[0]}
 
     @property
     def names(self) -> list[str]:
-        """As a protocol says it."""
+        """As recorded in a protocol."""
         return ["eos", *(["turn"] if self.turn else []), *(["newline"] if self.decode else [])]
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the run should know."""
+        """Notes for readers of the run."""
         if self.turn is None:
             return ()
         return (f"an answer ends at {self.turn[1]!r}, too: it ends a turn, and no end-of-sequence token of the model",)
@@ -61,13 +61,13 @@ def stop_rule(
     chat: ChatTemplate | None = None,
     variables: Mapping[str, Variable] | None = None,
 ) -> StopRule:
-    """The rule for a model: every end-of-sequence token that its configurations or its tokenizer name, and the token
+    """The rule for a model: every end-of-sequence token named by its configurations or tokenizer, and the token
     that ends a turn of its chat template.
 
     Args:
         decode: see :class:`StopRule`.
-        chat: the chat template that the prompts are written with, if any.
-        variables: what it is told.
+        chat: the chat template of the prompts, if any.
+        variables: its variables.
     """
     generation = getattr(model, "generation_config", None)
     named = [getattr(source, "eos_token_id", None) for source in (generation, model.config, tokenizer)]
@@ -80,8 +80,8 @@ def turn_token(
 ) -> tuple[int, str] | None:
     """The token by which a model ends its turn, if no end-of-sequence token does: id and text.
 
-    It is the first control token after an answer, as the template writes one that was given: the last turn first, since
-    some templates end that in another way; where nothing ends it, the first token of the turn that follows.
+    It is the first control token after an answer that the template renders: in the last turn first, since some
+    templates end that differently; if nothing ends it, the first token of the next turn.
     """
     control = control_tokens(chat.tokenizer)
     first, second = ({"role": "user", "content": question} for question in _QUESTIONS)

@@ -1,9 +1,9 @@
-"""Models that think before they answer: how a prompt asks for the answer alone, or lets them think.
+"""Reasoning models: how a prompt asks for the answer alone, or lets the model think first.
 
-A retrieval head is seen while a model copies its answer. A model that thinks first would spend its few tokens on that,
-so a prompt leaves it no thought to begin: by a switch of its chat template where that has one, else by closing the
-thought in the prompt with the model's own tokens. What it then does to the prompt is a :class:`Thinking`, which a run
-records. The other way is to let it think, up to a stated limit, and to measure the answer that follows.
+Retrieval heads are observed while a model copies its answer. A model that thinks first would spend its few tokens on
+that, so the prompt prevents a thought: by a switch of the chat template if there is one, else by closing the thought in
+the prompt with the model's own tokens. What is done to the prompt is a :class:`Thinking`, which a run records. The
+alternative is to let the model think, up to a limit, and to measure the answer that follows.
 
 Neither torch nor transformers is imported.
 """
@@ -22,14 +22,14 @@ from rh_bench.prompting.thoughts import FAMILIES, Markers, opens_unknown, tags_i
 from rh_bench.records import Json
 
 AUTO, CLOSE, AFTER = CHOICES = ("auto", "close", "after")
-"""What a user may ask for: no thought, asking the model where its template does not say whether it begins by one; no
+"""The user's choices: no thought, trying the model if its template does not show whether it starts with one; no
 thought, whatever the model does; the answer after the thought."""
 THOUGHT_TOKENS = 1024
-"""Tokens of a thought, at most, unless the user says how many."""
+"""Default for the most tokens of a thought."""
 
 SWITCH, TEMPLATE, CLOSED, PREFILLED, NONE = "switch", "template", "closed", "prefilled", "none"
 WAYS = (SWITCH, TEMPLATE, CLOSED, PREFILLED, NONE, AFTER)
-"""In which ways a prompt deals with thoughts: see :meth:`Thinking.note`."""
+"""The ways a prompt deals with thoughts: see :meth:`Thinking.note`."""
 
 
 _SWITCHES: tuple[tuple[str, Variable, Variable | None], ...] = (
@@ -44,11 +44,11 @@ _SWITCHES: tuple[tuple[str, Variable, Variable | None], ...] = (
     ("thinking_option", "off", "on"),
     ("reasoning_effort", "none", "high"),
 )
-"""Variables by which templates turn thinking off, and on: name, off, on (None: what the template takes by itself). A
-text counts only where the template names it, since a template may print whatever it is told."""
+"""Variables by which templates turn thinking off and on: name, off, on (None: the template's default). A string counts
+only if the template contains it, since a template may print any value."""
 
 _THOUGHT_FIELDS = ("reasoning_content", "thinking", "reasoning")
-"""Where templates look for the thought of an assistant's turn."""
+"""Keys in which templates look for the thought of an assistant's turn."""
 _QUESTION = "RHBENCH0QUESTION0GOES0HERE"
 _THOUGHT = "RHBENCH0THOUGHT0GOES0HERE"
 _ANSWER = "RHBENCH0ANSWER0GOES0HERE"
@@ -56,20 +56,20 @@ _ANSWER = "RHBENCH0ANSWER0GOES0HERE"
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """What a prompt does about a model's thoughts; a run records it."""
+    """How a prompt deals with a model's thoughts, as a run records it."""
 
     way: str
     """One of WAYS."""
     variables: tuple[tuple[str, Variable], ...] = ()
-    """What the chat template is told."""
+    """Variables for the chat template."""
     appended: str = ""
-    """What stands in the prompt after all that the template writes."""
+    """Text in the prompt after the template's output."""
     markers: Markers | None = None
-    """None where thoughts are turned off and nothing says how they would look."""
+    """None if thoughts are turned off and their form is unknown."""
     limit: int | None = None
-    """Tokens of a thought, at most; None where there is none."""
+    """Most tokens of a thought; None without thoughts."""
     closing_ids: tuple[int, ...] = ()
-    """Tokens that end a thought, where there is one."""
+    """Tokens that end a thought, if there is one."""
 
     def to_json(self) -> Json:
         """The `thinking` object of a protocol."""
@@ -85,7 +85,7 @@ class Thinking:
 
     @property
     def note(self) -> str:
-        """What a reader of the run should know."""
+        """Notes for readers of the run."""
         told = ", ".join(f"{name}={str(value).lower()}" for name, value in self.variables)
         closing = repr(self.markers.closing) if self.markers else ""
         return {
@@ -99,35 +99,34 @@ class Thinking:
 
 
 _SINCE = (1, 3)
-"""Version of run.json since which a run says what it did about thoughts."""
+"""First version of run.json that records how thoughts were dealt with."""
 BEFORE = Thinking(SWITCH, (("enable_thinking", False),))
-"""What was done before, whether or not a template heeded it."""
+"""What was done before that, whether or not a template heeded it."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How the prompts of one chat template can deal with thoughts. :func:`plan_thinking` makes one."""
+    """How the prompts of one chat template can deal with thoughts, made by :func:`plan_thinking`."""
 
     settled: Thinking | None
-    """What closes or turns off thoughts for certain. None where nobody can tell without asking the model whether it
-    begins by a thought."""
+    """What reliably closes or turns off thoughts. None if only the model shows whether it starts with a thought."""
     left: Thinking
-    """The prompt as the template writes it, with thinking turned off where it can be."""
+    """The prompt as the template renders it, with thinking turned off if possible."""
     prefills: tuple[Thinking, ...]
-    """Ways to begin the answer for a model that would begin by a thought, the likeliest first."""
+    """Ways to start the answer for a model that would start with a thought, the likeliest first."""
     after: Thinking | str
-    """The way that lets the model think, its limit to be filled in; or why there is none."""
+    """The way that lets the model think, with its limit to be filled in; or why there is none."""
     in_template: bool
-    """The template itself knows thoughts, rather than the tokenizer alone."""
+    """The template itself supports thoughts, not just the tokenizer."""
 
     @property
     def must_ask(self) -> bool:
-        """Whether only the model can say if it begins by a thought."""
+        """Whether only the model shows if it starts with a thought."""
         return self.settled is None
 
     @property
     def unasked(self) -> Thinking | None:
-        """The way without a model at hand: what the template knows of is closed."""
+        """The way without a model at hand: thoughts that the template supports are closed."""
         if self.settled is not None:
             return self.settled
         if self.in_template and self.left.way == NONE and self.prefills:
@@ -135,10 +134,10 @@ class Plan:
         return self._as_left
 
     def choose(self, choice: str, limit: int | None = None) -> Thinking | None:
-        """The way for what a user asks for; for AUTO only where it is settled.
+        """The way for a user's choice; for AUTO only if it is settled.
 
         Raises:
-            InputError: what is asked for cannot be done.
+            InputError: the choice is impossible.
         """
         if choice == AFTER:
             if isinstance(self.after, str):
@@ -147,14 +146,14 @@ class Plan:
         return self.settled or (self.prefills[0] if choice == CLOSE and self.prefills else self._as_left)
 
     def asked(self, answer: str) -> Thinking | None:
-        """The way for a model whose answer to a prompt that nothing was done to begins like this."""
+        """The way for a model whose answer to an unmodified prompt starts like this."""
         return next((one for one in self.prefills if one.markers and one.markers.begins(answer)), self._as_left)
 
     def recorded(self, document: Json) -> Thinking | None:
-        """The way that a run records, if this template gives it.
+        """The way that a run records, if this template supports it.
 
         Args:
-            document: as of :meth:`Thinking.to_json`.
+            document: from :meth:`Thinking.to_json`.
         """
         ways = [way for way in (self.settled, self.left, *self.prefills) if way is not None]
         if not isinstance(self.after, str):
@@ -163,20 +162,20 @@ class Plan:
 
     @property
     def may_be_unsaid(self) -> bool:
-        """Whether a run need not say anything: the tokenizer merely has such tokens."""
+        """Whether a run need not record anything: the tokenizer merely has such tokens."""
         return self.must_ask and self._as_left is None
 
     @property
     def _as_left(self) -> Thinking | None:
-        """Of a tokenizer that merely has such tokens nothing is said."""
+        """Nothing is recorded for a tokenizer that merely has such tokens."""
         return self.left if self.in_template or self.left.variables else None
 
 
 def plan_thinking(chat: ChatTemplate) -> Plan | None:
-    """How prompts of this chat template can deal with thoughts; None where neither it nor the tokenizer knows any.
+    """How prompts of this chat template can deal with thoughts; None if neither it nor the tokenizer supports any.
 
     Raises:
-        InputError: the template fails, or opens what looks like a thought that nobody knows how to close.
+        InputError: the template fails, or opens what looks like a thought with no known way to close it.
     """
     reading = _Reading(chat)
     off, on = reading.switch or ({}, {})
@@ -194,7 +193,7 @@ def plan_thinking(chat: ChatTemplate) -> Plan | None:
         return None
     left = Thinking(SWITCH if off else NONE, _items(off), "", reading.known[0] if reading.known else None)
     header = reading.header(off)
-    if header:  # every answer is written so
+    if header:  # every answer is rendered like this
         left = Thinking(PREFILLED, _items(off), header, reading.last_marker(header)[1])
     return reading.plan(left if header or not reading.known else None, left, on)
 
@@ -202,21 +201,21 @@ def plan_thinking(chat: ChatTemplate) -> Plan | None:
 def settle_thinking(
     chat: ChatTemplate, choice: str, limit: int | None, begin: Callable[[Thinking], str]
 ) -> Thinking | None:
-    """What prompts of this chat template do about thoughts; None where nobody knows of any.
+    """How prompts of this chat template deal with thoughts; None if none are known.
 
     Args:
         choice: one of CHOICES.
-        limit: tokens of a thought, at most, for AFTER.
-        begin: how the model begins its answer to a prompt made in this way, special tokens and all.
+        limit: most tokens of a thought, for AFTER.
+        begin: how the model starts its answer to a prompt made this way, including special tokens.
 
     Raises:
-        InputError: as of :func:`plan_thinking`; or what is asked for cannot be done.
+        InputError: see :func:`plan_thinking`; also if the choice is impossible.
     """
     plan = plan_thinking(chat)
     if plan is None:
         if choice != AUTO:
             raise InputError(
-                "neither its chat template nor its tokenizer knows thoughts",
+                "neither its chat template nor its tokenizer supports thoughts",
                 where=f"{chat.name}, --thinking {choice}",
                 hint="use --thinking auto",
             )
@@ -227,10 +226,10 @@ def settle_thinking(
 
 
 def recorded_thinking(chat: ChatTemplate, run: Json) -> Thinking | None:
-    """What a run's prompts did about thoughts, as far as this chat template can have given it.
+    """How a run's prompts dealt with thoughts, if this chat template can do that.
 
     Args:
-        run: its run.json, which is not to be believed: only a way that the template gives is taken from it.
+        run: its run.json, which is not trusted: only a way that the template supports is accepted.
 
     Raises:
         InputError: the run's way is not one of those.
@@ -243,12 +242,12 @@ def recorded_thinking(chat: ChatTemplate, run: Json) -> Thinking | None:
         return plan.settled if switched and plan is not None else BEFORE
     found = None if plan is None or record is None else plan.recorded(record)
     if found is None:
-        raise InputError("what the run says about thoughts is not what its model's chat template gives")
+        raise InputError("what the run says about thoughts does not match its model's chat template")
     return found
 
 
 def is_older(run: Json) -> bool:
-    """Whether a run is of a version that knew neither thoughts nor turns."""
+    """Whether a run is from a version that recorded neither thoughts nor turns."""
     return tuple(map(int, run["schema_version"].split("."))) < _SINCE
 
 
@@ -262,15 +261,15 @@ def thought_limit(run: Json) -> int:
 
 
 def check_choice(choice: str, limit: int | None) -> None:
-    """Refuse options that mean nothing.
+    """Refuse options without effect.
 
     Raises:
         InputError: `choice` is none of CHOICES, or `limit` is given without AFTER.
     """
     if choice not in CHOICES:
-        raise InputError(f"unknown way {choice!r}", where="--thinking", hint=f"use {', '.join(CHOICES)}")
+        raise InputError(f"unknown choice {choice!r}", where="--thinking", hint=f"use {', '.join(CHOICES)}")
     if limit is not None and (choice != AFTER or limit < 1):
-        problem = "must be at least 1" if limit < 1 else "means something with --thinking after only"
+        problem = "must be at least 1" if limit < 1 else "only works with --thinking after"
         raise InputError(problem, where="--thought-tokens")
 
 
@@ -282,14 +281,14 @@ def _refuse_unknown_thought(chat: ChatTemplate, prompt: str) -> None:
     found = opens_unknown(prompt)
     if found is not None:
         raise InputError(
-            f"its chat template opens {found!r}, as if for a thought, and nothing says how to close it",
+            f"its chat template opens {found!r}, apparently for a thought, with no known way to close it",
             where=chat.name,
             hint="use --template plain",
         )
 
 
 class _Reading:
-    """What a chat template does about thoughts, found by rendering with it."""
+    """How a chat template deals with thoughts, found by rendering with it."""
 
     def __init__(self, chat: ChatTemplate) -> None:
         self._chat = chat
@@ -308,14 +307,14 @@ class _Reading:
         """Whether a prompt ends with a thought "opened", "closed", or "none", and of which kind."""
         prompt = self.prompt(variables)
         before = self._chat.attempt(_asked(), variables, answer=False)
-        # A template that always begins the answer prints the same with and without being asked to.
+        # A template that always starts the answer prints the same whether asked to or not.
         whole = before is None or before == prompt or not prompt.startswith(before)
         return self.last_marker(
             prompt[prompt.rindex(_QUESTION) :] if whole or before is None else prompt[len(before) :]
         )
 
     def last_marker(self, text: str) -> tuple[str, Markers | None]:
-        """As :meth:`state`, of a text."""
+        """Like :meth:`state`, for a text."""
         places = [
             (text.rfind(marker), state, markers)
             for markers in self.known
@@ -326,7 +325,7 @@ class _Reading:
 
     @cached_property
     def switch(self) -> tuple[dict[str, Variable], dict[str, Variable]] | None:
-        """What turns thinking off, and on, if the template heeds any of _SWITCHES."""
+        """What turns thinking off and on, if the template heeds any of _SWITCHES."""
         default, found, best = self.prompt({}), None, 3
         for name, off, on in _SWITCHES:
             named = re.search(rf"\b{name}\b", self._chat.source)
@@ -384,7 +383,7 @@ class _Reading:
         return Thinking(AFTER, _items(on), "", markers, limit=0, closing_ids=tuple(ids))
 
     def _has_tokens(self, markers: Markers) -> bool:
-        """Whether the tokenizer has tokens of their own for both ends."""
+        """Whether the tokenizer has single tokens for both ends."""
         return all(self._is_token(part) for part in (markers.opening, markers.closing))
 
     def _is_token(self, text: str) -> bool:

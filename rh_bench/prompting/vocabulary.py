@@ -1,6 +1,6 @@
-"""Tokens of prompts that a model has no embedding for.
+"""Tokens in prompts that a model has no embedding for.
 
-Tokenizers often know more tokens than a model has rows of embedding, which is harmless until one of them occurs.
+Tokenizers often have more tokens than a model has embedding rows, which is harmless until one of them occurs.
 Neither torch nor transformers is imported.
 """
 
@@ -15,12 +15,12 @@ from rh_bench.system.files import shown
 
 
 def largest_token(prompts: Iterable[IntArray]) -> int | None:
-    """The largest id in all prompts; None where there is none."""
+    """The largest id in all prompts; None if there are none."""
     return max((int(ids.max()) for ids in prompts if len(ids)), default=None)
 
 
 def embedding_rows(model: Any) -> int | None:
-    """Rows of a model's embedding of tokens; None where it has none that can be found."""
+    """Rows of a model's token embedding; None if it cannot be found."""
     try:
         return int(model.get_input_embeddings().weight.shape[0])
     except (AttributeError, NotImplementedError, IndexError):
@@ -31,8 +31,8 @@ def refuse_beyond_embedding(largest: int | None, rows: int | None, tokenizer: An
     """Refuse prompts with a token that the model has no row for.
 
     Args:
-        largest: the largest id, or None where there are no prompts.
-        rows: of the embedding.
+        largest: the largest id, or None without prompts.
+        rows: number of embedding rows.
 
     Raises:
         InputError: names the token, its id and the rows.
@@ -41,7 +41,7 @@ def refuse_beyond_embedding(largest: int | None, rows: int | None, tokenizer: An
         return
     token = shown(tokenizer.convert_ids_to_tokens(largest))[:60]
     raise InputError(
-        f"the prompts hold the token {token!r} with the id {largest}, and its embedding has {rows} rows",
+        f"the prompts contain the token {token!r} with id {largest}, but its embedding has {rows} rows",
         where=where,
-        hint="give the tokenizer of these weights, or another --template if it is the template that puts it there",
+        hint="use the tokenizer of these weights, or another --template if the template adds it",
     )

@@ -1,1 +1,1 @@
-"""From copy events to head scores, their intervals and a run's summary. No model is needed for any of it."""
+"""From copy events to head scores, their intervals and a run's summary. No model is needed."""

@@ -1,4 +1,4 @@
-"""What a response answers: a number, a letter or a few words taken from free text, and how right it is.
+"""Reads answers from responses: a number, a letter or a few words from free text, and how correct they are.
 
 The rules are fixed and part of an experiment's version. They look for what a model *says* its answer is, and fall back
 to the conventions of each benchmark; they repair nothing. A response without an answer has None, and is wrong.
@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 RULES_VERSION = 1
-"""Goes up whenever some response would be read otherwise."""
+"""Incremented whenever some response would be read differently."""
 
 LETTERS = "ABCDEFGH"
 MAX_DIGITS = 30
@@ -27,7 +27,7 @@ _IS = (
     r"(?:\b(?:is|are|was|were|would\s+be|will\s+be|should\s+be)\b|[:=])\s*:?"
 )
 _SAID = re.compile(rf"\banswers?\b{_IS}|####", re.IGNORECASE)
-"""Where a response says its answer."""
+"""Phrases that introduce an answer."""
 _CHOSEN = re.compile(rf"\b(?:answer|option|choice)\b{_IS}|####", re.IGNORECASE)
 
 # --- numbers ---
@@ -57,10 +57,10 @@ _SUM = re.compile(r"(?:[\s\d.,$€£+\-*/x×÷()%]*=)+")
 def extract_number(text: str) -> str | None:
     """The number that a response gives as its answer, in canonical form: ``1234``, ``-2.5``, ``3/7``.
 
-    After the first ``####``; else the last one in the last box (``\\boxed{…}``); else after the last words such as "the
-    answer is" that a number follows on their line ("Answer:" alone: at once), a calculation with its result counting as
-    its result; else the last number of all. Thousands separators, currencies, units and a full stop are no part of a
-    number; fractions and mixed numbers are. Numbers in words are not read.
+    After the first ``####``; else the last one in the last box (``\\boxed{…}``); else after the last phrase like "the
+    answer is" followed by a number on the same line ("Answer:" alone: immediately), where a calculation with its result
+    counts as the result; else the last number. Thousands separators, currencies, units and a full stop are not part of
+    a number; fractions and mixed numbers are. Numbers spelled out are not read.
     """
     text = _clean(text)
     if "####" in text:
@@ -84,7 +84,7 @@ def _clean(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    """The first line that is not empty."""
+    """The first non-empty line."""
     return text.lstrip().split("\n", 1)[0]
 
 
@@ -136,9 +136,9 @@ def number_text(value: Fraction) -> str:
 def extract_choice(text: str, choices: int) -> str | None:
     """The letter that a response chooses, of the first `choices` letters.
 
-    After the last words such as "the answer is" that a letter follows; else a letter at the very start, alone or before
-    punctuation; else the last letter in parentheses; else the only letter that stands alone anywhere (an "A" that a
-    lower-case word follows is an article). Several, none of them said to be the answer: None.
+    After the last phrase like "the answer is" followed by a letter; else a letter at the very start, alone or before
+    punctuation; else the last letter in parentheses; else the only letter that stands alone anywhere (an "A" followed
+    by a lower-case word is an article). None if there are several and none is said to be the answer.
     """
     capital, either = f"[{LETTERS[:choices]}]", f"[{LETTERS[:choices]}{LETTERS[:choices].lower()}]"
     skipped = r"(?:[\s*_`\"'$\\{]|(?:boxed|text|option|choice|Option|Choice)\b)*"
@@ -171,8 +171,8 @@ def _article(text: str, end: int, found: str) -> bool:
 
 
 def extract_words(text: str) -> str | None:
-    """The words that a response gives as its answer: what follows the last "answer is" on its line, else its first line
-    that is not empty, without quotation marks around it and the full stop after it."""
+    """The words that a response gives as its answer: what follows the last "answer is" on its line, else its first
+    non-empty line, without surrounding quotation marks and the final full stop."""
     said = list(_SAID.finditer(text))
     line = _line(text[said[-1].end() :] if said else text)
     return line.strip().strip("*_`").removesuffix(".").strip("\"“”'‘’ ") or None

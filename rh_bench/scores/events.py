@@ -1,4 +1,4 @@
-"""Copy events: a head looked at an answer token while the model produced that very token."""
+"""Copy events: a head attended to an answer token while the model produced that very token."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def copy_events(prompt: Prompt, decoded: Decoded, layers: Sequence[Layer]) -> In
     Args:
         prompt: ids int32 [L] and the span.
         decoded: generated int32 [T] and targets int32 [T, A, H]; axis 1 is the scored layers in order, -1 is padding.
-        layers: the model's layers, in order; those without softmax attention have no place on axis 1.
+        layers: the model's layers, in order; those without softmax attention are not on axis 1.
 
     Returns:
         int32 [E, 4], columns `records.EVENT_FIELDS`, sorted by (step, layer, head). The layer is the model's own index.
 
     Raises:
-        ValueError: the arrays do not fit one another.
+        ValueError: the arrays do not match.
     """
     scored = np.array([layer.index for layer in layers if layer.scored], dtype=np.int32)
     targets, generated = decoded.targets, decoded.generated
@@ -42,7 +42,7 @@ def copy_events(prompt: Prompt, decoded: Decoded, layers: Sequence[Layer]) -> In
 
 
 def head_places(layers: Sequence[Layer]) -> IntArray:
-    """Where each head stands in `records.head_grid(layers)`.
+    """The place of each head in `records.head_grid(layers)`.
 
     Returns:
         int32 [largest layer index + 1, most query heads]; -1 where there is no scored head.
@@ -64,7 +64,7 @@ def count_copies(events: IntArray, span_length: int, places: IntArray, heads: in
         events: int32 [E, 4], columns `records.EVENT_FIELDS`.
         span_length: tokens of the answer.
         places: from `head_places`.
-        heads: how many heads there are.
+        heads: number of heads.
 
     Returns:
         Two arrays int32 [heads]: distinct span positions copied, and number of events.

@@ -1,4 +1,4 @@
-"""From copy events to head scores, their intervals and their ranks. No model is needed for any of it."""
+"""From copy events to head scores, their intervals and their ranks. No model is needed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from rh_bench.stats.bootstrap import (
 from rh_bench.stats.ranks import competition_ranks
 
 STRATA_COLUMNS = ("needle", "length", "depth")
-"""What samples are resampled within, the coarsest first."""
+"""Samples are resampled within groups equal in these, the coarsest first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RuleScores:
-    """Mean score of every head under one rule, float64 [H] each, rounded to 9 decimals. The bounds are None where a
-    single sample counted."""
+    """Mean score of every head under one rule, float64 [H] each, rounded to 9 decimals. The bounds are None if only
+    one sample counted."""
 
     score: FloatArray
     low: FloatArray | None
@@ -50,7 +50,7 @@ class Ranks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeadScores:
-    """Scores of every head, in the order of `head_grid(layers)`. All that is None is None because no sample counted."""
+    """Scores of every head, in the order of `head_grid(layers)`. Fields are None because no sample counted."""
 
     heads: IntArray
     """int32 [H, 2]: layer, query head."""
@@ -58,7 +58,7 @@ class HeadScores:
     """Counted samples."""
     bootstrap: Bootstrap
     strata: tuple[str, ...]
-    """Columns whose values made the strata that counted samples were resampled in; empty for none."""
+    """Columns that define the strata for resampling; empty for none."""
     paper: RuleScores | None
     """Rule `paper`: distinct span positions copied / span length, in [0, 1]."""
     events: RuleScores | None
@@ -85,7 +85,7 @@ def score(
 ) -> HeadScores:
     """Score every head over the samples that count.
 
-    Neither the order of the samples nor the failed ones among them change any number.
+    Neither the order of the samples nor the failed ones change any number.
 
     Args:
         layers: the model's layers, in order.
@@ -159,7 +159,7 @@ def in_order(samples: Sequence[SampleResult]) -> list[SampleResult]:
 
 
 def strata_columns(samples: Sequence[SampleResult]) -> Mapping[str, Sequence[str | float]]:
-    """For each of STRATA_COLUMNS, its value of every sample."""
+    """For each of STRATA_COLUMNS, the values of all samples."""
     rows = ((s.sample.needle_id, s.sample.length, s.sample.depth) for s in samples)
     return dict(zip(STRATA_COLUMNS, zip(*rows, strict=True), strict=True))
 
@@ -182,14 +182,14 @@ def sample_scores(layers: Sequence[Layer], samples: Sequence[SampleResult]) -> t
         try:
             distinct, total = count_copies(sample.events, span_length, places, heads)
         except InputError as error:
-            raise InputError(f"has an event that cannot be: {error}", where=name, hint="measure it again") from error
+            raise InputError(f"has an impossible event: {error}", where=name, hint="measure it again") from error
         paper[row], events[row] = distinct / span_length, total / span_length
     return paper, events
 
 
 def needle_means(layers: Sequence[Layer], samples: Sequence[SampleResult]) -> dict[str, NanoArray]:
-    """Mean score of every head (rule `paper`, nano units, int64 [H]) over the counted samples of each needle that has
-    any, by needle id in order. Errors as in `sample_scores`."""
+    """Mean score of every head (rule `paper`, nano units, int64 [H]) over the counted samples of each needle that
+    has any, ordered by needle id. Errors as in `sample_scores`."""
     counted = [sample for sample in in_order(samples) if sample.success]
     paper, _ = sample_scores(layers, counted)
     needles = np.array([sample.sample.needle_id for sample in counted])
@@ -204,7 +204,7 @@ def _rule_scores(means: Means, bootstrap: Bootstrap) -> RuleScores:
 
 
 def _event_scores(events: FloatArray, strata: Strata, bootstrap: Bootstrap) -> RuleScores:
-    """A function of its own, so that the replicates of this rule are let go before others are made."""
+    """A separate function, so that the replicates of this rule are freed before others are made."""
     return _rule_scores(bootstrap_means(events, strata, bootstrap), bootstrap)
 
 

@@ -1,8 +1,8 @@
-"""Whether a model's retrieval heads are the same ones whatever it reads: over needles, lengths, depths and sets.
+"""Whether a model's retrieval heads stay the same whatever it reads: over needles, lengths, depths and sets.
 
-Counted samples are parted by a factor, heads are scored on each part alone, and the parts are compared in pairs. Parts
-of few samples differ by chance, so the same is done with the factor's labels shuffled among samples that are equal in
-the other factors: only what is below that depends on the factor.
+Counted samples are split by a factor, heads are scored on each part alone, and the parts are compared in pairs. Small
+parts differ by chance, so the same is done with the factor's labels shuffled among samples that agree in the other
+factors: only similarity below that level shows an effect of the factor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NO_INTERVAL = "no interval: pairs of parts are not independent"
 
 @dataclass(frozen=True, slots=True)
 class Robustness:
-    """How alike heads score on the parts of a factor: means over the pairs of parts, whose number is each n."""
+    """How similarly heads score on the parts of a factor: means over the pairs of parts; n is the number of pairs."""
 
     factor: str
     parts: int
@@ -33,10 +33,10 @@ class Robustness:
     jaccard: Estimate
     """Of the sets of heads above 0.1."""
     spearman_at_random: float | None
-    """Mean over shuffles of the labels; None where that is undefined in any."""
+    """Mean over shuffles of the labels; None if undefined in any."""
     jaccard_at_random: float | None
     p_value: float | None
-    """(1 + shuffles whose Spearman correlation is as low or lower) / (1 + shuffles): small where the factor matters."""
+    """(1 + shuffles whose Spearman correlation is as low or lower) / (1 + shuffles): small if the factor matters."""
     within: tuple[str, ...]
     """Labels are shuffled among samples with equal values of these other factors."""
     shuffles: int
@@ -65,7 +65,7 @@ def robustness(
 
     Args:
         scores: float64 [n, H], rule `paper`, of the counted samples.
-        labels: of each factor, which part each sample belongs to.
+        labels: for each factor, the part each sample belongs to.
         shuffles, seed: of `numpy.random.RandomState`, whose stream NumPy has frozen.
     """
     return tuple(_over(factor, scores, labels, shuffles, seed) for factor in labels)
@@ -107,9 +107,9 @@ def _numbered(labels: Sequence[Hashable]) -> IntArray:
 
 
 def _strata(own: IntArray, others: Mapping[str, Sequence[Hashable]]) -> tuple[tuple[str, ...], IntArray]:
-    """The finest strata, by all other factors or by fewer of them, in which half of the samples can change their part.
+    """The finest strata, by all other factors or fewer, in which half of the samples can change their part.
 
-    Shuffling across other factors would unbalance them, and lay their effect at this one's door.
+    Shuffling across other factors would unbalance them, and attribute their effect to this one.
     """
     names = tuple(others)
     for used in range(len(names), 0, -1):
@@ -125,7 +125,7 @@ def agreement(rows: NanoArray, what: str) -> tuple[Estimate, Estimate]:
 
     Args:
         rows: int64 [N, H] in nano units: the same heads, scored N times.
-        what: names the rows in a reason, in the plural.
+        what: plural name of the rows, for reasons.
     """
     reason = _too_few(len(rows), rows.shape[1], what.removesuffix("s"))
     if reason:
@@ -144,7 +144,7 @@ def _too_few(parts: int, heads: int, what: str) -> str | None:
 
 
 def _mean_of_pairs(measure: Measure, rows: NanoArray) -> float:
-    """NaN where a pair is undefined: leaving it out would make parts look more alike than is known."""
+    """NaN if a pair is undefined: leaving it out would make parts look more alike than is known."""
     found = matrix(measure, rows)[np.triu_indices(len(rows), k=1)]
     return float(np.cumsum(found)[-1] / len(found))
 

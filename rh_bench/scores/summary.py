@@ -1,4 +1,4 @@
-"""The summary of a run: what summary.json says, computed from measured samples and head scores alone."""
+"""The summary of a run: the content of summary.json, computed from measured samples and head scores alone."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def summarise(run_id: str, layers: Sequence[Layer], samples: Sequence[SampleResu
         run_id: 16 hexadecimal digits.
         layers: the model's layers, in order.
         samples: every measured sample, failed ones included.
-        scores: what `scores.heads.score` made of these layers and samples.
+        scores: result of `scores.heads.score` for these layers and samples.
 
     Returns:
         A document of `schemas/summary.v1.schema.json`. The order of the samples does not change it.
@@ -132,7 +132,7 @@ def _success(samples: Sequence[SampleResult], strata_names: Sequence[str], boots
 def _overall(
     samples: Sequence[SampleResult], strata_names: Sequence[str], bootstrap: Bootstrap
 ) -> tuple[Estimate, Estimate]:
-    """Success rate and mean ROUGE-1 recall, resampled within the strata that the head scores were resampled in."""
+    """Success rate and mean ROUGE-1 recall, resampled within the same strata as the head scores."""
     n = len(samples)
     if n == 0:
         return Estimate.missing(0, "no samples"), Estimate.missing(0, "no samples")
@@ -147,7 +147,7 @@ def _overall(
 
 
 def _bootstrapped(values: Sequence[float], strata: Strata, bootstrap: Bootstrap) -> Estimate:
-    """The mean of one number a sample."""
+    """The mean of one number per sample."""
     means = bootstrap_means(np.array(values, dtype=np.float64)[:, None], strata, bootstrap)
     replicates = None if means.replicates is None else means.replicates[:, 0] / NANO
     return estimate(float(means.value[0] / NANO), replicates, len(values), bootstrap)
@@ -156,7 +156,7 @@ def _bootstrapped(values: Sequence[float], strata: Strata, bootstrap: Bootstrap)
 def _distribution(
     scores: HeadScores, measure: Callable[[NanoArray], FloatArray], *, needs_positive: bool = False
 ) -> Estimate:
-    """A measure of the head scores as a whole, computed again on the head scores of every replicate.
+    """A measure of all head scores together, recomputed on the head scores of every replicate.
 
     Args:
         measure: from int64 [R, H] in nano units to float64 [R].
@@ -192,7 +192,7 @@ def _curve(scores: HeadScores) -> Json:
 
 
 def _layer_rows(layers: Sequence[Layer], scores: HeadScores) -> list[Json]:
-    """One row a layer; a layer without softmax attention has no heads, and nulls rather than zeros."""
+    """One row per layer; a layer without softmax attention has no heads, and nulls rather than zeros."""
     rows: list[Json] = []
     for layer in layers:
         own = scores.heads[:, 0] == layer.index
@@ -272,12 +272,12 @@ def _sparsity_claim(share: Estimate, anything_copied: bool) -> Json:
 
 
 def sparsity_verdict(share: Estimate, anything_copied: bool) -> tuple[str, str | None]:
-    """Whether fewer than 5% of heads are retrieval heads, as far as the interval of their share can tell.
+    """Whether fewer than 5% of heads are retrieval heads, as far as the interval of their share tells.
 
     Args:
         share: of heads that are retrieval heads, over counted samples.
-        anything_copied: whether any head has a copy event. Without one the claim would hold of nothing, and a
-            measurement that failed would look like a sparse model.
+        anything_copied: whether any head has a copy event. Otherwise the claim would hold vacuously, and a failed
+            measurement would look like a sparse model.
 
     Returns:
         "holds", "does_not_hold" or "not_enough_evidence", and the reason for the last.

@@ -1,1 +1,1 @@
-"""Statistics that know nothing of heads: bootstrap intervals, paired tests, similarity, convergence. NumPy only."""
+"""Statistics, independent of heads: bootstrap intervals, paired tests, ranks, similarity, convergence. NumPy only."""

@@ -1,13 +1,13 @@
-"""Bootstrap intervals, and the exact numbers they are made of. Knows nothing of heads or models.
+"""Bootstrap intervals, and the exact numbers they are made of. Independent of heads and models.
 
 Everything here gives the same bytes on every machine, whatever the BLAS, its threads or the processor's vector units:
 
 * random numbers come from `numpy.random.RandomState`, whose stream NumPy has frozen;
 * observations are fixed-point integers held in float64, so that sums are exact in any order;
-* means are rounded to 9 decimals and go on as int64 counts of 1e-9 (*nano* units), in which sorting, ranking,
-  thresholds and sums are exact; what is left uses single IEEE operations, which every machine rounds alike.
+* means are rounded to 9 decimals and kept as int64 counts of 1e-9 (*nano* units), in which sorting, ranking,
+  thresholds and sums are exact; the rest uses single IEEE operations, which every machine rounds alike.
 
-`docs/statistics.md` says each measure in words.
+`docs/statistics.md` describes each measure.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ Number = TypeVar("Number", np.int32, np.int64, np.float64)
 
 _EXACT = 2.0**53
 _CHUNK = 2**22
-"""Weights held at a time, replicates × observations: 32 MiB of float64."""
+"""Weights in memory at a time, replicates × observations: 32 MiB of float64."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number with its interval. Without `value` it cannot be computed, without `low` and `high` it has no interval;
-    `reason` says why."""
+    """A number with its interval. Without `value` it could not be computed, without `low` and `high` it has no
+    interval; `reason` says why."""
 
     value: float | None
     low: float | None
@@ -103,7 +103,7 @@ class Bootstrap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Strata:
-    """Groups that resampling keeps apart. None of them holds a single observation, unless there is only one at all."""
+    """Groups that resampling keeps apart. None has a single observation, unless there is only one in total."""
 
     columns: tuple[str, ...]
     """The columns whose values make the groups; empty when all observations are one group."""
@@ -127,11 +127,11 @@ class Means:
 def stratify(columns: Mapping[str, Sequence[Hashable]], n: int) -> Strata:
     """The finest strata that can be resampled.
 
-    Takes the columns from first to last, as many as leave more than half of the strata with two observations or more;
+    Takes columns from first to last, as long as more than half of the strata have two observations or more;
     see `strata_by` for what happens to the others.
 
     Args:
-        columns: name to one value for each of the n observations, the coarsest grouping first.
+        columns: by name, one value for each of the n observations; the coarsest grouping first.
     """
     names = tuple(columns)
     for used in range(len(names), 0, -1):
@@ -145,9 +145,8 @@ def strata_by(columns: Mapping[str, Sequence[Hashable]], n: int) -> Strata:
     """Strata of equal values in all `columns`.
 
     A stratum of one observation would be the same in every replicate and hide its share of the uncertainty. Such
-    observations therefore form one stratum together; if there is only one of them, it joins the smallest other stratum
-    (of equals, the one seen first). Either makes intervals wider rather than narrower.
-    """
+    observations therefore form one stratum together; a lone one joins the smallest other stratum (of equals, the
+    first). Both make intervals wider rather than narrower."""
     keys = list(zip(*columns.values(), strict=True)) if columns else [()] * n
     number = {key: place for place, key in enumerate(dict.fromkeys(keys))}
     labels = np.array([number[key] for key in keys], dtype=np.int32)
@@ -175,7 +174,7 @@ def bootstrap_means(values: FloatArray, strata: Strata, bootstrap: Bootstrap) ->
         strata: of the n observations.
 
     Raises:
-        InputError: there are so many observations, or such large ones, that sums would not be exact.
+        InputError: there are too many observations, or too large ones, for exact sums.
     """
     n = len(values)
     fixed = _fixed_point(values)
@@ -184,7 +183,7 @@ def bootstrap_means(values: FloatArray, strata: Strata, bootstrap: Bootstrap) ->
         return Means(point, None)
     replicates = np.empty((bootstrap.replicates, values.shape[1]), dtype=np.int64)
     size_of = np.bincount(strata.labels)[strata.labels]
-    # Strata of one size share their weight, so their sum is of integers and exact; the sizes are then added in order.
+    # Strata of one size share a weight, so their sum is of integers and exact; the sizes are then added in order.
     groups = [(int(size), np.flatnonzero(size_of == size)) for size in np.unique(size_of)]
     first = 0
     for counts in _draws(strata.labels, bootstrap):
@@ -223,14 +222,14 @@ def subset_means(values: FloatArray, chosen: npt.NDArray[np.bool_]) -> NanoArray
 
 def _fixed_point(values: FloatArray) -> FloatArray:
     fixed: FloatArray = np.rint(values * FIXED_POINT)
-    if not len(values) * float(np.abs(fixed).max(initial=0.0)) <= _EXACT:  # also where one is not a number
+    if not len(values) * float(np.abs(fixed).max(initial=0.0)) <= _EXACT:  # also for NaN
         text = f"{len(values)} values of up to {np.abs(values).max():g} cannot be added exactly"
         raise InputError(text, where="scores", hint="measure fewer samples in one run")
     return fixed
 
 
 def _draws(labels: IntArray, bootstrap: Bootstrap) -> Iterator[FloatArray]:
-    """How often each replicate draws each observation: float64 [r, n] at a time, R rows in all."""
+    """How often each replicate draws each observation: float64 [r, n] at a time, R rows in total."""
     n = len(labels)
     by_stratum = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels)
@@ -240,7 +239,7 @@ def _draws(labels: IntArray, bootstrap: Bootstrap) -> Iterator[FloatArray]:
     rows = max(1, _CHUNK // n)
     for done in range(0, bootstrap.replicates, rows):
         r = min(rows, bootstrap.replicates - done)
-        # The stream is read row by row, so the size of a chunk changes nothing.
+        # The stream is read row by row, so the chunk size makes no difference.
         drawn = by_stratum[start + np.floor(random.random_sample((r, len(size))) * size).astype(np.int64)]
         flat = (drawn + np.arange(r)[:, None] * n).ravel()
         yield np.bincount(flat, minlength=r * n).reshape(r, n).astype(np.float64)
@@ -257,7 +256,7 @@ def interval(
     """Percentile interval along axis 0, as exact order statistics, that always includes the value.
 
     Resampling moves some measures one way only: it can make a score zero but not the reverse, and it adds noise, which
-    looks like concentration. Where that leaves the value outside, the interval is widened to reach it.
+    looks like concentration. If that leaves the value outside, the interval is widened to include it.
 
     Args:
         value: [...].
@@ -272,7 +271,7 @@ def interval(
 
 
 def estimate(value: float, replicates: FloatArray | None, n: int, bootstrap: Bootstrap) -> Estimate:
-    """A number with the interval of its replicates, [R] or None where nothing could be resampled."""
+    """A number with the interval of its replicates, [R], or None if nothing could be resampled."""
     if replicates is None:
         return Estimate(rounded(value), None, None, n, "no interval: one sample cannot be resampled")
     low, high = interval(np.array(value), replicates, bootstrap)
@@ -280,7 +279,7 @@ def estimate(value: float, replicates: FloatArray | None, n: int, bootstrap: Boo
 
 
 def wilson(successes: int, n: int, confidence: float) -> Estimate:
-    """A share of n independent trials with its Wilson score interval (Wilson 1927, JASA 22), which stays honest for few
+    """A share of n independent trials with its Wilson score interval (Wilson 1927, JASA 22), which is sound for few
     trials and for shares of 0 and 1, where a bootstrap interval has no width."""
     if n == 0:
         return Estimate.missing(0, "no samples")
@@ -293,5 +292,5 @@ def wilson(successes: int, n: int, confidence: float) -> Estimate:
 
 
 def rounded(value: float) -> float:
-    """To 9 decimals, and never the negative zero."""
+    """To 9 decimals, and never negative zero."""
     return round(value, DECIMALS) + 0.0

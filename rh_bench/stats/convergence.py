@@ -13,20 +13,20 @@ from rh_bench.stats.distribution import share_above
 from rh_bench.stats.ranks import strongest_first
 
 ORDERS = 40
-"""Random orders that the samples are taken in."""
+"""Random orders of the samples."""
 OUTSIDE = 2
-"""The band leaves out so many of the lowest, and of the highest, orders at each size: of 40 the middle 90% stay."""
+"""The band leaves out this many of the lowest and of the highest orders at each size: 90% of 40 remain."""
 SETTLED_WITHIN = 0.01
-"""A share has settled where its band stays within this of its final value."""
+"""A share has settled when its band stays within this of its final value."""
 _STEPS = (12, 20, 30, 50, 80)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Course:
-    """How one number goes with the number of samples: float64 [C] each, in the order of `Convergence.sizes`."""
+    """One number as a function of the number of samples: float64 [C] each, in the order of `Convergence.sizes`."""
 
     one: FloatArray
-    """In the first of the orders: what somebody would have seen who measured the samples one after another."""
+    """In the first order: what one would have seen while measuring the samples one by one."""
     low: FloatArray
     high: FloatArray
     """The band, from the third lowest to the third highest of 40 orders. At the last size all orders agree."""
@@ -37,17 +37,17 @@ class Convergence:
     """Numbers of a run over its first k counted samples, for growing k."""
 
     sizes: IntArray
-    """int32 [C]: k, rising to the number of counted samples."""
+    """int32 [C]: k, increasing to the number of counted samples."""
     share: Course
     """Share of heads above the threshold."""
     top: tuple[int, ...]
-    """Places of the heads that are strongest over all samples."""
+    """Places of the strongest heads over all samples."""
     scores: tuple[Course, ...] = field(repr=False)
     """Score of each of `top`."""
 
     def settled(self, within: float = SETTLED_WITHIN) -> int | None:
-        """The smallest size from which on the band of the share stays within `within` of the final share; None where
-        only all samples together do."""
+        """The smallest size from which the band of the share stays within `within` of the final share; None if only all
+        samples together do."""
         final = self.share.one[-1]
         apart = np.maximum(self.share.high - final, final - self.share.low) > within + 0.5 / NANO
         first = int(np.flatnonzero(apart)[-1]) + 1 if apart.any() else 0
@@ -59,18 +59,19 @@ def converge(
 ) -> Convergence | None:
     """How the share of retrieval heads and the scores of the strongest heads settle.
 
-    The samples are put in `orders` random orders. The head scores over the first k samples of each are those that a
-    run of these k samples alone would have given.
+    The samples are put in `orders` random orders. The head scores over the first k samples of each are those of a run
+    of just these k samples.
 
     Args:
-        scores: float64 [n, H] in [0, 1]: rule `paper`, one row a counted sample, as `scores.heads.in_order` gives them.
+        scores: float64 [n, H] in [0, 1]: rule `paper`, one row per counted sample, as `scores.heads.in_order` gives
+            them.
         threshold: a head whose score is above it is a retrieval head.
-        top: heads to follow, at most; heads that score zero are not followed.
+        top: most heads to follow; heads that score zero are not followed.
         orders: at least 1.
-        seed: of the orders.
+        seed: seed of the orders.
 
     Returns:
-        None where fewer than two samples counted, or there is no head: nothing accumulates.
+        None if fewer than two samples counted or there is no head: nothing accumulates.
 
     Raises:
         InputError: `orders` is below 1.
@@ -80,7 +81,7 @@ def converge(
     n, heads = scores.shape
     if n < 2 or heads == 0:
         return None
-    # Heads that never copied are at zero for every k; they take part in the share by their number alone.
+    # Heads that never copied are zero for every k; only their number matters to the share.
     alive = np.flatnonzero(scores.any(axis=0))
     sizes = _sizes(n)
     random = np.random.RandomState(seed)
@@ -104,7 +105,7 @@ def _sizes(n: int) -> IntArray:
 
 
 def _course(values: FloatArray) -> Course:
-    """float64 [orders, C] to a line and its band."""
+    """A line and its band from float64 [orders, C]."""
     ordered = np.sort(values, axis=0)
     ends = min(OUTSIDE, (len(values) - 1) // 2)
     return Course(values[0], ordered[ends], ordered[len(values) - 1 - ends])

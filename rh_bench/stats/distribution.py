@@ -1,6 +1,6 @@
 """Measures of a distribution of scores. Arguments are int64 [..., H] in nano units, results float64 [...].
 
-The same bytes on every machine; see `bootstrap`. `docs/statistics.md` says each measure in words.
+The same bytes on every machine; see `bootstrap`. `docs/statistics.md` describes each measure.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ def _positive_totals(scores: NanoArray) -> NanoArray:
 
 
 def _ln(x: FloatArray) -> FloatArray:
-    """Natural logarithm of positive numbers to some 1e-16, by operations that IEEE 754 rounds alike everywhere.
+    """Natural logarithm of positive numbers to some 1e-16, by operations that IEEE 754 rounds identically everywhere.
 
-    np.log will not do: its vectorised forms differ in the last bit between processors. x = m 2**e with m within a
+    np.log is no alternative: its vectorised forms differ in the last bit between processors. x = m 2**e with m within a
     factor of sqrt(2) of 1, then ln m = 2 artanh z with z = (m - 1) / (m + 1), |z| < 0.172, as a power series.
     """
     m, e = np.frexp(x)

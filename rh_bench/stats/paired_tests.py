@@ -1,4 +1,4 @@
-"""Two treatments of the same units: how far they differ, and whether by chance.
+"""Two treatments of the same units: how much they differ, and whether by chance.
 
 As in `rh_bench.stats.bootstrap`, the same input gives the same bytes on every machine: sums are of integers and exact,
 random numbers come from a stream that NumPy has frozen, and numbers are rounded to 9 decimals.
@@ -32,7 +32,7 @@ MOST_PAIRS = 100_000
 _EXACT = 2.0**53
 _CHUNK = 2**22
 _ENUMERATED = 12
-"""Up to so many differences that are not zero, every assignment of signs is tried."""
+"""Up to this many non-zero differences, every assignment of signs is tried."""
 
 
 def difference_of_means(a: FloatArray, b: FloatArray, strata: Strata, bootstrap: Bootstrap) -> Estimate:
@@ -42,7 +42,7 @@ def difference_of_means(a: FloatArray, b: FloatArray, strata: Strata, bootstrap:
     difference were known exactly: :func:`difference_of_shares` gives the interval then.
 
     Args:
-        a, b: float64 [n], one number a unit; finite.
+        a, b: float64 [n], one number per unit; finite.
         strata: of the n units.
     """
     n = _paired(a, b)
@@ -62,7 +62,7 @@ def difference_of_means(a: FloatArray, b: FloatArray, strata: Strata, bootstrap:
 def difference_of_shares(a: BoolArray, b: BoolArray, confidence: float) -> Estimate:
     """Share of a less share of b over pairs, with the interval of squared and added Wilson intervals (Newcombe 1998,
     "Improved confidence intervals for the difference between binomial proportions based on paired data", Statistics in
-    Medicine 17, method 10), which stays honest where all pairs are alike.
+    Medicine 17, method 10), which is sound even if all pairs are alike.
 
     Args:
         a, b: bool [n].
@@ -102,7 +102,7 @@ def _phi(both: int, first: int, second: int, neither: int, n: int) -> float:
 def mcnemar(a: BoolArray, b: BoolArray) -> float:
     """Exact two-sided p-value of McNemar's test: whether a and b succeed equally often on the same units.
 
-    Under the null hypothesis each pair that differs is as likely to favour one as the other: a fair coin. 1 where no
+    Under the null hypothesis each pair that differs favours either with equal probability, like a fair coin. 1 if no
     pair differs.
 
     Args:
@@ -115,15 +115,15 @@ def mcnemar(a: BoolArray, b: BoolArray) -> float:
     for k in range(fewer + 1):  # term is n choose k, exactly
         total += term
         term = term * (n - k) // (k + 1)
-    # Of integers, so that it is rounded once; 2 ** n itself would not fit in a float.
+    # A ratio of integers, so that it is rounded once; 2 ** n itself would not fit in a float.
     return rounded(min(1.0, 2 * total / 2**n))
 
 
 def sign_flip_test(differences: FloatArray, *, permutations: int = 10_000, seed: int = 0) -> float:
-    """Two-sided p-value of the paired permutation test: whether the mean difference is further from 0 than it would be
-    if each pair's two values could as well have been exchanged.
+    """Two-sided p-value of the paired permutation test: whether the mean difference is further from 0 than if the two
+    values of each pair were interchangeable.
 
-    With up to 12 differences that are not zero every assignment of signs is tried and the p-value is exact; otherwise
+    With up to 12 non-zero differences, every assignment of signs is tried and the p-value is exact; otherwise
     `permutations` are drawn and it is (1 + as extreme) / (1 + drawn), never 0 (Phipson and Smyth 2010, "Permutation
     p-values should never be zero", SAGMB 9).
 
@@ -131,12 +131,12 @@ def sign_flip_test(differences: FloatArray, *, permutations: int = 10_000, seed:
         differences: float64 [n], a - b of each pair, finite; rounded to multiples of 2**-32.
 
     Raises:
-        InputError: they are so many, or so large, that sums would not be exact.
+        InputError: they are too many or too large for exact sums.
     """
     if not 1 <= permutations <= 1_000_000:
         raise InputError("is not between 1 and 1000000", where=f"permutations {permutations}")
     fixed = np.rint(np.asarray(differences, dtype=np.float64) * FIXED_POINT)
-    if not len(fixed) * float(np.abs(fixed).max(initial=0.0)) <= _EXACT:  # also where one is not a number
+    if not len(fixed) * float(np.abs(fixed).max(initial=0.0)) <= _EXACT:  # also for NaN
         raise InputError(f"{len(fixed)} differences cannot be added exactly", where="differences")
     fixed = fixed[fixed != 0]
     observed, n = abs(float(fixed.sum())), len(fixed)
@@ -148,7 +148,7 @@ def sign_flip_test(differences: FloatArray, *, permutations: int = 10_000, seed:
     random, extreme = np.random.RandomState(seed), 0
     rows = max(1, _CHUNK // n)
     for done in range(0, permutations, rows):
-        # The stream is read row by row, so the size of a chunk changes nothing.
+        # The stream is read row by row, so the chunk size makes no difference.
         drawn = random.random_sample((min(rows, permutations - done), n)) < 0.5
         extreme += int((np.abs((1.0 - 2.0 * drawn) @ fixed) >= observed).sum())
     return rounded((1 + extreme) / (1 + permutations))
@@ -159,7 +159,7 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     at most q (Benjamini and Hochberg 1995, JRSS B 57), for tests that are independent or positively dependent.
 
     Returns:
-        One a p-value, in their order: the smallest q at which it would be a discovery.
+        One per p-value, in their order: the smallest q at which it is a discovery.
     """
     count = len(p_values)
     order = sorted(range(count), key=lambda place: p_values[place])
@@ -173,7 +173,7 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values corrected so that the chance of even one false discovery among them is at most the level (Holm 1979,
-    Scandinavian Journal of Statistics 6), whatever their dependence. One a p-value, in their order."""
+    Scandinavian Journal of Statistics 6), whatever their dependence. One per p-value, in their order."""
     count = len(p_values)
     order = sorted(range(count), key=lambda place: p_values[place])
     corrected, largest = [0.0] * count, 0.0

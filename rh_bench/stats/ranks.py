@@ -1,6 +1,6 @@
-"""Order among scores: the strongest, ranks with ties, rank correlation. Knows nothing of heads or models.
+"""Order among scores: the strongest, ranks with ties, rank correlation. Independent of heads and models.
 
-Scores lie along the last axis. Integers (nano units) are ordered exactly; equal scores keep the order they lie in,
+Scores lie along the last axis. Integers (nano units) are ordered exactly; equal scores keep their order,
 which for the heads of a model is by layer, then head.
 """
 
@@ -43,7 +43,7 @@ def competition_ranks(scores: NanoArray | FloatArray) -> IntArray:
 
 
 def centred_ranks(scores: NanoArray) -> NanoArray:
-    """Twice the average rank of each score in its row, 1 for the smallest, less its mean: int64 [..., H]. Rows add up
+    """Twice the average rank of each score in its row, 1 for the smallest, minus its mean: int64 [..., H]. Rows sum
     to 0."""
     order = np.argsort(scores, axis=-1, kind="stable").astype(np.int32)
     ascending = np.take_along_axis(scores, order, axis=-1)
@@ -68,7 +68,7 @@ def _put(order: IntArray, values: npt.NDArray[Number]) -> npt.NDArray[Number]:
 
 
 def spearman(rows: NanoArray) -> FloatArray:
-    """Spearman's rank correlation of every two rows, ties at their average rank.
+    """Spearman's rank correlation of every pair of rows, ties at their average rank.
 
     Args:
         rows: int64 [N, H]; no row may be constant.

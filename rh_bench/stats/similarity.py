@@ -1,9 +1,9 @@
-"""How alike two models' heads are: correlations and overlaps of head scores, with intervals and what chance would give.
+"""How similar two models' heads are: correlations and overlaps of head scores, with intervals and chance levels.
 
-A measure prepares each row of scores by itself (as it is, as ranks, as a set) and compares two prepared rows through
-their sums. Prepared rows are integers and their sums are exact in any order, so that the same scores give the same
-bytes on every machine. Where a measure is undefined (a constant row, an empty set) it is NaN within this module and a
-reason outside of it. `docs/statistics.md` says each measure in words.
+A measure prepares each row of scores separately (as it is, as ranks, as a set) and compares two prepared rows through
+their sums. Prepared rows are integers and their sums are exact in any order, so the same scores give the same bytes on
+every machine. A measure that is undefined (a constant row, an empty set) is NaN inside this module and a reason
+outside. `docs/statistics.md` describes each measure.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _EXACT = 2**53
 _PEARSON_UNIT = NANO // 10**6
 """Nano units in a unit of `pearson`: products of six decimals add up exactly."""
 _CHUNK = 2**22
-"""Numbers of permuted rows held at a time: 32 MiB of float64."""
+"""Numbers of permuted rows in memory at a time: 32 MiB of float64."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +45,7 @@ class Sums:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measure:
-    """A similarity of two rows of head scores. `undefined` says in words when it cannot be computed."""
+    """A similarity of two rows of head scores. `undefined` says when it cannot be computed."""
 
     name: str
     prepare: Callable[[NanoArray], NanoArray]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from rh_bench.artifacts.results_repo import EXPERIMENTS, RUNS, verification_path
 from rh_bench.artifacts.run import RUN_FILES
-from rh_bench.experiments.registry import KINDS as EXPERIMENT_KINDS
+from rh_bench.experiments.kind import Kind as ExperimentKind
+from rh_bench.experiments.registry import kinds
 from rh_bench.records import Json
 from rh_bench.system.slugs import SLUG
 
@@ -45,35 +46,20 @@ class Kind:
         return f"{document.get('kind')}-{document.get('experiment_id')}"
 
 
-_TELLING = {
-    "causal": "answers",
-    "detectors": "scores",
-    "chain_of_thought": "responses",
-    "extractive_qa": "responses",
-}
-"""Tables of experiments that a model gave, by kind; the others follow from runs."""
-_UNITS = {**_TELLING, "detectors": "samples"}
+OF_RUNS = Kind(RUNS, "run", re.compile(r"[0-9a-f]{16}"), SUBMITTED, "run.json", "samples.parquet", "samples")
 
 
-def _experiments() -> tuple[Kind, ...]:
-    return tuple(
-        Kind(
-            EXPERIMENTS,
-            "experiment",
-            re.compile(rf"{name}-[0-9a-f]{{16}}"),
-            ("experiment.json", *(f"{table}.parquet" for table in kind.tables)),
-            "experiment.json",
-            f"{_TELLING[name]}.parquet" if name in _TELLING else None,
-            _UNITS.get(name),
-        )
-        for name, kind in EXPERIMENT_KINDS.items()
+def _of_experiments(kind: ExperimentKind) -> Kind:
+    observed = kind.observed
+    return Kind(
+        EXPERIMENTS,
+        "experiment",
+        re.compile(rf"{kind.name}-[0-9a-f]{{16}}"),
+        ("experiment.json", *(f"{table}.parquet" for table in kind.tables)),
+        "experiment.json",
+        None if observed is None else f"{observed.table}.parquet",
+        None if observed is None else observed.units,
     )
-
-
-KINDS = (
-    Kind(RUNS, "run", re.compile(r"[0-9a-f]{16}"), SUBMITTED, "run.json", "samples.parquet", "samples"),
-    *_experiments(),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +94,7 @@ def find_place(path: str) -> Place | None:
     if len(parts) != 4:
         return None
     root, slug, name, file = parts
-    fitting = (kind for kind in KINDS if kind.root == root and file in kind.files and kind.name.fullmatch(name))
+    possible = (OF_RUNS, *map(_of_experiments, kinds().values()))
+    fitting = (kind for kind in possible if kind.root == root and file in kind.files and kind.name.fullmatch(name))
     kind = next(fitting, None)
     return Place(kind, slug, name) if kind is not None and re.fullmatch(SLUG, slug) else None

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from rh_bench.artifacts.results_repo import DATA
-from rh_bench.data_builders.card import dataset_info, size_category
+from rh_bench.data_builders.dataset_card import dataset_info, size_category
 
 SPLIT = "train"
 _ABOUT = {

@@ -262,7 +262,7 @@ class _Reviewer:
         if place is None:
             return found
         if found.fault is not None:
-            return self._record(found, record, "set aside", ("it broke the reviewer, by a fault of rh-bench",))
+            return self._record(found, record, "set aside", ("it broke the reviewer: a bug in rh-bench",))
         if found.verification is None or found.waits:
             return found
         if found.reaches(place.kind.reachable(self.ways.require)):

@@ -117,7 +117,7 @@ class Found:
         elif self.problems:
             parts.append(_list(f"### Pull request {self.pull.num} {self._what()}", self.problems))
         if self.fault is not None:
-            parts.append(f"### Pull request {self.pull.num} could not be reviewed, by a fault of rh-bench\n")
+            parts.append(f"### Pull request {self.pull.num} could not be reviewed because of a bug in rh-bench\n")
         if self.verification is not None:
             parts.append(self.verification.to_markdown())
         if self.attested is not None:

@@ -1,1 +1,1 @@
-"""What every other room stands on: files and JSON documents read without trust, limits, whose fault an error is."""
+"""The foundation of all other rooms: files, JSON documents from untrusted sources, limits, error reports."""

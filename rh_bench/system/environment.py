@@ -16,11 +16,11 @@ from rh_bench.records import Json
 
 
 def describe_environment(device: str, device_name: str) -> Json:
-    """The `environment` object of run.json: nothing in it names this machine or its user.
+    """The `environment` object of run.json. Nothing in it identifies this machine or its user.
 
     Args:
-        device: type of the device that computed, "cpu" or "cuda".
-        device_name: what its maker calls it.
+        device: type of the device, "cpu" or "cuda".
+        device_name: its product name.
     """
     commit, dirty = source_commit(Path(rh_bench.__file__).resolve().parent)
     return {
@@ -39,7 +39,7 @@ def describe_environment(device: str, device_name: str) -> Json:
 
 
 def refuse_light_install(command: str) -> None:
-    """Refuse to measure where only what reads runs is installed.
+    """Refuse to measure if only the part that reads runs is installed.
 
     Raises:
         InputError: torch or transformers is missing.
@@ -47,7 +47,7 @@ def refuse_light_install(command: str) -> None:
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if missing:
         raise InputError(
-            f"{command} needs {' and '.join(missing)}, which this installation lacks",
+            f"{command} needs {' and '.join(missing)}, missing from this installation",
             hint="run: pip install 'rh-bench[evaluate]'",
         )
 
@@ -55,7 +55,7 @@ def refuse_light_install(command: str) -> None:
 def source_commit(package: Path) -> tuple[str | None, bool | None]:
     """Commit of the checkout that `package` is part of, and whether tracked files differ from it.
 
-    Both are None for an installed package, even where it lies inside somebody's repository.
+    Both are None for an installed package, even if it is inside someone's repository.
     """
     try:
         if _git(package, "ls-files", "--error-unmatch", "__init__.py") is None:
@@ -77,7 +77,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores that this process may use: those it may run on, and no more than the quota of its control group (v2)."""
+    """Number of cores this process may use: its CPU affinity, capped by the quota of its control group (v2)."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()

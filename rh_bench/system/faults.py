@@ -1,7 +1,7 @@
-"""Whose fault an error is, and the one line that says so.
+"""Who is at fault for an error, and one line to say so.
 
-A model's code, a machine that is too small and a disk that is full are no faults of this package: their errors become
-:class:`InputError`. What is left over is a fault of ours: the command line says that it is, and where to report it.
+A model's own code, a machine that is too small and a full disk are not bugs of this package: their errors become
+:class:`InputError`. Everything else is a bug of ours, and the command line says so and where to report it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rh_bench.errors import InputError, RhBenchError
 from rh_bench.system.files import shown
 
 OUR_FAULT = 70
-"""Exit status of a fault of this package: EX_SOFTWARE of sysexits.h."""
+"""Exit status of a bug in this package: EX_SOFTWARE of sysexits.h."""
 TRACE = "--debug shows the whole trace"
 _LONGEST = 200
 _MACHINE = (
@@ -33,7 +33,7 @@ _MACHINE = (
     errno.ENFILE,
 )
 _MODEL_CODE = ("transformers.models.", "transformers_modules.")
-"""Modules of architectures: those of transformers, and those that came with a model."""
+"""Modules of architectures: those of transformers, and those that come with a model."""
 _NO_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -47,17 +47,17 @@ _NO_MEMORY = (
 
 
 def in_words(error: BaseException) -> str:
-    """What an error says, on one line and cut where it is long; its type where it says nothing."""
+    """The message of an error on one line, cut if it is long; its type if it has no message."""
     words = shown(" ".join(str(error).split()))
     return (words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…") or type(error).__name__
 
 
 @contextmanager
 def model_code(doing: str, where: str, architecture: str) -> Iterator[None]:
-    """Inside the block runs code of a model: whatever it raises becomes one line.
+    """Turn whatever a model's code raises inside the block into one line.
 
     Args:
-        doing: what is being done, as in "while it was loaded".
+        doing: when it was raised, like "while it was loaded".
         where: the model's name.
         architecture: its class or type.
 
@@ -79,14 +79,14 @@ def model_code(doing: str, where: str, architecture: str) -> Iterator[None]:
 
 
 def explain(error: Exception) -> InputError | None:
-    """An error that nobody expected, as one of the input if it is not ours; None if it is."""
+    """An unexpected error as an error of the input, or None if the bug is ours."""
     if is_out_of_memory(error):
         return out_of_memory(error)
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return InputError(error.strerror or type(error).__name__, where=shown(error.filename or "this machine"))
     if isinstance(error, FileNotFoundError) and "usable temporary directory" in str(error):  # of the module tempfile
-        hint = "make room on their disk, or name another folder with TMPDIR"
-        return InputError("no folder for temporary files can be written to", where="this machine", hint=hint)
+        hint = "free space on its disk, or set TMPDIR to another folder"
+        return InputError("no folder for temporary files is writable", where="this machine", hint=hint)
     culprit = _innermost(error)
     if culprit is None or not culprit.startswith(_MODEL_CODE):
         return None
@@ -95,16 +95,16 @@ def explain(error: Exception) -> InputError | None:
 
 
 def our_fault(error: Exception) -> str:
-    """The line for a fault of this package."""
+    """The line for a bug of this package."""
     place = traceback.extract_tb(error.__traceback__)[-1:]
     where = f" at {Path(place[0].filename).name}:{place[0].lineno}" if place else ""
     words = f" ({in_words(error)})" if str(error).strip() else ""
     said = f"{type(error).__name__}{where}{words}"
-    return f"this is a fault of rh-bench and not of your input: {said}; {_report()}"
+    return f"this is a bug in rh-bench, not in your input: {said}; {_report()}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or this machine has no memory left."""
+    """Whether a device or this machine is out of memory."""
     of_torch = getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)  # it may be half loaded
     if isinstance(error, (MemoryError, of_torch)):
         return True
@@ -113,7 +113,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_host_memory(error: BaseException) -> bool:
-    """Whether it was this machine's memory that was refused, as a limit of the process does: to what raised `error`, or
+    """Whether this machine refused memory (as a limit of the process does) to what raised `error`, or
     to what that was raised for."""
     of_device, seen = getattr(sys.modules.get("torch"), "OutOfMemoryError", ()), error
     while True:
@@ -127,14 +127,18 @@ def is_host_memory(error: BaseException) -> bool:
 
 
 def out_of_memory(error: BaseException) -> InputError:
-    """The line for it."""
+    """The line for a lack of memory."""
     model = "torch" in sys.modules
-    hint = "give shorter --lengths, a smaller --dtype or another --device" if model else "free some, or raise the limit"
+    hint = (
+        "give shorter --lengths, a smaller --dtype or another --device"
+        if model
+        else "free some memory, or raise the limit"
+    )
     return InputError(f"there is not enough ({in_words(_innermost_cause(error))})", where="memory", hint=hint)
 
 
 def _innermost_cause(error: BaseException) -> BaseException:
-    """Of an error and those that it came from, the one that says most plainly that memory is wanted."""
+    """Of an error and its causes, the one that says most plainly that memory ran out."""
     found = error
     while (cause := error.__cause__ or error.__context__) is not None and is_out_of_memory(cause):
         found = error = cause
@@ -142,14 +146,14 @@ def _innermost_cause(error: BaseException) -> BaseException:
 
 
 def _innermost(error: BaseException) -> str | None:
-    """The last module of the trace that is a model's or ours: whoever called the library that raised."""
+    """The last module in the traceback that is a model's or ours: the caller of the library that raised."""
     names = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
     ours = (*_MODEL_CODE, "rh_bench")
     return next((name for name in reversed(names) if name.startswith(ours)), None)
 
 
 def _report() -> str:
-    """Where to report a fault: the issue tracker of the package's metadata, if it names one."""
+    """Where to report a bug: the issue tracker in the package's metadata, if there is one."""
     try:
         urls = dict(line.split(", ", 1) for line in metadata("rh-bench").get_all("Project-URL") or ())
     except (PackageNotFoundError, ValueError):

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, hashed, and named safely."""
+"""Files: written completely or not at all, hashed, and named safely."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from rh_bench.errors import InputError
 from rh_bench.system.workshop import part_of
 
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
-"""What file systems answer that cannot sync a folder (some network and FUSE mounts); the file itself is synced."""
+"""Errors of file systems that cannot sync a folder (some network and FUSE mounts). The file itself is synced."""
 
 
 def atomic_write(path: Path, data: bytes) -> None:
-    """Write `data` to `path` so that a reader, or a crash at any moment, finds the old file or the new one, whole.
+    """Write `data` to `path` so that a reader, or a crash at any moment, finds either the old file or the new one.
 
     Raises:
-        InputError: the disk is full, or the folder is missing or read-only. What was at `path` is still there.
+        InputError: the disk is full, or the folder is missing or read-only. The old file is untouched.
     """
     try:
         _write_and_replace(path, data)
@@ -37,7 +37,7 @@ def _write_and_replace(path: Path, data: bytes) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those it lies in, unless it is there.
+    """Make a folder and its parents, if they do not exist.
 
     Raises:
         InputError: it cannot be written.
@@ -49,7 +49,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable, where the file system can."""
+    """Make the names in `folder` durable, if the file system can."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -77,7 +77,7 @@ def safe_relative(text: str) -> PurePosixPath:
     """A relative path that stays inside its folder, whatever the operating system.
 
     Raises:
-        InputError: it is empty or absolute, goes up, or holds a backslash, a colon or an unprintable character.
+        InputError: it is empty or absolute, contains "..", a backslash, a colon or an unprintable character.
     """
     path = PurePosixPath(text)
     unsafe = path.is_absolute() or ".." in path.parts or not path.parts or not text.isprintable()
@@ -87,10 +87,10 @@ def safe_relative(text: str) -> PurePosixPath:
 
 
 def regular_file(root: Path, relative: str) -> Path:
-    """The file `relative` in the folder `root`, which nothing can lead out of.
+    """The file `relative` in the folder `root`, guaranteed to be inside it.
 
     Raises:
-        InputError: there is no such file, the name is unsafe, or it or a folder on the way is a link or no plain file.
+        InputError: there is no such file, the name is unsafe, or it is not a plain file, or a link is on the way.
     """
     path = root
     for part in safe_relative(relative).parts:
@@ -100,7 +100,7 @@ def regular_file(root: Path, relative: str) -> Path:
         except OSError as error:
             raise InputError(f"cannot be read ({_reason(error)})", where=shown(path)) from None
         if link:
-            raise InputError("is a symbolic link", where=shown(path), hint="put the file itself there")
+            raise InputError("is a symbolic link", where=shown(path), hint="replace it with the file itself")
     if not path.exists():
         raise InputError("missing", where=shown(path))
     if not path.is_file():
@@ -109,7 +109,7 @@ def regular_file(root: Path, relative: str) -> Path:
 
 
 def shown(name: object) -> str:
-    """A name as text that is safe to print: one line, and nothing in it can drive a terminal."""
+    """A name as text that is safe to print: one line, without control characters."""
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in str(name))
 
 

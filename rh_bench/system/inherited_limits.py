@@ -1,5 +1,5 @@
-"""Limits that somebody else set for this process. A run is judged by what it takes of the limits that are promised to
-it, so that a machine which gives less may not judge it at all."""
+"""Limits that this process inherited. A run is judged by the limits it was promised, so a machine that grants less must
+not judge it at all."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 from rh_bench.errors import InputError
 
 BEGINNING = 512 << 20
-"""Bytes of address space that a process of ours takes before it does anything."""
+"""Bytes of address space that one of our processes takes before it does anything."""
 FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
-"""Signals by which a system without memory, or a person, ends a process. No run's bytes send them."""
+"""Signals by which a system out of memory, or a person, ends a process. Nothing in a run can send them."""
 
 
 def refuse_less(memory: int) -> None:
-    """Refuse to go on with less memory than `memory` bytes and what it takes to begin.
+    """Refuse to continue with less memory than `memory` bytes plus what startup takes.
 
     Raises:
         InputError: a limit of this process is lower.
@@ -26,20 +26,20 @@ def refuse_less(memory: int) -> None:
     for what, kind, option in (("address space", resource.RLIMIT_AS, "-v"), ("data", resource.RLIMIT_DATA, "-d")):
         allowed = resource.getrlimit(kind)[0]
         if allowed != resource.RLIM_INFINITY and allowed < memory + BEGINNING:
-            words = f"this process may have {allowed >> 20} MiB of {what}, and what verifying may take is"
+            words = f"this process is limited to {allowed >> 20} MiB of {what}; verifying may need"
             hint = f"raise the limit (ulimit {option})"
             raise InputError(f"{words} {(memory + BEGINNING) >> 20} MiB", where="memory", hint=hint)
 
 
 def refuse_outside(signal: str | None) -> None:
-    """Refuse to take a process that was ended from outside for one that a run ended.
+    """Refuse to blame a run for a process that was killed from outside.
 
     Args:
-        signal: that ended it, if one did.
+        signal: the one that ended it, if any.
 
     Raises:
-        InputError: it was ended from outside.
+        InputError: it was killed from outside.
     """
     if signal in FROM_OUTSIDE:
-        words = f"the process that verifies was ended from outside ({signal}), as for want of memory"
+        words = f"the verifying process was killed from outside ({signal}), perhaps for lack of memory"
         raise InputError(words, hint="verify it again")

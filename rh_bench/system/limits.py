@@ -1,7 +1,7 @@
-"""What work on a stranger's files may take: memory, processor time, time on the clock.
+"""Limits of work on untrusted files: memory, processor time, wall-clock time.
 
-Memory and processor time are limits that the system keeps, of the process that does the work. The clock is kept by
-another process (`rh_bench.verification.sandbox`), since work can also sleep, or not heed a signal.
+The system enforces memory and processor time on the process that does the work. Another process
+(`rh_bench.verification.sandbox`) watches the clock, since work can also sleep or ignore a signal.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ GIB = 1 << 30
 PROCESSOR, MEMORY, CLOCK, WEIGHTS = "processor time", "memory", "clock", "weights"
 """What can be exceeded."""
 RENDERED, DOWNLOADED = "rendering", "download"
-"""Limits that are kept elsewhere (`rh_bench.prompting.rendering`, `rh_bench.hub.download`)."""
+"""Limits that are enforced elsewhere (`rh_bench.prompting.rendering`, `rh_bench.hub.download`)."""
 ENDED = "process"
-"""Not a limit of ours: the process was ended by somebody else, or by a library, where that says nothing of the run."""
+"""Not one of our limits: the process was ended from outside or by a library, which says nothing about the run."""
 
 _ROOM = {".safetensors": 6, ".gguf": 16}
-"""Bytes that loading a byte of weights may take: mapped, converted to float32 and merged with an adapter; a GGUF file
+"""Bytes of memory allowed per byte of weights: mapped, converted to float32 and merged with an adapter. A GGUF file
 packs a number into as little as two bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What one piece of work may take."""
+    """Limits of one piece of work."""
 
     memory: int
     """Bytes that it may add to the process."""
     processor: int
     """Seconds of processor time, of all threads together."""
     clock: int
-    """Seconds on the clock."""
+    """Seconds of wall-clock time."""
 
     def words(self, exceeded: str) -> str:
-        """What is said of work that took more."""
+        """The message for each limit that is exceeded."""
         return {
             MEMORY: f"takes more than {self.memory} bytes of memory",
             PROCESSOR: f"takes more than {self.processor} s of processor time",
@@ -58,9 +58,9 @@ class Limits:
     valid: Limit = Limit(4 * GIB, 300, 900)
     recomputed: Limit = Limit(8 * GIB, 1800, 3600)
     rerun: Limit = Limit(16 * GIB, 4 * 3600 * usable_cores(), 4 * 3600)
-    """Its memory is beside what the model's weights need."""
+    """Its memory comes on top of what the model's weights need."""
     most_weights: int = 256 * GIB
-    """Bytes of the weights' files of a model that is measured again."""
+    """Largest weights, in bytes, of a model that is measured again."""
 
     def of(self, level: str) -> Limit:
         """The limit of a level, by its name."""
@@ -68,17 +68,17 @@ class Limits:
         return found
 
     def with_weights(self, model: Json) -> Limit:
-        """The limit of *rerun* for the `model` of a run whose files were found to be as it says."""
+        """The limit of *rerun* for the `model` of a run whose files were checked."""
         room = min(weights_bytes(model, _ROOM), _ROOM[".safetensors"] * self.most_weights)
         return replace(self.rerun, memory=self.rerun.memory + room)
 
 
 def make_limits(seconds: int | None = None, memory: int | None = None, weights: int | None = None) -> Limits:
-    """The limits with what a user gave in place of the usual.
+    """The limits, with the user's values in place of the defaults.
 
     Args:
-        seconds: of every level, on the clock and, times the cores where a model is run, of processor time.
-        memory: bytes, of every level.
+        seconds: wall-clock limit of every level, and of processor time (times the cores where a model runs).
+        memory: bytes, for every level.
         weights: bytes of the weights' files.
     """
     usual = Limits()
@@ -98,10 +98,10 @@ def read_limits(document: Json) -> Limits:
 
 
 def weights_bytes(model: Json, factors: dict[str, int] | None = None) -> int:
-    """Bytes of the weights' files that the `model` of a run names, its base's with an adapter's.
+    """Bytes of the weights that the `model` of a run names; an adapter's include its base's.
 
     Args:
-        factors: by what the bytes of a file with such an ending are multiplied.
+        factors: factor for the bytes of a file, by its suffix.
     """
     base = (model.get("adapter") or {}).get("base") or {}
     return sum(
@@ -114,10 +114,10 @@ def weights_bytes(model: Json, factors: dict[str, int] | None = None) -> int:
 
 @contextmanager
 def limited(limit: Limit) -> Iterator[None]:
-    """Inside the block this process may take only so much memory and processor time, where the system has such limits
+    """Limit the memory and processor time of this process inside the block, where the system can
     (not on Windows; on macOS without that of memory).
 
-    Memory that is refused raises MemoryError, or ends the process where a library takes no refusal. A process that
+    Memory that is refused raises MemoryError, or ends the process if a library cannot handle it. A process that
     takes too much processor time is ended by SIGXCPU.
     """
     if sys.platform == "win32":
@@ -125,7 +125,7 @@ def limited(limit: Limit) -> Iterator[None]:
         return
     import resource
 
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a process that is ended leaves no gigabytes behind
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a killed process must not leave gigabytes behind
     used = int(sum(resource.getrusage(resource.RUSAGE_SELF)[:2])) + 1
     wanted = {kind: most + limit.memory for kind, most in _memory().items()}
     wanted[resource.RLIMIT_CPU] = used + limit.processor
@@ -144,10 +144,10 @@ def limited(limit: Limit) -> Iterator[None]:
 
 
 def _memory() -> dict[int, int]:
-    """The system's limit of memory, with what this process has of it now.
+    """The system's memory limit, and how much this process uses of it now.
 
-    On Linux it is that of data: memory of its own that a process may write to. An address space would not do for a
-    process with a GPU: CUDA reserves 14 GiB of it and more, and writes to next to none.
+    On Linux it is the data limit: private memory that a process can write to. A limit on address space does not work
+    for a process with a GPU: CUDA reserves 14 GiB of it and more, and writes to almost none.
     """
     import resource
 

@@ -1,7 +1,7 @@
 """How much memory a measurement needs, worked out before a model is loaded: weights, one cache, a workspace.
 
-An estimate on the safe side: a plan that does not fit takes smaller pieces of a prompt, and one that fits in no way is
-refused with its figures, rather than dying after minutes.
+A conservative estimate: a plan that does not fit uses smaller pieces of a prompt, and one that cannot fit is refused
+with its figures instead of crashing after minutes.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from rh_bench.errors import InputError
 from rh_bench.records import NO_SOFTMAX
 
 CHUNK = {"cuda": 8192, "cpu": 2048}
-"""Prompt tokens in one forward pass where memory is plenty: larger pieces are no faster."""
+"""Prompt tokens per forward pass when memory is plentiful: larger pieces are no faster."""
 SMALLEST_CHUNK = 64
 MOST_ROWS = 64
-"""Rows of one pass whose logits and arg-max positions are wanted, at most."""
+"""Most rows of one pass whose logits and arg-max positions are needed."""
 SCORES_BUDGET = 1 << 29
-"""Bytes of float32 scores of recorded rows that may exist at once."""
+"""Most bytes of float32 scores of recorded rows at once."""
 _HIDDEN_COPIES, _ATTENTION_COPIES, _FORWARD_COPIES = 8, 6, 4
-"""Tensors of the width of the residual stream, of all heads, of the feed-forward block that exist at once, at most."""
+"""Most tensors at once of the width of the residual stream, of all heads, of the feed-forward block."""
 _RESERVE = 256 << 20
-"""Bytes for what libraries take for themselves."""
+"""Bytes that libraries use themselves."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """All in bytes, but `chunk`, which is in tokens."""
+    """All in bytes, except `chunk`, which is in tokens."""
 
     weights: int
     cache: int
     workspace: int
     available: int | None
-    """None where it cannot be found out; nothing is refused then."""
+    """None if unknown; nothing is refused then."""
     chunk: int
 
     @property
@@ -48,7 +48,7 @@ class MemoryPlan:
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a model its memory depends on."""
+    """The properties of a model that its memory depends on."""
 
     parameters: int
     hidden: int
@@ -59,7 +59,7 @@ class Shape:
     cached: int
     """Numbers that one position adds to the cache, over all layers."""
     whole: bool
-    """A layer is recurrent, so that a prompt is run in one piece."""
+    """Some layer is recurrent, so a prompt runs in one piece."""
 
 
 def plan_memory(shape: Shape, width: int, positions: int, device: str, available: int | None) -> MemoryPlan:
@@ -82,7 +82,7 @@ def plan_memory(shape: Shape, width: int, positions: int, device: str, available
             return plan
         if shape.whole or chunk // 2 < SMALLEST_CHUNK:
             raise InputError(
-                f"it needs {_gb(plan.needed)} for prompts of {positions} tokens ({plan})",
+                f"needs {_gb(plan.needed)} for prompts of {positions} tokens ({plan})",
                 where="memory",
                 hint="give shorter --lengths, a smaller --dtype or another --device",
             )
@@ -98,7 +98,7 @@ def _workspace(shape: Shape, width: int, positions: int, chunk: int) -> int:
 
 
 def model_shape(config: Any, parameters: int) -> Shape:
-    """The shape of a model from its configuration. Where layers differ, the largest counts.
+    """The shape of a model from its configuration. If layers differ, the largest counts.
 
     Args:
         config: as transformers loads it.
@@ -121,7 +121,7 @@ def model_shape(config: Any, parameters: int) -> Shape:
         vocabulary=_largest(text, "vocab_size") or 1,
         query_heads=heads,
         head_dim=max(key_dim, value_dim),
-        # Sliding layers keep every position, too: their window is in the mask.
+        # Sliding layers keep every position as well: their window is in the mask.
         cached=groups * (key_dim + value_dim) * sum(kind not in NO_SOFTMAX for kind in kinds),
         whole=any(kind not in (*_CAN_BE_CUT, *_STATELESS) for kind in kinds),
     )
@@ -134,22 +134,22 @@ _STATELESS = ("moe", "mlp")
 
 
 def _largest(config: Any, *names: str) -> int:
-    """The largest value of the first of these fields that is set anywhere; 0 where none is."""
+    """The largest value of the first of these fields that is set anywhere; 0 if none is."""
     return next((largest for name in names if (largest := max(_sizes(config, name)))), 0)
 
 
 def _sizes(config: Any, name: str) -> list[int]:
-    """A field's values: of all layers, where they have configurations or list entries of their own; at least a 0."""
+    """All values of a field, over layers with configurations or list entries of their own; at least one 0."""
     try:
         values = [getattr(config, name, None)]
-    except Exception:  # transformers' refusal to read what differs between layers is no AttributeError
+    except Exception:  # transformers raises its own error for what differs between layers
         values = [getattr(layer, name, None) for layer in config.per_layer_config]
     flat = [one for value in values for one in (value if isinstance(value, list | tuple) else [value])]
     return [0, *(int(one) for one in flat if isinstance(one, int | float) and not isinstance(one, bool))]
 
 
 def available_memory(device: Any) -> int | None:
-    """Bytes free on a torch device: of a GPU what its driver says, of this machine what can be had without swapping,
+    """Free bytes on a torch device: for a GPU what its driver says, for this machine what is free without swapping,
     within the limit of the control group."""
     if device.type == "cuda":
         import torch
@@ -171,7 +171,7 @@ def _meminfo(path: Path) -> int | None:
 
 
 def _cgroup(folder: Path) -> int | None:
-    """What a control group (version 2) leaves: its limit less what is used and is not a cache of files."""
+    """What a control group (version 2) leaves: its limit minus what is used, file caches excluded."""
     try:
         limit, used = (folder / "memory.max").read_text().strip(), int((folder / "memory.current").read_text())
         if limit == "max":

@@ -1,4 +1,4 @@
-"""JSON documents: read without trust, checked against a schema with every error at once, written deterministically."""
+"""JSON documents: read safely, checked against a schema with all errors at once, written deterministically."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def load_json(path: Path, *, max_bytes: int = MAX_JSON_BYTES, constant: Callable
     """Read JSON that may be hostile.
 
     Args:
-        max_bytes: a larger file is refused.
-        constant: what becomes of NaN and Infinity, which are refused without it.
+        max_bytes: larger files are refused.
+        constant: converts NaN and Infinity, which are refused by default.
 
     Raises:
         InputError: it cannot be read, is not UTF-8, larger than `max_bytes`, nested deeper than 64, of more than
@@ -95,39 +95,40 @@ def parse_json(text: str, constant: Callable[[str], object] | None = None) -> An
 
 
 def dump_json(document: Any) -> bytes:
-    """A document as UTF-8 that depends on nothing but its content, keys in their own order.
+    """A document as UTF-8 that depends only on its content, with keys in their own order.
 
     Raises:
-        ValueError: it holds NaN, Infinity or half a surrogate pair, none of which JSON can carry.
+        ValueError: it contains NaN, Infinity or half a surrogate pair, which JSON cannot represent.
     """
     return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def validate_document(document: object, kind: str) -> list[tuple[str, str]]:
-    """What is wrong with a document, all of it (up to 200 errors): none if it is valid.
+def validate_document(document: object, kind: str, *, schema: str | None = None) -> list[tuple[str, str]]:
+    """Everything that is wrong with a document (up to 200 errors); empty if it is valid.
 
     Args:
         document: as :func:`load_json` gives it.
         kind: one of KINDS.
+        schema: the text of its whole schema, where the one that the package ships is but a part of it.
 
     Returns:
-        (JSON pointer, one-line message), sorted by place. A document of another kind or of a newer version gets that
-        one error, since nothing else that could be said of it would help.
+        (JSON pointer, one-line message), sorted by place. A document of another kind or a newer version gets
+        just that error, since no other would help.
     """
     if not isinstance(document, dict):
         return [("", "must be an object")]
     early = _check_version(document, kind)
     if early:
         return early
-    if _accepts(kind)(document):
+    if _accepts(kind, schema)(document):
         return []
-    errors = islice(_validator(kind).iter_errors(document), _MAX_ERRORS)
+    errors = islice(_validator(kind, schema).iter_errors(document), _MAX_ERRORS)
     found = [(list(error.absolute_path), _one_line(error.message)) for error in errors]
     return [(_pointer(path), message) for path, message in sorted(found, key=lambda e: ([str(p) for p in e[0]], e[1]))]
 
 
 def schema_text(kind: str) -> str:
-    """The schema of a document kind, as the package ships it."""
+    """The schema of a document kind, as shipped with the package."""
     return (_folder() / f"{kind}.v{KINDS[kind][0]}.schema.json").read_text(encoding="utf-8")
 
 
@@ -136,17 +137,17 @@ def _folder() -> Traversable:
 
 
 @cache
-def _validator(kind: str) -> Draft202012Validator:
-    schema: Json = json.loads(schema_text(kind))
-    Draft202012Validator.check_schema(schema)
-    return _StrictValidator(schema)  # type: ignore[no-any-return]
+def _validator(kind: str, schema: str | None = None) -> Draft202012Validator:
+    found: Json = json.loads(schema or schema_text(kind))
+    Draft202012Validator.check_schema(found)
+    return _StrictValidator(found)  # type: ignore[no-any-return]
 
 
 @cache
-def _accepts(kind: str) -> Accepts:
-    """Says of most valid documents that they are, and of no other."""
+def _accepts(kind: str, schema: str | None = None) -> Accepts:
+    """Accepts most valid documents, and no invalid one."""
     unique = _StrictValidator({"uniqueItems": True})
-    return compile_schema(json.loads(schema_text(kind)), unique.is_valid)
+    return compile_schema(json.loads(schema or schema_text(kind)), unique.is_valid)
 
 
 Check = Callable[[Any, Any, Any, Json], Iterator[ValidationError]]
@@ -159,7 +160,7 @@ def _whole_pattern(validator: Any, pattern: str, instance: object, schema: Json)
 
 
 def _unless_too_long(check: Check) -> Check:
-    """`check`, left out for an array with more than maxItems items: one error says enough of what may be millions."""
+    """`check`, skipped for an array with more than maxItems items: one error is enough for what may be millions."""
 
     def bounded(validator: Any, value: Any, instance: Any, schema: Json) -> Iterator[ValidationError]:
         if not isinstance(instance, list) or len(instance) <= schema.get("maxItems", math.inf):
@@ -169,7 +170,7 @@ def _unless_too_long(check: Check) -> Check:
 
 
 def _is_integer(_checker: object, instance: object) -> bool:
-    """Stricter than the specification, which takes 1.0 for an integer: code that indexes with it does not."""
+    """Stricter than the specification, which accepts 1.0 as an integer: code that indexes with it does not."""
     return isinstance(instance, int) and not isinstance(instance, bool)
 
 
@@ -205,14 +206,14 @@ def _pointer(path: list[str | int]) -> str:
 
 
 def _one_line(message: str) -> str:
-    """Without its middle where it is long: it begins with the value, and what is wrong with it stands at the end."""
+    """The message, without its middle if it is long: the value comes first, and what is wrong with it last."""
     text = shown(" ".join(message.split()))
     half = _MAX_MESSAGE // 2
     return text if len(text) <= _MAX_MESSAGE else f"{text[:half]} … {text[-half:]}"
 
 
 def _check_depth(text: str) -> None:
-    """Nesting, before the parser recurses into it, and how many objects it will make."""
+    """Check nesting before the parser recurses into it, and how many objects it will make."""
     depth = 0
     for number, token in enumerate(_STRUCTURE.finditer(text)):
         if number > _MAX_PARTS:
@@ -237,7 +238,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> Json:
     result: Json = {}
     for key, value in pairs:
         if key in result:
-            raise ValueError(f"key {key[:40]!r} stands twice")
+            raise ValueError(f"duplicate key {key[:40]!r}")
         result[key] = value
     return result
 

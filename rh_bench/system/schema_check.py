@@ -1,7 +1,14 @@
-"""Whether a document fits a JSON Schema, and nothing more: a yes in a tenth of the time that finding every error takes.
+"""Whether a document fits a JSON Schema, in a tenth of the time that finding every error takes.
 
-A schema is turned once into nested functions. What they accept, the full validator of `rh_bench.system.schema` accepts,
-too; what they reject goes to it for the words. A keyword that is not known here is refused rather than passed over.
+A schema is compiled once into nested functions. What they accept, the full validator of `rh_bench.system.schema`
+accepts as well; what they reject goes to it for error messages. Unknown keywords are refused, never ignored.
+
+`jsonschema-rs` (0.61) was tried in its place, as 40 lines instead of these. On 26 committed documents of 67 KB each it
+takes 0.2 ms a document, this 6 ms, the full validator 64 ms; a site spends 2% of its build here, so what it would save
+cannot be felt. It agreed on 3,600 damaged documents, but takes 1.0 for an integer, knows another dialect of patterns
+(classes of characters, what a dot is) and ends in an exception on half a surrogate pair, each of which would need code
+of ours again. And as a native library of 15 MB it could only be optional, so that whether a document is valid would
+depend on what is installed, and validating would take ten times as long without it.
 """
 
 from __future__ import annotations
@@ -19,17 +26,17 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 class Unsupported(ValueError):
-    """The schema has a keyword, or a form of one, that is not known here."""
+    """The schema has a keyword, or a form of one, that is not supported here."""
 
 
 def compile_schema(schema: Json, unique: Accepts) -> Accepts:
     """
     Args:
-        schema: of JSON Schema 2020-12, valid by its metaschema; references lead into its own `$defs`.
+        schema: JSON Schema 2020-12, valid by its metaschema; references point into its own `$defs`.
         unique: whether the items of a list differ from one another.
 
     Raises:
-        Unsupported: it uses something that is not known here.
+        Unsupported: it uses something unsupported.
     """
     return _Compiler(schema, unique).compile(schema)
 
@@ -51,7 +58,7 @@ class _Compiler:
         return lambda instance: all(part(instance) for part in parts)
 
     def _parts(self, schema: Json) -> Iterator[Accepts]:
-        """One function a group of keywords, each true of what its keywords do not speak of."""
+        """One function per group of keywords, each true for values its keywords do not apply to."""
         if "type" in schema:
             yield _type(schema["type"])
         if "const" in schema:
@@ -104,7 +111,7 @@ class _Compiler:
         return accepts
 
     def _reference(self, path: str) -> Accepts:
-        """A definition, looked up when it is asked, since definitions can name one another."""
+        """A definition, looked up on use, since definitions can refer to one another."""
         if not re.fullmatch(r"#/\$defs/[A-Za-z0-9_-]+", path):
             raise Unsupported(f"reference {path!r}")
         name, known = path.rpartition("/")[2], self._known
@@ -166,7 +173,7 @@ def _type(names: str | list[str]) -> Accepts:
 
 
 def _one_of(values: list[Any]) -> Accepts:
-    """Equality as JSON has it: 1 is 1.0 and is not true."""
+    """Equality in JSON: 1 equals 1.0 but not true."""
     if not all(isinstance(value, _SCALARS) for value in values):
         raise Unsupported("lists or objects as constants")
     wanted = {(isinstance(value, bool), value) for value in values}
@@ -175,10 +182,10 @@ def _one_of(values: list[Any]) -> Accepts:
 
 def _numbers(schema: Json) -> Iterator[Accepts]:
     tests: dict[str, Callable[[Any, Any], bool]] = {
-        "minimum": lambda instance, bound: instance >= bound,
-        "maximum": lambda instance, bound: instance <= bound,
-        "exclusiveMinimum": lambda instance, bound: instance > bound,
-        "exclusiveMaximum": lambda instance, bound: instance < bound,
+        "minimum": lambda instance, bound: not instance < bound,
+        "maximum": lambda instance, bound: not instance > bound,
+        "exclusiveMinimum": lambda instance, bound: not instance <= bound,
+        "exclusiveMaximum": lambda instance, bound: not instance >= bound,
     }
     bounds = [(tests[name], schema[name]) for name in tests if name in schema]
     if bounds:

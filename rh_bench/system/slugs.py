@@ -1,4 +1,4 @@
-"""Names of folders that are made from names of models: the one rule, for runs, experiments and imports."""
+"""Folder names made from model names: one rule for runs, experiments and imports."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import hashlib
 import re
 
 SLUG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}"
-"""What a folder of a model may be called, as a regular expression. The schemas and submissions hold to it."""
+"""A valid folder name of a model, as a regular expression. Schemas and submissions enforce it."""
 _LONGEST, _DIGITS = 200, 16
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECASE)
-"""What Windows takes for a device, whatever its ending."""
+"""Names that Windows takes for devices, whatever their suffix."""
 
 
 MEMORY = "memory:"
@@ -30,8 +30,8 @@ def memory_slug(model_id: str) -> str:
 def model_slug(model_id: str) -> str:
     """A folder name for a model: ``org/name`` becomes ``org__name``; anything unsafe becomes a hyphen.
 
-    A name that is longer than 200 characters is cut, and one that has none that can be kept or that is no folder's on
-    Windows gets another; both end with digits of the name's hash, so that no two models meet.
+    A name longer than 200 characters is cut, and one that is left empty or is reserved on Windows is replaced; both end
+    with digits of the name's hash, so that no two models collide.
     """
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", model_id.replace("/", "__"))
     slug = re.sub(r"\.{2,}", ".", slug).strip(".-")

@@ -1,13 +1,13 @@
-"""Where files and folders are made before they get their names: hidden, beside what they will become, and locked.
+"""Hidden, locked folders next to a target, in which files and folders are made before they get their names.
 
-A process that is killed leaves its workshop behind. Its lock dies with it, by which the next process that makes the
-same thing knows that nobody works there, takes the workshop over and clears it. A workshop whose process lives is never
-touched. Workshops are known by their names, `.NAME.rh_bench` for what will be `NAME`, and by the mark in each, a file
-that is put there under the lock and goes last: a folder without it is none of ours, or of a version that knows no
-locks, and is left alone.
+A process that is killed leaves its workshop behind. Its lock dies with it, so the next process that makes the same
+thing knows the workshop is abandoned, takes it over and clears it. The workshop of a living process is never touched.
+A workshop is recognised by its name, `.NAME.rh_bench` for what will be `NAME`, and by a mark inside, a file that is
+written under the lock and removed last: a folder without it is not ours, or was made by a version without locks, and is
+left alone.
 
-On a file system without locks nobody can tell the living from the dead: there each process has a workshop of its own,
-and what a killed one leaves stays.
+On a file system without locks, an abandoned workshop cannot be recognised: each process has its own, and what a killed
+one leaves stays.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from pathlib import Path
 from rh_bench.errors import InputError
 
 MARK = ".rh_bench"
-"""The end of the name of every workshop, and the name of the file by which one is known for ours."""
+"""The suffix of every workshop, and the name of the file that marks it as ours."""
 PATIENCE = 60.0
-"""Seconds to wait for another process that makes the same thing, where that is a matter of moments."""
+"""Seconds to wait for another process that makes the same thing, if that takes only moments."""
 _LONGEST = 200
-"""Bytes of a name that a workshop's name still holds; most file systems take 255."""
+"""Bytes of the target's name that fit into a workshop's name; most file systems allow 255."""
 _PAUSE = 0.02
 _SCRATCH = "rh_bench-"
 _OLD = "old"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF)
-"""What file systems answer that have no locks, or none of folders (some network and FUSE mounts)."""
+"""Errors of file systems without locks, or without locks on folders (some network and FUSE mounts)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workshop:
-    """An empty hidden folder that this process alone works in."""
+    """An empty hidden folder that only this process uses."""
 
     folder: Path
     becomes: Path
     """What is made here."""
     lock: int | None
-    """The descriptor that holds the lock: whoever has a copy of it holds it, too. None where there are no locks."""
+    """The descriptor that holds the lock, as do copies of it. None without locks."""
 
     def fresh(self, name: str = "new") -> Path:
         """A new, empty folder in the workshop."""
@@ -58,7 +58,8 @@ class Workshop:
         return made
 
     def put(self, fresh: Path) -> None:
-        """Give a finished folder its place. A folder that is there goes; it comes back if the new one cannot be moved.
+        """Move a finished folder into place, replacing an existing one, which is restored if the new one cannot be
+        moved.
 
         Raises:
             OSError: it cannot be moved.
@@ -70,17 +71,17 @@ class Workshop:
 
 @contextmanager
 def workshop(becomes: Path, *, patience: float = 0) -> Iterator[Workshop]:
-    """A workshop beside `becomes`, on whose file system it lies. It is gone when the block ends, however it ends.
+    """A workshop next to `becomes`, on the same file system. It is removed when the block ends, however it ends.
 
-    What a killed process left there is cleared first. If that process died between putting the old folder away and the
-    new one in its place, the old one comes back.
+    What a killed process left there is cleared first. If that process died between moving the old folder away and the
+    new one into place, the old one is restored.
 
     Args:
-        becomes: what is to be made; the folder that it lies in exists.
+        becomes: what will be made; its parent folder exists.
         patience: seconds to wait for another process that is making it.
 
     Raises:
-        InputError: another process is making it, or something that is no workshop has the workshop's name.
+        InputError: another process is making it, or something else has the workshop's name.
         OSError: the workshop cannot be made.
     """
     folder = hidden(becomes)
@@ -93,7 +94,7 @@ def workshop(becomes: Path, *, patience: float = 0) -> Iterator[Workshop]:
         if handle is not None:
             try:
                 _clear(folder, becomes)
-            except OSError:  # no room for the mark: nothing is left of a folder that was just made
+            except OSError:  # no space for the mark: a folder just made must not stay
                 with contextlib.suppress(OSError):
                     folder.rmdir()
                 raise
@@ -108,7 +109,7 @@ def workshop(becomes: Path, *, patience: float = 0) -> Iterator[Workshop]:
 
 
 def sweep(becomes: Path) -> None:
-    """Clear what a killed process left of making `becomes`, where nothing is to be made now. Never raises."""
+    """Clear what a killed process left while making `becomes`, when nothing is to be made now. Never raises."""
     folder = hidden(becomes)
     with contextlib.suppress(OSError):
         handle = _locked(folder, _open_folder)
@@ -122,7 +123,7 @@ def sweep(becomes: Path) -> None:
 
 @contextmanager
 def part_of(path: Path) -> Iterator[tuple[int, Path]]:
-    """An empty file in which `path` is made, and its name; to be moved to `path` within the block, else it is removed.
+    """An empty file to write `path` in, and its name. Move it to `path` within the block, or it is removed.
 
     The descriptor is closed when the block ends.
 
@@ -150,7 +151,7 @@ def part_of(path: Path) -> Iterator[tuple[int, Path]]:
 
 @contextmanager
 def scratch(label: str) -> Iterator[Path]:
-    """A folder of the system's temporary files, gone when the block ends; those that killed processes left go first."""
+    """A temporary folder, removed when the block ends; those that killed processes left are removed first."""
     root = Path(tempfile.gettempdir())
     prefix = f"{_SCRATCH}{label}-"
     for left in root.glob(f"{prefix}*"):
@@ -188,7 +189,7 @@ def _sweep_scratch(left: Path) -> None:
 
 
 def _bring_back(folder: Path, becomes: Path) -> None:
-    """A folder that was put away and not replaced comes back."""
+    """Restore a folder that was moved away and not replaced."""
     with contextlib.suppress(FileNotFoundError):
         if not becomes.exists():
             (folder / _OLD).replace(becomes)
@@ -200,10 +201,10 @@ def _marked(folder: Path) -> bool:
 
 
 def _clear(folder: Path, becomes: Path) -> None:
-    """Make a workshop empty but for its mark.
+    """Empty a workshop, except for its mark.
 
     Raises:
-        OSError: it is none of ours, or cannot be cleared.
+        OSError: it is not ours, or cannot be cleared.
     """
     if not _marked(folder):
         if any(folder.iterdir()):
@@ -222,8 +223,8 @@ def _empty(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """A folder of ours, as far as it can be removed. The mark goes last, so that of one who is killed here no folder
-    is left that nobody knows."""
+    """Remove one of our folders, as far as possible. The mark goes last, so that a process killed here leaves no folder
+    that cannot be recognised."""
     with contextlib.suppress(OSError):
         _empty(folder)
         (folder / MARK).unlink(missing_ok=True)
@@ -231,14 +232,14 @@ def _remove(folder: Path) -> None:
 
 
 _MOST_GONE = 50
-"""Times that a workshop may go away while it is opened."""
+"""Times that a workshop may disappear while it is being opened."""
 
 
 def _hold(path: Path, opened: Callable[[Path], int], patience: float, becomes: Path) -> int | None:
-    """A descriptor that holds the lock of a workshop; None where there are no locks.
+    """A descriptor that holds the lock of a workshop; None without locks.
 
     Args:
-        opened: opens the workshop, and makes it if it is not there.
+        opened: opens the workshop, and makes it if it does not exist.
 
     Raises:
         InputError: another process holds it longer than `patience` seconds.
@@ -248,23 +249,25 @@ def _hold(path: Path, opened: Callable[[Path], int], patience: float, becomes: P
     while True:
         try:
             return _locked(path, opened)
-        except FileNotFoundError:  # the one who had it was just done, or nothing can be made there (/proc)
+        except FileNotFoundError:  # its owner has just finished, or nothing can be made there (/proc)
             gone += 1
             if gone > _MOST_GONE or not path.parent.is_dir():
                 raise
         except BlockingIOError:
             if time.monotonic() >= until:
-                raise InputError("another rh-bench is at work on it", where=becomes, hint="wait for it") from None
+                raise InputError(
+                    "another rh-bench process is writing it", where=becomes, hint="wait for it to finish"
+                ) from None
             time.sleep(_PAUSE)
 
 
 def _locked(path: Path, opened: Callable[[Path], int]) -> int | None:
-    """One try of it.
+    """One attempt.
 
     Raises:
-        FileNotFoundError: it went away before it was locked.
+        FileNotFoundError: it disappeared before it was locked.
         BlockingIOError: another process holds the lock.
-        OSError: it cannot be opened, or is none of ours.
+        OSError: it cannot be opened, or is not ours.
     """
     handle = opened(path)
     try:
@@ -291,7 +294,7 @@ def _made_folder(path: Path) -> int:
 
 
 def _made_file(path: Path) -> int:
-    """Opened to be overwritten, so it must be a file of this name alone: not a link to another."""
+    """Opened for overwriting, so it must be a file with no other name: not a link to another."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     found = os.fstat(handle)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:

@@ -122,6 +122,7 @@ def only(root: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_all_samples_in_other_words_are_the_same_run(place: Path) -> None:
     needles = tuple(needle.needle_id for needle in read_set(place / "set").needles)
     for choice in (
@@ -136,6 +137,7 @@ def test_all_samples_in_other_words_are_the_same_run(place: Path) -> None:
         assert outcome.document["protocol"]["grid"] == WHOLE_GRID and outcome.document["haystack"]["samples"] == 12
 
 
+@pytest.mark.slow
 def test_evaluate_show_verify_and_submit_say_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     phrase = "5 of the set's 12 samples (limit 5)"
     model, data, part, whole = place / "model", place / "set", only(place / "part"), only(place / "whole")
@@ -242,11 +244,11 @@ def test_a_verified_run_of_the_same_set_shows_what_another_hides(tmp_path: Path)
     honest = make_run(root / "runs", model_id="acme/honest", n_samples=12)
     make_run(root / "runs", model_id="acme/chosen", n_samples=6)
     assert set_sizes(find_layout(root)) == {}
-    assert [card.coverage.kind for card in build_site(root, site).cards] == [WHOLE, WHOLE]
+    assert [brief.coverage.kind for brief in build_site(root, site).briefs] == [WHOLE, WHOLE]
     keep_record(root, honest)
     assert set_sizes(find_layout(root)) == {"b" * 64: 12}
     report = build_site(root, site)
-    assert [(card.model, card.coverage.kind) for card in report.cards] == [
+    assert [(brief.model, brief.coverage.kind) for brief in report.briefs] == [
         ("acme/chosen", PART),
         ("acme/honest", WHOLE),
     ]

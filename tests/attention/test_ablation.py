@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from engine_prompts import NEVER, decode_all, make_prompts
-from tiny import ARCHITECTURES, random_ids, tiny_model
+from tiny import MATRIX, random_ids, tiny_model
 from torch import nn
 from transformers import DynamicCache
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
@@ -81,7 +81,7 @@ def options(how: str, model: Any) -> dict[str, Any]:
     return {"how": how, "means": means}
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", MATRIX)
 @torch.no_grad()
 def test_a_removed_head_contributes_nothing(name: str) -> None:
     model = tiny_model(name)
@@ -93,7 +93,7 @@ def test_a_removed_head_contributes_nothing(name: str) -> None:
     assert not torch.allclose(got, model(input_ids=ids).logits, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", MATRIX)
 @torch.no_grad()
 def test_nothing_but_the_heads_changes_where_they_are_removed(name: str) -> None:
     model = tiny_model(name)
@@ -135,7 +135,7 @@ def test_nothing_remains_after_the_block(name: str, how: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", MATRIX)
 def test_engines_agree_under_every_ablation(name: str, how: str) -> None:
     model = tiny_model(name)
     layers, prompts = find_layers(model), make_prompts(seed=3, haystack_length=44)[1:5]
@@ -198,7 +198,9 @@ def test_decode_leaves_the_prompts_cache_as_it_was() -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("how", ["zero", "mean", "uniform"])
-@pytest.mark.parametrize("name", ["llama", "gemma3", "gpt2"])
+@pytest.mark.parametrize(
+    "name", ["llama", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gemma3", "gpt2"))]
+)
 @torch.no_grad()
 def test_batches_padded_on_the_left_generate_what_their_rows_generate_alone(name: str, how: str, phase: str) -> None:
     model = tiny_model(name)

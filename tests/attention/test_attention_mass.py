@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import ARCHITECTURES, random_ids, tiny_model
+from tiny import MATRIX, random_ids, tiny_model
 
 from rh_bench.attention import capture as capture_module
 from rh_bench.attention.attention_mass import MassRecorder, attention_mass
@@ -52,7 +52,7 @@ def ids_of(seed: int) -> torch.Tensor:
     return torch.from_numpy(random_ids(LENGTH, seed).astype(np.int64))[None]
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", MATRIX)
 def test_mass_is_that_of_eager_weights(name: str) -> None:
     model, ids, at = tiny_model(name), ids_of(3), positions()
     expected = eager_masses(model, ids, at)

@@ -142,7 +142,7 @@ def test_validate(say: Any, run_folder: Path) -> None:
 
 def test_score_is_idempotent_and_mends(say: Any, run_folder: Path) -> None:
     before = {path.name: path.read_bytes() for path in run_folder.iterdir()}
-    assert say("score", run_folder)[:2] == (0, "unchanged: the numbers are what the raw observations give\n")
+    assert say("score", run_folder)[:2] == (0, "unchanged: the numbers match the raw observations\n")
     assert before == {path.name: path.read_bytes() for path in run_folder.iterdir()}
     (run_folder / "heads.parquet").unlink()
     (run_folder / "summary.json").write_text("{}")
@@ -150,6 +150,7 @@ def test_score_is_idempotent_and_mends(say: Any, run_folder: Path) -> None:
     assert before == {path.name: path.read_bytes() for path in run_folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_verify(say: Any, run_folder: Path) -> None:
     status, printed, _ = say("verify", run_folder)
     lines = [line for line in printed.splitlines() if not line.startswith(" ")]
@@ -208,7 +209,7 @@ def test_a_fault_of_ours_says_so(
     status, printed, complaint = say(*arguments)
     *trace, line = complaint.strip().splitlines()
     assert (status, printed) == (70, "")
-    assert line.startswith("rh-bench: this is a fault of rh-bench") and "ZeroDivisionError at test_cli.py:" in line
+    assert line.startswith("rh-bench: this is a bug in rh-bench") and "ZeroDivisionError at test_cli.py:" in line
     assert "nothing to divide by" in line and "report it" in line
     assert ("Traceback (most recent call last):" in trace) == bool(debug)
     assert len(trace) == 0 or debug
@@ -250,7 +251,7 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(say: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr("rh_bench.artifacts.run.rescore", told)
     status, _, complaint = say("score", run_folder)
     assert (status, cleared) == (143, [run_folder])
-    assert "told to end; the same command goes on" in one_line(complaint)
+    assert "terminated; run the same command again" in one_line(complaint)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
@@ -269,7 +270,7 @@ def test_what_a_library_makes_of_sigterm_is_no_fault_of_ours(
 
     monkeypatch.setattr("rh_bench.artifacts.run.rescore", told)
     status, _, complaint = say("score", run_folder)
-    assert status == 143 and "told to end" in one_line(complaint)
+    assert status == 143 and "terminated" in one_line(complaint)
 
 
 def test_what_cannot_even_be_started_is_one_line() -> None:

@@ -129,7 +129,7 @@ def test_other_schemas_and_newer_versions_are_refused_by_name(own_folder: Path) 
     with pytest.raises(InputError, match=r"version 2\.0"):
         printed(own_folder)
     edit(own_folder / "run.json", schema="something/else")
-    with pytest.raises(InputError, match="not a document of schema rh_bench/run"):
+    with pytest.raises(InputError, match="does not follow schema rh_bench/run"):
         printed(own_folder)
 
 

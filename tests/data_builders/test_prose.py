@@ -95,7 +95,7 @@ def test_only_the_stable_stream_of_random_is_used(monkeypatch: pytest.MonkeyPatc
 
 
 @given(st.integers(0, 2**64), st.integers(1, 20_000), st.integers(1, 20_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=min(25, settings.default.max_examples), deadline=None)
 def test_a_shorter_text_is_the_beginning_of_a_longer_one(seed: int, one: int, other: int) -> None:
     short, long = synthetic_text(seed, min(one, other)), synthetic_text(seed, max(one, other))
     paragraphs = short.split("\n\n")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from engine_prompts import make_prompts
-from tiny import ARCHITECTURES, tiny_checkpoint, tiny_model, tiny_tokenizer
+from tiny import MATRIX, tiny_checkpoint, tiny_model, tiny_tokenizer
 
 from rh_bench.attention.capture import eager
 from rh_bench.detectors import DETECTORS, choose_detectors
@@ -42,7 +42,7 @@ def from_weights(model: Any, prompt: Prompt) -> np.ndarray[Any, Any]:
     return np.concatenate([w[0, :, -SUFFIX:, needle].sum(-1).mean(-1).numpy() for w in weights])
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", MATRIX)
 def test_passes_that_share_give_what_eager_weights_give(name: str) -> None:
     model, prompts = tiny_model(name), make_prompts(seed=3)
     passes = Passes(model, find_layers(model), 1, chunk=16)

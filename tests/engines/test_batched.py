@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from engine_prompts import NEVER, decode_all, make_prompts
-from tiny import ARCHITECTURES, random_ids, tiny_model
+from tiny import matrix, random_ids, tiny_model
 
 from rh_bench.attention.ablation import HOW, PHASES, Head, ablate, mean_inputs
 from rh_bench.engines.base import StopRule
@@ -45,8 +45,7 @@ def together(
     return answers
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", matrix("llama"))
 def test_every_row_says_what_its_set_says_alone(name: str) -> None:
     model, prompts = tiny_model(name), make_prompts(seed=3, haystack_length=40)[1:4]
     for phase in ("both", "decode"):
@@ -54,6 +53,7 @@ def test_every_row_says_what_its_set_says_alone(name: str) -> None:
         assert together(model, prompts, 3, **given) == alone(model, prompts, **given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("how", HOW)
 def test_in_every_way_and_phase(how: str, phase: str) -> None:
@@ -65,6 +65,7 @@ def test_in_every_way_and_phase(how: str, phase: str) -> None:
     assert len({tuple(answer) for answer in expected.values()}) > 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", PHASES)
 def test_rows_end_at_their_own_stop_tokens_and_an_interruption_changes_nothing(phase: str) -> None:
     model, prompts, stop = tiny_model("llama"), make_prompts(seed=7), StopRule(frozenset({4, 7}))

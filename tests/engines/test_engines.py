@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from engine_prompts import NEVER, decode_all, make_prompts
-from tiny import ARCHITECTURES, random_ids, tiny_model
+from tiny import ARCHITECTURES, MATRIX, random_ids, tiny_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -33,7 +33,7 @@ def without_cache(model: Any, prompt: Prompt, generated: np.ndarray[Any, Any], s
     return np.stack([w[0, :, first : first + len(generated)].argmax(-1).T.numpy() for w in weights], axis=1)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", MATRIX)
 def test_engines_agree_on_every_architecture(name: str) -> None:
     model = tiny_model(name)
     layers = find_layers(model)

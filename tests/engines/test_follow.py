@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from engine_prompts import NEVER, decode_all, make_prompts
-from tiny import ARCHITECTURES, tiny_model
+from tiny import MATRIX, tiny_model
 
 from rh_bench.attention.capture import eager
 from rh_bench.attention.leads import leads
@@ -28,7 +28,7 @@ def follow(model: Any, prompt: Prompt, claim: Claimed, stop: StopRule = NEVER, c
     return found
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", MATRIX)
 def test_what_the_engine_found_is_found_along_its_answer(name: str) -> None:
     model = tiny_model(name)
     layers, prompts = find_layers(model), make_prompts(seed=3)

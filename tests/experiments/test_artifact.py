@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from fake_runs import make_run
+from other_package import install, installed
 
 from rh_bench.artifacts.run import read_run
 from rh_bench.artifacts.tables import write_table
 from rh_bench.cli.main import main
 from rh_bench.errors import InputError
-from rh_bench.experiments import artifact
 from rh_bench.experiments.artifact import (
     experiment_folder,
     experiment_folders,
@@ -30,63 +30,33 @@ from rh_bench.experiments.artifact import (
     validate_experiment,
     write_experiment,
 )
-from rh_bench.experiments.kind import Kind, Tables, claim, column
-from rh_bench.experiments.registry import KINDS, NAMES
+from rh_bench.experiments.kind import claim
+from rh_bench.experiments.registry import kinds
 from rh_bench.records import Problem
-from rh_bench.stats.bootstrap import wilson
-from rh_bench.system import schema
 from rh_bench.system.files import sha256_file
 from rh_bench.system.schema import dump_json
 from rh_bench.verification.checks import check_folder
 
-COINS = pa.schema([column("toss", pa.int32()), column("heads", pa.bool_())])
 
-
-def derive(document: dict[str, Any], tables: Tables) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    tosses = tables["tosses"].column("heads").to_pylist()
-    share = wilson(sum(tosses), len(tosses), 0.95)
-    words = "This coin is fair."
-    return {"share": share.to_json()}, [claim("fair", words, "holds", test="none", effect=share, n=len(tosses))]
-
-
-def check(document: dict[str, Any], tables: Tables) -> Iterator[Problem]:
-    for row, toss in enumerate(tables["tosses"].column("toss").to_pylist()):
-        if toss != row:
-            yield Problem("tosses.parquet", f"/{row}/toss", f"is {toss}, tosses are numbered from 0")
-
-
-COIN = Kind("detectors", 1, {"tosses": COINS}, derive, check)
-
-
-@pytest.fixture(autouse=True)
-def coin(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The kind, and schemas that know it: those of the package, with settings and results of any form."""
-    folder = tmp_path_factory.mktemp("schemas")
-    for name in schema.KINDS:
-        document = json.loads(schema.schema_text(name))
-        for part in ("settings", "results"):
-            if f"{COIN.name}_{part}" in document.get("$defs", {}):
-                document["$defs"][f"{COIN.name}_{part}"] = {"type": "object"}
-        (folder / f"{name}.v{schema.KINDS[name][0]}.schema.json").write_text(json.dumps(document))
-    monkeypatch.setattr(artifact, "KINDS", {COIN.name: COIN})
-    monkeypatch.setattr(schema, "_folder", lambda: folder)
-    schema._validator.cache_clear()
-    schema._accepts.cache_clear()
-    yield
-    schema._validator.cache_clear()
-    schema._accepts.cache_clear()
+@pytest.fixture(autouse=True, scope="module")
+def coin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A kind made up here, added as another package adds one."""
+    site = tmp_path_factory.mktemp("site-packages")
+    install(site)
+    with installed(site):
+        yield
 
 
 def tosses(*heads: bool) -> dict[str, pa.Table]:
     columns = [pa.array(np.arange(len(heads), dtype=np.int32)), pa.array(heads)]
-    return {"tosses": pa.Table.from_arrays(columns, schema=COINS)}
+    return {"tosses": pa.Table.from_arrays(columns, schema=kinds()["coin"].tables["tosses"])}
 
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
     run = make_run(tmp_path / "runs", layers=2, heads=2, kv_heads=1, n_samples=3)
     model = read_run(run).document["model"]
-    document = new_document(COIN, model=model, runs=[run_reference(run)], settings={"seed": 3})
+    document = new_document(kinds()["coin"], model=model, runs=[run_reference(run)], settings={"seed": 3})
     folder = experiment_folder(tmp_path / "experiments", document)
     folder.mkdir(parents=True)
     write_experiment(folder, document, tosses(True, False, True))
@@ -127,10 +97,13 @@ def test_a_journal_beside_a_finished_experiment_goes(experiment: Path) -> None:
 
 def test_the_id_says_what_it_was_made_with(experiment: Path) -> None:
     document = read_document(experiment)
-    remade = new_document(COIN, **{k: document[k] for k in ("model", "runs", "settings")})
+    coin = kinds()["coin"]
+    remade = new_document(coin, **{k: document[k] for k in ("model", "runs", "settings")})
     assert remade["experiment_id"] == document["experiment_id"]
     for field, value in (("settings", {"seed": 4}), ("data", {"source": "x"})):
-        other = new_document(COIN, **{k: document[k] for k in ("model", "runs", "settings")} | {field: value})
+        other = new_document(
+            kinds()["coin"], **{k: document[k] for k in ("model", "runs", "settings")} | {field: value}
+        )
         assert other["experiment_id"] != document["experiment_id"]
 
 
@@ -217,12 +190,3 @@ def test_what_is_not_valid_is_not_finished(experiment: Path) -> None:
 def test_verdicts_without_evidence_say_why() -> None:
     with pytest.raises(ValueError, match="reason"):
         claim("fair", "x", "not_enough_evidence", test="none", n=0)
-
-
-def test_kinds_are_those_of_the_schema() -> None:
-    from rh_bench.system.schema import schema_text
-
-    schema = json.loads(schema_text("experiment"))
-    assert tuple(schema["properties"]["kind"]["enum"]) == NAMES
-    assert set(KINDS) <= set(NAMES)
-    assert all(name == kind.name for name, kind in KINDS.items())

@@ -22,11 +22,12 @@ from rh_bench.engines import make_engine
 from rh_bench.engines.base import stop_rule
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import read_experiment, recompute, validate_experiment
-from rh_bench.experiments.causal import derive as causal
-from rh_bench.experiments.causal.derive import KIND
+from rh_bench.experiments.causal.kind import KIND
 from rh_bench.experiments.causal.plan import make_conditions, unseen_needles
 from rh_bench.experiments.causal.run import Request, ablation_experiment
 from rh_bench.experiments.heads import rank_heads
+from rh_bench.experiments.schemas import experiment_schema
+from rh_bench.measure.evaluate import Step
 from rh_bench.measure.session import Outcome, Step
 from rh_bench.models.load import load_model
 from rh_bench.sets.dataset import read_set
@@ -236,7 +237,7 @@ def whole(place: Path) -> Outcome:
 def test_an_experiment_is_valid_and_recomputes(whole: Outcome, place: Path) -> None:
     assert validate_experiment(whole.folder) == []
     assert recompute(whole.folder) == []
-    assert validate_document(whole.document, "experiment") == []
+    assert validate_document(whole.document, "experiment", schema=experiment_schema()) == []
     assert (whole.measured, whole.resumed) == (30, 0)
     assert whole.document["counts"] == {"samples": 5, "answers": 30}
     assert whole.document["settings"]["rows"] == 4 and whole.document["engine"]["name"] == "batched"
@@ -332,7 +333,7 @@ def test_the_command_line(place: Path, whole: Outcome, capsys: pytest.CaptureFix
     assert found["folder"] == str(whole.folder) and found["results"] == whole.document["results"]
     assert main([*line, *options]) == 0
     shown = capsys.readouterr().out
-    assert "Success without K heads" in shown and "s a condition" in shown and "already there" in shown
+    assert "Success without K heads" in shown and "s per condition" in shown and "already exists" in shown
     assert main([*line, "--top", "two"]) == 2
     assert "--top" in capsys.readouterr().err
-    assert causal.KIND.name == "causal"
+    assert KIND.name == "causal"

@@ -17,7 +17,8 @@ from rh_bench.artifacts.run import Run
 from rh_bench.artifacts.tables import write_table
 from rh_bench.cli.main import main
 from rh_bench.experiments.artifact import read_document, read_experiment, recompute, validate_experiment
-from rh_bench.experiments.dynamic.derive import MOST_DESCRIBED, derive, tables_of
+from rh_bench.experiments.dynamic.derive import MOST_DESCRIBED, derive
+from rh_bench.experiments.dynamic.tables import tables_of
 from rh_bench.records import SampleResult
 from rh_bench.system.files import sha256_file
 from rh_bench.system.schema import dump_json, load_json

@@ -14,15 +14,9 @@ import pytest
 from fake_detectors import COPY, HEADS, LAYERS, MASS, H, N, around, detector, made, rule, strengths
 
 from rh_bench.experiments.artifact import keep_experiment, recompute, validate_experiment
-from rh_bench.experiments.detectors.derive import (
-    agreement_rows,
-    check,
-    derive,
-    detector_rows,
-    head_rows,
-    names,
-    strongest,
-)
+from rh_bench.experiments.detectors.check import check
+from rh_bench.experiments.detectors.derive import derive, names, strongest
+from rh_bench.experiments.detectors.rows import agreement_rows, detector_rows, head_rows
 from rh_bench.experiments.kind import Tables
 from rh_bench.stats.bootstrap import NANO
 

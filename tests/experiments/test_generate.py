@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import ARCHITECTURES, random_ids, tiny_checkpoint, tiny_model, tiny_tokenizer
+from tiny import MATRIX, random_ids, tiny_checkpoint, tiny_model, tiny_tokenizer
 
 from rh_bench.attention.ablation import ablate
 from rh_bench.engines.layers import find_layers
@@ -37,7 +37,7 @@ def alone(one: LoadedModel, ids: Any, steps: int, heads: Any = ()) -> list[int]:
     return tokens[len(ids) :]
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", MATRIX)
 def test_rows_of_a_batch_are_as_if_alone(name: str) -> None:
     one = loaded(name)
     prompts = [random_ids(length, seed) for seed, length in enumerate(LENGTHS)]

@@ -23,7 +23,7 @@ from fake_experiments import SMALL
 
 from rh_bench.experiments.artifact import experiment_id, recompute, validate_experiment
 from rh_bench.experiments.kind import claim
-from rh_bench.experiments.registry import KINDS
+from rh_bench.experiments.registry import kinds
 from rh_bench.experiments.scorecard import scorecard_of
 from rh_bench.leaderboard import build_site
 from rh_bench.system.files import sha256_file
@@ -53,7 +53,7 @@ def seal(folder: Path) -> Path:
         document["files"][name] = sha256_file(folder / name)
         document["counts"][name.removesuffix(".parquet")] = pq.read_metadata(folder / name).num_rows
     parts = (document[name] for name in ("model", "runs", "data", "settings"))
-    document["experiment_id"] = experiment_id(KINDS[document["kind"]], *parts)
+    document["experiment_id"] = experiment_id(kinds()[document["kind"]], *parts)
     (folder / "experiment.json").write_bytes(dump_json(document))
     return folder.rename(folder.parent / f"{document['kind']}-{document['experiment_id']}")
 
@@ -189,7 +189,7 @@ def test_results_that_were_made_up_are_found(experiment: Path, tmp_path: Path) -
 
 def test_a_row_repeated_without_end_is_refused_before_it_is_read(experiment: Path) -> None:
     for name in tables(experiment):
-        kind = KINDS[experiment.name.partition("-")[0]]
+        kind = kinds()[experiment.name.partition("-")[0]]
         table = pq.read_table(experiment / name)
         if len(table) and kind.most_rows <= 2_000_000:
             places = pa.array(np.zeros(kind.most_rows + 1, dtype=np.int64))

@@ -21,7 +21,7 @@ from rh_bench.artifacts.tables import write_table
 from rh_bench.cli.main import main
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import read_document, read_experiment, recompute, validate_experiment
-from rh_bench.experiments.intrinsic.derive import read_side
+from rh_bench.experiments.intrinsic.tables import read_side
 from rh_bench.interchange.folder import import_file
 from rh_bench.system.files import sha256_file
 from rh_bench.system.schema import dump_json, load_json

@@ -11,7 +11,8 @@ from fake_answers import Responder, make_answers, make_parts, make_questions
 from fake_runs import make_run
 
 from rh_bench.experiments.artifact import DOCUMENT, read_experiment, recompute
-from rh_bench.experiments.qa.derive import FLOOR, MARGIN, MIN_QUESTIONS, check, derive, grade
+from rh_bench.experiments.qa.check import check
+from rh_bench.experiments.qa.derive import FLOOR, MARGIN, MIN_QUESTIONS, derive, grade
 from rh_bench.system.schema import dump_json, load_json
 from rh_bench.verification.checks import check_folder
 

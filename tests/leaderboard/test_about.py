@@ -31,13 +31,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from rh_bench.data_builders import card as set_card
-from rh_bench.leaderboard import Card, Collection, Entry, make_card, render
+from rh_bench.data_builders import dataset_card as set_card
+from rh_bench.display.palette import _rgb, contrast, preview_colours
+from rh_bench.leaderboard import Collection, Entry, RunBrief, brief_of, render
 from rh_bench.leaderboard.about import repository, set_views, worth
 from rh_bench.leaderboard.badges import ABOUT
 from rh_bench.leaderboard.collect import collect
 from rh_bench.leaderboard.embed import BADGE_COLOURS, PREVIEW, preview
-from rh_bench.leaderboard.palette import _rgb, contrast, preview_colours
 from rh_bench.leaderboard.png import indexed_png
 from rh_bench.stats.bootstrap import NANO
 from rh_bench.submissions import results_card
@@ -99,6 +99,7 @@ def test_a_png_of_colours_that_are_not_there_is_refused() -> None:
         indexed_png(np.ones((1, 1), dtype=np.uint8), [(0, 0, 0)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layers", "heads"), [(1, 1), (16, 8), (80, 64), (126, 128), (3, 1000)])
 def test_a_preview_has_a_cell_for_every_head(entries: tuple[Entry, ...], layers: int, heads: int) -> None:
     """Of a model in which every head has the largest score, the cells and the strip below have its colour alone."""
@@ -110,7 +111,7 @@ def test_a_preview_has_a_cell_for_every_head(entries: tuple[Entry, ...], layers:
     def shape(run: dict[str, Any], summary: dict[str, Any]) -> None:
         run["model"]["layers"] = [{**run["model"]["layers"][0], "index": i} for i in range(layers)]
 
-    pixels, colours = decoded(preview(make_card(replace(changed(entries[0], shape), heads=full, folder=None))))
+    pixels, colours = decoded(preview(brief_of(replace(changed(entries[0], shape), heads=full, folder=None))))
     assert pixels.shape == PREVIEW
     assert colours == preview_colours()
     brightest = len(colours) - 1
@@ -120,7 +121,7 @@ def test_a_preview_has_a_cell_for_every_head(entries: tuple[Entry, ...], layers:
 
 
 def test_a_preview_without_scores_is_paper(entries: tuple[Entry, ...]) -> None:
-    pixels, _ = decoded(preview(make_card(uncounted(entries[0]))))
+    pixels, _ = decoded(preview(brief_of(uncounted(entries[0]))))
     assert not pixels.any()
 
 
@@ -132,11 +133,11 @@ def test_the_picture_of_the_whole_site_has_the_size_that_pages_claim(site: Path)
 
 
 def test_pages_of_runs_are_previewed_with_their_own_picture(site: Path, entries: tuple[Entry, ...]) -> None:
-    card = make_card(entries[0])
-    text = (site / card.page).read_text(encoding="utf-8")
-    stem = card.page.removesuffix(".html")
+    brief = brief_of(entries[0])
+    text = (site / brief.page).read_text(encoding="utf-8")
+    stem = brief.page.removesuffix(".html")
     assert re.findall(r'og:image" content="([^"]*)"', text) == [f"https://leader.example/{stem}.preview.png"]
-    assert (site / f"{stem}.preview.png").read_bytes() == preview(card)
+    assert (site / f"{stem}.preview.png").read_bytes() == preview(brief)
 
 
 def test_without_an_address_there_are_no_previews(entries: tuple[Entry, ...], tmp_path: Path) -> None:
@@ -155,14 +156,14 @@ def texts(path: Path) -> list[str]:
 
 def test_badges_and_cards_say_what_the_run_says(site: Path, entries: tuple[Entry, ...]) -> None:
     for entry in entries:
-        card: Card = make_card(entry)
-        stem = site / card.page.removesuffix(".html")
-        share = f"{card.share['value'] * 100:.1f}%"
+        brief: RunBrief = brief_of(entry)
+        stem = site / brief.page.removesuffix(".html")
+        share = f"{brief.share['value'] * 100:.1f}%"
         assert texts(stem.with_suffix(".badge.svg"))[-2:] == ["retrieval heads", f"{share} · valid"]
         found = texts(stem.with_suffix(".card.svg"))
-        assert card.model in found and share in found and "valid" in found
-        assert f"of {card.heads} heads are retrieval heads" in found
-        assert f"95% interval {card.share['low'] * 100:.1f}–{card.share['high'] * 100:.1f}%" in found
+        assert brief.model in found and share in found and "valid" in found
+        assert f"of {brief.heads} heads are retrieval heads" in found
+        assert f"95% interval {brief.share['low'] * 100:.1f}–{brief.share['high'] * 100:.1f}%" in found
 
 
 def test_names_are_text_in_pictures_and_long_ones_are_cut(
@@ -185,9 +186,9 @@ def test_badges_have_a_colour_each_that_white_can_be_read_on() -> None:
 
 
 def test_a_run_says_how_to_show_it_elsewhere(site: Path, entries: tuple[Entry, ...]) -> None:
-    card = make_card(entries[0])
-    text = (site / card.page).read_text(encoding="utf-8")
-    stem = "https://leader.example/" + card.page.removesuffix(".html")
+    brief = brief_of(entries[0])
+    text = (site / brief.page).read_text(encoding="utf-8")
+    stem = "https://leader.example/" + brief.page.removesuffix(".html")
     assert f"[![Retrieval heads]({stem}.badge.svg)]({stem}.html)" in text
     assert f'<img src="{stem}.card.svg" width="560"' in html.unescape(text)
 
@@ -199,8 +200,8 @@ def test_sets_are_named_once_and_the_hub_before_a_folder(entries: tuple[Entry, .
     def on_hub(run: dict[str, Any], summary: dict[str, Any]) -> None:
         run["haystack"] |= {"location": "org/set", "revision": "a" * 40}
 
-    cards = [make_card(entry) for entry in (*entries, changed(entries[-1], on_hub))]
-    views = set_views(cards)
+    briefs = [brief_of(entry) for entry in (*entries, changed(entries[-1], on_hub))]
+    views = set_views(briefs)
     assert [(view.name, view.runs) for view in views] == [("synthetic-quick", 11), ("essays-quick", 5)]
     assert (views[0].repo, views[0].revision) == ("org/set", "a" * 40)
     assert (views[1].repo, views[1].licence) == ("", "CC0-1.0")
@@ -284,7 +285,7 @@ def test_badges_and_cards_are_pictures_that_a_browser_can_draw(
     site: Path, browser: Any, entries: tuple[Entry, ...]
 ) -> None:
     with watched_page(browser) as watched:
-        page = watched.open(site / make_card(entries[0]).page)
+        page = watched.open(site / brief_of(entries[0]).page)
         sizes = page.locator("#embed ~ p img").evaluate_all(
             "all => all.map((one) => [one.naturalWidth, one.naturalHeight])"
         )
@@ -293,10 +294,10 @@ def test_badges_and_cards_are_pictures_that_a_browser_can_draw(
 
 
 def test_scores_of_previews_are_those_of_the_run(entries: tuple[Entry, ...]) -> None:
-    card = make_card(entries[0])
-    rows = card.cross.rows()
+    brief = brief_of(entries[0])
+    rows = brief.cross.rows()
     assert rows is not None
-    pixels, _ = decoded(preview(card))
+    pixels, _ = decoded(preview(brief))
     strip = pixels[PREVIEW[0] - 70, 60 : PREVIEW[1] - 60]
     assert (np.diff(strip.astype(int)) <= 0).all()
     assert (strip > 1).sum() / len(strip) == pytest.approx(np.count_nonzero(rows) / len(rows), abs=0.01)

@@ -13,6 +13,7 @@ import rh_bench.leaderboard.activity
 from rh_bench.artifacts.run import read_run, run_folder, write_run
 from rh_bench.leaderboard.activity import activity_of, read_activity
 from rh_bench.leaderboard.collect import collect
+from rh_bench.leaderboard.open_run import OpenRun
 from rh_bench.records import Json, Layer, head_grid
 from rh_bench.scores.heads import in_order, sample_scores
 
@@ -91,8 +92,9 @@ def test_the_activity_of_an_entry_is_its_own_and_read_once(tmp_path: Path) -> No
     make_run(tmp_path, model_id="acme/a", seed=1)
     make_run(tmp_path, model_id="acme/b", seed=2)
     first, second = collect(tmp_path).entries
-    found = activity_of(first)
-    assert found is not None and activity_of(first) is found
+    run = OpenRun(first)
+    found = run.activity
+    assert found is not None and run.activity is found
     other = activity_of(second)
     assert other is not None and not np.array_equal(other.copied, found.copied)
     assert activity_of(replace(second, folder=None)) is None

@@ -116,7 +116,7 @@ def test_imports_stand_apart(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text(json.dumps(scores))
     import_file(tmp_path / "model.json", tmp_path / "runs", model="acme/<i>imported</i>")
     report = build_site(tmp_path / "runs", tmp_path / "site")
-    assert len(report.cards) == 1 and report.left_out == ()
+    assert len(report.briefs) == 1 and report.left_out == ()
     page = (tmp_path / "site" / "index.html").read_text()
     assert "Imported from other projects" in page
     assert "&lt;i&gt;imported" in page and "<i>imported" not in page

@@ -14,10 +14,10 @@ import pytest
 from browser import HOSTILE, changed, renamed, uncounted
 from fake_runs import make_families
 
-from rh_bench.leaderboard import Card, Collection, Entry, make_card, render
+from rh_bench.display.palette import DIFFERENCE_LEVELS, difference_class, difference_css
+from rh_bench.leaderboard import Collection, Entry, RunBrief, brief_of, render
 from rh_bench.leaderboard.collect import collect
 from rh_bench.leaderboard.compare import comparison, data_path, first_two, names, run_data, script
-from rh_bench.leaderboard.palette import DIFFERENCE_LEVELS, difference_class, difference_css
 from rh_bench.stats.bootstrap import NANO
 from rh_bench.stats.similarity import jaccard, matrix, pearson, spearman, top_overlap
 
@@ -30,8 +30,8 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Entry, ...]:
 
 
 @pytest.fixture(scope="module")
-def cards(entries: tuple[Entry, ...]) -> list[Card]:
-    return [make_card(entry) for entry in entries]
+def briefs(entries: tuple[Entry, ...]) -> list[RunBrief]:
+    return [brief_of(entry) for entry in entries]
 
 
 def parsed(text: str) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def parsed(text: str) -> dict[str, Any]:
 
 def test_a_run_leaves_every_score_with_its_interval(entries: tuple[Entry, ...]) -> None:
     for entry in entries:
-        data = parsed(script(run_data(entry, make_card(entry))))
+        data = parsed(script(run_data(entry, brief_of(entry))))
         assert [score / NANO for score in data["scores"]] == [head.score for head in entry.heads]
         assert [score / NANO for score in data["low"]] == [head.score_low for head in entry.heads]
         assert sum(heads for _, heads in data["layers"]) == len(entry.heads)
@@ -56,7 +56,7 @@ def test_what_a_run_leaves_is_data_and_nothing_else(entries: tuple[Entry, ...]) 
         run["haystack"]["name"] = run["model"]["layers"][0]["kind"] = hostile
 
     entry = changed(renamed(entries[0], hostile), change)
-    text = script(run_data(entry, make_card(entry)))
+    text = script(run_data(entry, brief_of(entry)))
     assert text.isascii()
     assert "<" not in text
     assert parsed(text)["model"].startswith("</script><script>")
@@ -64,35 +64,37 @@ def test_what_a_run_leaves_is_data_and_nothing_else(entries: tuple[Entry, ...]) 
 
 def test_a_run_without_scores_leaves_none(entries: tuple[Entry, ...]) -> None:
     entry = uncounted(entries[0])
-    data = parsed(script(run_data(entry, make_card(entry))))
+    data = parsed(script(run_data(entry, brief_of(entry))))
     assert (data["scores"], data["low"], data["high"]) == (None, None, None)
     assert data["figures"][0] == ["–", "", "no sample counted"]
 
 
-def test_without_script_the_first_two_with_the_same_heads_are_shown(cards: list[Card]) -> None:
-    assert [card.model for card in first_two(cards)] == ["acme/llama-1b", "acme/llama-1b-80k"]
-    assert len({card.group for card in first_two(cards)}) == 1
-    apart = [card for card in cards if card.model in ("beta/qwen-3b", "gamma/gemma-270m")]
-    assert {card.model for card in first_two(apart)} == {"beta/qwen-3b", "gamma/gemma-270m"}
-    assert [first_two(cards[:1]), first_two([])] == [cards[:1], []]
+def test_without_script_the_first_two_with_the_same_heads_are_shown(briefs: list[RunBrief]) -> None:
+    assert [brief.model for brief in first_two(briefs)] == ["acme/llama-1b", "acme/llama-1b-80k"]
+    assert len({brief.group for brief in first_two(briefs)}) == 1
+    apart = [brief for brief in briefs if brief.model in ("beta/qwen-3b", "gamma/gemma-270m")]
+    assert {brief.model for brief in first_two(apart)} == {"beta/qwen-3b", "gamma/gemma-270m"}
+    assert [first_two(briefs[:1]), first_two([])] == [briefs[:1], []]
 
 
-def test_a_model_and_its_base_come_first(cards: list[Card]) -> None:
-    derived = [replace(card, bases=("delta/mistral-7b",)) if card.model.endswith("yarn") else card for card in cards]
-    assert [card.model for card in first_two(derived)] == ["delta/mistral-7b", "delta/mistral-7b-yarn"]
+def test_a_model_and_its_base_come_first(briefs: list[RunBrief]) -> None:
+    derived = [
+        replace(brief, bases=("delta/mistral-7b",)) if brief.model.endswith("yarn") else brief for brief in briefs
+    ]
+    assert [brief.model for brief in first_two(derived)] == ["delta/mistral-7b", "delta/mistral-7b-yarn"]
     backwards = [
-        replace(card, bases=("acme/llama-1b-80k",)) if card.model == "acme/llama-1b" else card for card in cards
+        replace(brief, bases=("acme/llama-1b-80k",)) if brief.model == "acme/llama-1b" else brief for brief in briefs
     ]
     difference = comparison(backwards).difference
     assert difference is not None
     assert (difference.base, difference.variant) == ("acme/llama-1b-80k", "acme/llama-1b")
-    alone = [replace(card, bases=(card.model, "not/here")) for card in cards]
-    assert first_two(alone) == [replace(card, bases=(card.model, "not/here")) for card in first_two(cards)]
+    alone = [replace(brief, bases=(brief.model, "not/here")) for brief in briefs]
+    assert first_two(alone) == [replace(brief, bases=(brief.model, "not/here")) for brief in first_two(briefs)]
 
 
-def test_numbers_are_those_of_the_core(cards: list[Card]) -> None:
-    view = comparison(cards)
-    first, second = first_two(cards)
+def test_numbers_are_those_of_the_core(briefs: list[RunBrief]) -> None:
+    view = comparison(briefs)
+    first, second = first_two(briefs)
     x, y = first.cross.rows(), second.cross.rows()
     assert x is not None and y is not None
     expected = [
@@ -109,8 +111,8 @@ def test_numbers_are_those_of_the_core(cards: list[Card]) -> None:
     assert len(view.sides[0].map.cells) == np.count_nonzero(x)
 
 
-def test_runs_of_different_sets_are_told_apart_and_said_to_differ(cards: list[Card]) -> None:
-    pair = [card for card in cards if card.model == "acme/llama-1b"]
+def test_runs_of_different_sets_are_told_apart_and_said_to_differ(briefs: list[RunBrief]) -> None:
+    pair = [brief for brief in briefs if brief.model == "acme/llama-1b"]
     assert names(pair) == ["acme/llama-1b · essays-quick", "acme/llama-1b · synthetic-quick"]
     twin = replace(pair[0], run_id="0" * 16)
     assert names([pair[0], twin]) == [
@@ -137,7 +139,7 @@ def test_every_run_can_be_chosen_and_its_data_is_there(entries: tuple[Entry, ...
         assert re.fullmatch(r"[A-Za-z0-9._/-]+", key)
         assert (tmp_path / f"models/{key}.html").is_file()
         assert parsed((tmp_path / f"models/{key}.heads.js").read_text(encoding="ascii"))["key"] == key
-    assert {data_path(make_card(entry)) for entry in entries} == {
+    assert {data_path(brief_of(entry)) for entry in entries} == {
         f"models/{key}.heads.js" for key, *_ in choices if "script" not in key
     }
 

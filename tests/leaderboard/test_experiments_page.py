@@ -15,27 +15,22 @@ from experiment_pages import ANSWERS, CAUSAL, DETECTORS, with_charts
 from fake_experiments import SMALL, make_dynamic, make_intrinsic, make_relatives
 
 from rh_bench.artifacts.results_repo import verification_path
+from rh_bench.display.formatting import p_text, signed
+from rh_bench.experiments.causal.card import causal_view
+from rh_bench.experiments.detectors.card import detectors_view
+from rh_bench.experiments.dynamic.card import MOST_STRIP, dynamic_view
+from rh_bench.experiments.intrinsic.card import pair_view
+from rh_bench.experiments.qa.card import answers_view
 from rh_bench.experiments.record import experiment_record
-from rh_bench.experiments.scorecard import CLAIMS
+from rh_bench.experiments.registry import showings
 from rh_bench.interchange.folder import import_file
-from rh_bench.leaderboard import Card, build_site
+from rh_bench.leaderboard import RunBrief, build_site
 from rh_bench.leaderboard.build import SITE_PAGES
-from rh_bench.leaderboard.cards import make_card
 from rh_bench.leaderboard.collect import Entry, read_source, sources
-from rh_bench.leaderboard.experiment_card import MOST_STRIP, scorecard_rows
-from rh_bench.leaderboard.experiment_views import (
-    CLAIM_NAMES,
-    answers_view,
-    causal_view,
-    detectors_view,
-    dynamic_view,
-    experiments_view,
-    p_text,
-    pair_view,
-    score_rows,
-    signed,
-)
+from rh_bench.leaderboard.experiment_card import scorecard_rows
+from rh_bench.leaderboard.experiment_views import experiments_view, score_rows
 from rh_bench.leaderboard.experiments_page import documents, experiments_page
+from rh_bench.leaderboard.open_run import brief_of
 from rh_bench.leaderboard.render import Frame, Site
 from rh_bench.system.schema import dump_json
 from rh_bench.verification.verify import verify_run
@@ -52,14 +47,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cards(root: Path) -> list[Card]:
+def briefs(root: Path) -> list[RunBrief]:
     found = [read_source(source) for source in sources(root)]
-    return [make_card(entry) for entry in found if isinstance(entry, Entry)]
+    return [brief_of(entry) for entry in found if isinstance(entry, Entry)]
 
 
 @pytest.fixture
-def page(cards: list[Card]) -> Iterator[str]:
-    ((path, text),) = documents(Site(cards, (), (), Frame()))
+def page(briefs: list[RunBrief]) -> Iterator[str]:
+    ((path, text),) = documents(Site(briefs, (), (), Frame()))
     assert path == "experiments.html" and documents in SITE_PAGES
     assert isinstance(text, str)
     yield text
@@ -80,8 +75,10 @@ def test_p_values() -> None:
     assert (p_text(0.0004), p_text(0.0146), p_text(1.0), p_text(None)) == ("< 0.001", "0.015", "1.000", "–")
 
 
-def test_every_claim_has_a_column() -> None:
-    assert list(CLAIM_NAMES) == list(CLAIMS)
+def test_every_claim_has_a_column(briefs: list[RunBrief]) -> None:
+    columns = ("Universal", "Sparse", "Intrinsic", "Dynamic", "Causal", "Reasoning")
+    view = experiments_page(briefs)
+    assert view.columns == columns and all(len(row.cells) == len(columns) for row in view.rows)
 
 
 def test_a_scorecard_says_what_and_why(root: Path) -> None:
@@ -141,8 +138,8 @@ def test_detectors_that_agree_and_do_not() -> None:
     assert view.heads == ("17-3", "18-6", "20-1") and view.count.text == "3.0"
 
 
-def test_the_strip_and_the_table_of_rates(cards: list[Card]) -> None:
-    (chart,) = [one["chart"] for one in cards[0].experiments if one["kind"] == "dynamic"]
+def test_the_strip_and_the_table_of_rates(briefs: list[RunBrief]) -> None:
+    (chart,) = [one["chart"] for one in briefs[0].experiments if one["kind"] == "dynamic"]
     view = dynamic_view(chart, most=3)
     assert 3 < len(view.strip) <= MOST_STRIP and len(view.rows) == 3
     assert view.depths == ("0%", "50%", "100%") and view.parts == ("begin", "middle", "end")
@@ -150,8 +147,8 @@ def test_the_strip_and_the_table_of_rates(cards: list[Card]) -> None:
     assert [factor for factor, _, _ in view.factors] == ["needle", "haystack", "length", "depth"]
 
 
-def test_a_pair_and_all_its_measures(cards: list[Card]) -> None:
-    charts = [one["chart"] for one in cards[0].experiments if one["kind"] == "intrinsic"]
+def test_a_pair_and_all_its_measures(briefs: list[RunBrief]) -> None:
+    charts = [one["chart"] for one in briefs[0].experiments if one["kind"] == "intrinsic"]
     pairs = {view.relation: view for view in map(pair_view, charts)}
     assert set(pairs) == {"derived", "unrelated"}
     assert pairs["derived"].names == ("acme/chat", "acme/base") and pairs["derived"].shape is not None
@@ -161,13 +158,15 @@ def test_a_pair_and_all_its_measures(cards: list[Card]) -> None:
 # The page
 
 
-def test_the_page_has_what_there_is(page: str, cards: list[Card]) -> None:
+def test_the_page_has_what_there_is(page: str, briefs: list[RunBrief]) -> None:
     for words in ("Scorecards", "Dynamic", "Intrinsic", "not tried", "acme/<wbr>chat", 'class="strip"', "Pearson"):
         assert words in page
     assert '<h2 id="causal">' not in page and "not shown" not in page
-    view = experiments_page(cards)
-    assert len(view.pairs) == 2, "a pair lies on two cards and stands here once"
-    assert [pair.relation for pair in view.pairs] == ["derived", "unrelated"]
+    view = experiments_page(briefs)
+    sections = dict(zip(showings(), view.sections, strict=True))
+    pairs = [one.view for one in sections["rh_bench.experiments.intrinsic"].shown]
+    assert len(pairs) == 2, "a pair lies on two briefs and stands here once"
+    assert [pair.relation for pair in pairs] == ["derived", "unrelated"]
     assert [row.model for row in view.rows] == ["acme/base", "acme/chat", "other/stranger"]
 
 
@@ -195,15 +194,15 @@ def test_badges_say_how_far_each_experiment_is_verified(tmp_path: Path) -> None:
     assert chip not in other.read_text() and "there is no record of a verification" in other.read_text()
 
 
-def test_every_kind_is_drawn(cards: list[Card]) -> None:
-    card = with_charts(
-        cards[0],
+def test_every_kind_is_drawn(briefs: list[RunBrief]) -> None:
+    brief = with_charts(
+        briefs[0],
         causal=CAUSAL,
         chain_of_thought=ANSWERS,
         detectors=DETECTORS,
         extractive_qa=ANSWERS | {"measure": "f1"},
     )
-    ((_, text),) = documents(Site([card], (), (), Frame()))
+    ((_, text),) = documents(Site([brief], (), (), Frame()))
     assert isinstance(text, str)
     for words in (
         '<h2 id="causal">',
@@ -224,14 +223,14 @@ def test_a_real_artifact_of_every_kind_is_drawn(kind: str, tmp_path: Path) -> No
     assert f'<h2 id="{section}">' in text and "not shown" not in text
 
 
-def test_a_site_without_experiments_says_how_to_make_one(cards: list[Card]) -> None:
-    ((_, text),) = documents(Site([replace(card, experiments=()) for card in cards], (), (), Frame()))
+def test_a_site_without_experiments_says_how_to_make_one(briefs: list[RunBrief]) -> None:
+    ((_, text),) = documents(Site([replace(brief, experiments=()) for brief in briefs], (), (), Frame()))
     assert "rh-bench dynamic" in text and 'class="cards"' not in text
 
 
-def test_what_is_not_shown_is_named(cards: list[Card]) -> None:
-    card = replace(cards[0], experiments=(), rejected=(("acme__base/dynamic-x", f"is {HOSTILE}"),))
-    ((_, text),) = documents(Site([card], (), (), Frame()))
+def test_what_is_not_shown_is_named(briefs: list[RunBrief]) -> None:
+    brief = replace(briefs[0], experiments=(), rejected=(("acme__base/dynamic-x", f"is {HOSTILE}"),))
+    ((_, text),) = documents(Site([brief], (), (), Frame()))
     assert "Experiments that are not shown" in text and "<script>alert" not in text
 
 
@@ -249,27 +248,27 @@ def test_pairs_of_imports_are_shown(root: Path, tmp_path: Path) -> None:
     assert text.count("org/<wbr>a") == text.count("org/<wbr>b") == 1
 
 
-def test_a_base_that_nobody_compared_is_found_by_the_card(cards: list[Card]) -> None:
-    assert experiments_page(cards).waiting == ()
-    alone = [replace(card, experiments=()) for card in cards]
+def test_a_base_that_nobody_compared_is_found_by_the_card(briefs: list[RunBrief]) -> None:
+    assert experiments_page(briefs).waiting == ()
+    alone = [replace(brief, experiments=()) for brief in briefs]
     (one,) = experiments_page(alone).waiting
     assert one.names == ("acme/chat", "acme/base") and one.pearson == "1.00"
     assert one.command.startswith("rh-bench compare runs/acme__chat/") and " runs/acme__base/" in one.command
     ((_, text),) = documents(Site(alone, (), (), Frame()))
     assert "Not compared yet" in text
-    other_set = [replace(card, group="other") if card.bases else card for card in alone]
+    other_set = [replace(brief, group="other") if brief.bases else brief for brief in alone]
     assert experiments_page(other_set).waiting == ()
-    nothing = [replace(card, cross=replace(card.cross, scores=None)) for card in alone]
+    nothing = [replace(brief, cross=replace(brief.cross, scores=None)) for brief in alone]
     assert experiments_page(nothing).waiting[0].pearson == "–"
 
 
-def test_hostile_names_are_text(cards: list[Card]) -> None:
-    pair = next(one for one in cards[0].experiments if one["kind"] == "intrinsic")
+def test_hostile_names_are_text(briefs: list[RunBrief]) -> None:
+    pair = next(one for one in briefs[0].experiments if one["kind"] == "intrinsic")
     chart = pair["chart"] | {"models": [{"id": HOSTILE, "slug": "x"}, {"id": "b", "slug": "y"}]}
-    card = with_charts(
-        cards[0], intrinsic=chart, detectors=DETECTORS | {"pairs": [DETECTORS["pairs"][0] | {"a": HOSTILE}]}
+    brief = with_charts(
+        briefs[0], intrinsic=chart, detectors=DETECTORS | {"pairs": [DETECTORS["pairs"][0] | {"a": HOSTILE}]}
     )
-    ((_, text),) = documents(Site([card], (), (), Frame()))
+    ((_, text),) = documents(Site([brief], (), (), Frame()))
     assert "<script>alert" not in text and "alert(1)" in text
     assert HOSTILE_SHOWN.split("/")[0].replace("<", "&lt;").replace(">", "&gt;") in text
 
@@ -280,4 +279,4 @@ def test_the_page_of_a_run_has_its_scorecard(root: Path, tmp_path: Path) -> None
     for words in ("A model and the models derived from it", "Heads by strength", "No experiment yet: rh-bench ablate"):
         assert words in text
     view = experiments_view((), (), ())
-    assert view.rows == () and view.pairs == ()
+    assert view.rows == () and view.sections == ()

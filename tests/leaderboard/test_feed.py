@@ -11,7 +11,7 @@ from browser import HOSTILE, HOSTILE_SHOWN, changed, renamed, uncounted
 from fake_runs import make_run
 
 from rh_bench.errors import InputError
-from rh_bench.leaderboard import Collection, Entry, build_site, make_card, render
+from rh_bench.leaderboard import Collection, Entry, brief_of, build_site, render
 from rh_bench.leaderboard.collect import collect
 from rh_bench.leaderboard.feed import MOST, feed
 from rh_bench.leaderboard.render import Frame
@@ -44,7 +44,7 @@ def test_the_newest_run_comes_first_and_gives_the_feed_its_date(tmp_path: Path, 
     assert [one.findtext(f"{ATOM}title") for one in found] == ["b/new on synthetic-quick", "a/old on synthetic-quick"]
     for one, of in zip(found, reversed(entries), strict=True):
         link = one.find(f"{ATOM}link")
-        assert link is not None and link.get("href") == f"{URL}/{make_card(of).page}" == one.findtext(f"{ATOM}id")
+        assert link is not None and link.get("href") == f"{URL}/{brief_of(of).page}" == one.findtext(f"{ATOM}id")
 
 
 def test_the_sitemap_lists_every_page(tmp_path: Path, entry: Entry) -> None:
@@ -62,16 +62,16 @@ def test_there_is_neither_without_an_address(tmp_path: Path, entry: Entry) -> No
 
 
 def test_hostile_names_and_missing_numbers_make_a_sound_feed(entry: Entry) -> None:
-    cards = [make_card(uncounted(renamed(entry, HOSTILE)))]
-    root = ElementTree.fromstring(feed(cards, Frame(URL + "/")))
+    briefs = [brief_of(uncounted(renamed(entry, HOSTILE)))]
+    root = ElementTree.fromstring(feed(briefs, Frame(URL + "/")))
     (one,) = root.findall(f"{ATOM}entry")
     assert one.findtext(f"{ATOM}title") == f"{HOSTILE_SHOWN} on synthetic-quick"
     assert "no sample counted" in str(one.findtext(f"{ATOM}summary"))
 
 
 def test_the_feed_is_short(entry: Entry) -> None:
-    cards = [make_card(renamed(entry, f"acme/m{number}")) for number in range(MOST + 5)]
-    assert feed(cards, Frame(URL + "/")).count(b"<entry>") == MOST
+    briefs = [brief_of(renamed(entry, f"acme/m{number}")) for number in range(MOST + 5)]
+    assert feed(briefs, Frame(URL + "/")).count(b"<entry>") == MOST
 
 
 @pytest.mark.parametrize(

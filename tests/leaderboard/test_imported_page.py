@@ -154,7 +154,7 @@ def test_site_has_a_page_for_each_import_and_the_overview_leads_to_it(seed: Path
     assert tmp_path / "site" / page in report.pages
     index = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert f'href="{page}"' in index
-    assert [card.model for card in report.cards] == ["acme/tiny-1"]
+    assert [brief.model for brief in report.briefs] == ["acme/tiny-1"]
 
 
 @needs_shared

@@ -16,16 +16,18 @@ from fake_runs import make_run
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rh_bench.display.axes import axis_top, whisker
+from rh_bench.display.formatting import figure, interval, parameters, percent, visible
+from rh_bench.display.palette import _INK, _PAPER, LEVELS, _rgb, contrast, rate_level, scale_css, score_level
 from rh_bench.errors import InputError
 from rh_bench.leaderboard import Collection, Entry, LeftOut, build_site
+from rh_bench.leaderboard.briefs import page_path
 from rh_bench.leaderboard.build import render
-from rh_bench.leaderboard.cards import make_card, page_path
-from rh_bench.leaderboard.charts import axis_top, score_curve, whisker
+from rh_bench.leaderboard.charts import score_curve
 from rh_bench.leaderboard.collect import collect
-from rh_bench.leaderboard.formatting import figure, interval, parameters, percent, visible
 from rh_bench.leaderboard.model_page import reproduce_command
+from rh_bench.leaderboard.open_run import brief_of
 from rh_bench.leaderboard.overview import overview
-from rh_bench.leaderboard.palette import _INK, _PAPER, LEVELS, _rgb, contrast, rate_level, scale_css, score_level
 from rh_bench.leaderboard.render import GENERATOR, Frame, Site
 
 SCRIPTLESS = re.compile(
@@ -103,9 +105,9 @@ def test_build_site_reports_what_it_did(tmp_path: Path) -> None:
     make_run(tmp_path / "runs")
     (tmp_path / "runs" / "acme__half" / "0123").mkdir(parents=True)
     report = build_site(tmp_path / "runs", tmp_path / "site")
-    assert (len(report.cards), len(report.left_out)) == (1, 1)
+    assert (len(report.briefs), len(report.left_out)) == (1, 1)
     assert all(page.is_file() for page in report.pages)
-    assert {tmp_path / "site" / name for name in ("index.html", report.cards[0].page)} <= set(report.pages)
+    assert {tmp_path / "site" / name for name in ("index.html", report.briefs[0].page)} <= set(report.pages)
 
 
 def test_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
@@ -231,7 +233,7 @@ def test_runs_of_other_sets_and_protocols_are_never_in_one_table(entry: Entry) -
 
     same = renamed(entry, "acme/same")
     entries = (entry, changed(entry, other_set), changed(entry, other_template), same)
-    view = overview(Site([make_card(one) for one in entries], [], [], Frame()))
+    view = overview(Site([brief_of(one) for one in entries], [], [], Frame()))
     assert sorted(len(group.rows) for group in view.groups) == [1, 1, 2]
     assert all(group.differs for group in view.groups)
     assert len({group.anchor for group in view.groups}) == 3

@@ -21,8 +21,8 @@ from browser import (
 from fake_runs import make_run
 
 from rh_bench.leaderboard import Collection, Entry, LeftOut
+from rh_bench.leaderboard.briefs import page_path
 from rh_bench.leaderboard.build import render
-from rh_bench.leaderboard.cards import page_path
 from rh_bench.leaderboard.collect import collect
 from rh_bench.leaderboard.screenshots import main as take_screenshots
 

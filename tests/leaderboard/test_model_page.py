@@ -26,6 +26,7 @@ from rh_bench.leaderboard.head_files import MOST_SCORES
 from rh_bench.leaderboard.head_page import LEAST, MOST, chosen_heads, head_page
 from rh_bench.leaderboard.heat import heat_map, numbers
 from rh_bench.leaderboard.model_page import LISTED, documents, model_page
+from rh_bench.leaderboard.open_run import OpenRun
 from rh_bench.leaderboard.render import Frame
 from rh_bench.leaderboard.token_markup import first_pieces, marked, strip, token_numbers
 from rh_bench.stats.convergence import converge
@@ -42,7 +43,7 @@ def entry(tmp_path_factory: pytest.TempPathFactory) -> Entry:
 
 @pytest.fixture(scope="module")
 def written(entry: Entry) -> dict[str, str | bytes]:
-    return dict(documents(entry, Frame()))
+    return dict(documents(OpenRun(entry), Frame()))
 
 
 def page_of(written: dict[str, str | bytes]) -> str:
@@ -160,22 +161,22 @@ def test_files_are_those_that_export_writes(entry: Entry, written: dict[str, str
 
 
 def test_formats_that_cannot_carry_a_run_say_why(entry: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = page_of(dict(documents(uncounted(entry), Frame())))
+    text = page_of(dict(documents(OpenRun(uncounted(entry)), Frame())))
     assert text.count("No file: no sample counts, so no head has a score") == 4
 
     def uneven(run: dict[str, Any], summary: dict[str, Any]) -> None:
         run["model"]["layers"][0]["kv_heads"] = 2
 
-    assert "a table needs one number" in page_of(dict(documents(changed(entry, uneven), Frame())))
+    assert "a table needs one number" in page_of(dict(documents(OpenRun(changed(entry, uneven)), Frame())))
     monkeypatch.setattr("rh_bench.leaderboard.head_files.MOST_SCORES", 10)
-    large = dict(documents(replace(entry, run_id="large"), Frame()))
+    large = dict(documents(OpenRun(replace(entry, run_id="large")), Frame()))
     assert not any("/seed-" in name for name in large)
     assert f"rh-bench export runs/{entry.slug}/large --format seed --out heads" in page_of(large)
     assert MOST_SCORES > 10
 
 
 def test_page_without_a_counted_sample_says_why_and_has_no_page_of_heads(entry: Entry) -> None:
-    found = dict(documents(uncounted(entry), Frame()))
+    found = dict(documents(OpenRun(uncounted(entry)), Frame()))
     assert len(found) == 1
     text = page_of(found)
     assert "Needs two counted samples." in text and "No scores: no sample counted." in text
@@ -189,7 +190,7 @@ def test_page_names_what_the_model_was_derived_from(entry: Entry) -> None:
 
 
 def test_hostile_names_are_text_on_every_page(entry: Entry) -> None:
-    for name, text in documents(renamed(entry, HOSTILE), Frame()):
+    for name, text in documents(OpenRun(renamed(entry, HOSTILE)), Frame()):
         if name.endswith(".html"):
             assert isinstance(text, str)
             assert not re.search(r"<script(?! src=)|\son[a-z]+=\"|\sstyle=|javascript:", text)
@@ -410,7 +411,7 @@ def test_a_grid_without_end_is_not_drawn_and_the_rest_of_the_page_is(tmp_path: P
     folder = run_folder(tmp_path, "acme__endless", document["run_id"])
     folder.mkdir(parents=True)
     write_run(folder, document, layers, results)
-    found = dict(documents(collect(tmp_path).entries[0], Frame()))
+    found = dict(documents(OpenRun(collect(tmp_path).entries[0]), Frame()))
     assert not any(name.endswith("/heads.html") for name in found)
     text = page_of(found)
     assert "too many cells to be drawn" in text and "heads.html" not in text
@@ -445,7 +446,9 @@ def test_long_texts_and_names_are_cut_on_the_page_of_heads(tmp_path: Path) -> No
         write_run(folder, document, layers, own)
         found = collect(tmp_path / name)
         assert found.entries, found.left_out
-        heads = next(text for page, text in documents(found.entries[0], Frame()) if page.endswith("heads.html"))
+        heads = next(
+            text for page, text in documents(OpenRun(found.entries[0]), Frame()) if page.endswith("heads.html")
+        )
         assert len(heads) < 60_000 and "…" in heads
 
 

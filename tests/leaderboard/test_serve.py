@@ -100,6 +100,7 @@ def test_the_pages_work_over_http(port: int) -> None:
         assert watched.complaints == []
 
 
+@pytest.mark.slow
 def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
     make_run(tmp_path / "runs")
     command = [sys.executable, "-m", "rh_bench", "leaderboard", str(tmp_path / "runs"), "--out", str(tmp_path / "site")]

@@ -15,7 +15,7 @@ from fake_runs import make_run
 
 from rh_bench.artifacts.results_repo import verification_path
 from rh_bench.artifacts.verification_record import verification_document
-from rh_bench.leaderboard import Card, build_site, make_card
+from rh_bench.leaderboard import RunBrief, brief_of, build_site
 from rh_bench.leaderboard.build import _WORTH_WORKERS
 from rh_bench.leaderboard.cache import CACHE
 from rh_bench.leaderboard.collect import collect, read_source, sources
@@ -36,9 +36,9 @@ def results(root: Path, *models: str) -> Path:
 
 def test_a_card_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
     make_run(tmp_path)
-    card = make_card(collect(tmp_path).entries[0])
-    assert Card.from_json(json.loads(json.dumps(card.to_json()))) == card
-    assert card.page == f"models/{card.key}.html"
+    brief = brief_of(collect(tmp_path).entries[0])
+    assert RunBrief.from_json(json.loads(json.dumps(brief.to_json()))) == brief
+    assert brief.page == f"models/{brief.key}.html"
 
 
 def test_runs_that_did_not_change_are_kept(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_runs_that_did_not_change_are_kept(tmp_path: Path) -> None:
     assert build_site(root, site).kept == 0
     full = contents(site)
     again = build_site(root, site)
-    assert (again.kept, len(again.cards)) == (3, 3)
+    assert (again.kept, len(again.briefs)) == (3, 3)
     assert contents(site) == full
 
 
@@ -72,7 +72,7 @@ def test_a_verification_makes_its_run_again(tmp_path: Path) -> None:
     record.write_bytes(dump_json(document))
     report = build_site(root, site)
     assert report.kept == 2
-    assert [card.badge for card in report.cards] == ["valid", "recomputed", "valid"]
+    assert [brief.badge for brief in report.briefs] == ["valid", "recomputed", "valid"]
 
 
 def test_a_run_with_other_bytes_is_read_again(tmp_path: Path) -> None:
@@ -83,26 +83,26 @@ def test_a_run_with_other_bytes_is_read_again(tmp_path: Path) -> None:
     run.write_bytes(run.read_bytes().replace(b'"a processor"', b'"A processor"'))
     os.utime(run, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert build_site(root, site).kept == 2
-    assert "A processor" in (site / build_site(root, site).cards[0].page).read_text(encoding="utf-8")
+    assert "A processor" in (site / build_site(root, site).briefs[0].page).read_text(encoding="utf-8")
 
 
 def test_a_page_that_was_changed_in_the_site_is_made_again(tmp_path: Path) -> None:
     root, site = results(tmp_path), tmp_path / "site"
-    card = build_site(root, site).cards[0]
+    brief = build_site(root, site).briefs[0]
     full = contents(site)
-    (site / card.page).write_text("something else")
+    (site / brief.page).write_text("something else")
     assert build_site(root, site).kept == 2
     assert contents(site) == full
 
 
 def test_a_page_that_is_a_link_is_made_again(tmp_path: Path) -> None:
     root, site = results(tmp_path), tmp_path / "site"
-    card = build_site(root, site).cards[0]
+    brief = build_site(root, site).briefs[0]
     full = contents(site)
-    (site / card.page).replace(tmp_path / "elsewhere.html")
-    (site / card.page).symlink_to(tmp_path / "elsewhere.html")
+    (site / brief.page).replace(tmp_path / "elsewhere.html")
+    (site / brief.page).symlink_to(tmp_path / "elsewhere.html")
     assert build_site(root, site).kept == 2
-    assert not (site / card.page).is_symlink()
+    assert not (site / brief.page).is_symlink()
     assert contents(site) == full
 
 
@@ -131,7 +131,7 @@ def test_another_address_or_other_code_means_a_full_build(tmp_path: Path, monkey
     build_site(root, site)
     assert build_site(root, site, url="https://example.org/heads").kept == 0
     assert build_site(root, site, url="https://example.org/heads").kept == 3
-    monkeypatch.setattr("rh_bench.leaderboard.cache._code", lambda: "other code")
+    monkeypatch.setattr("rh_bench.leaderboard.cache._code", lambda added: "other code")
     assert build_site(root, site, url="https://example.org/heads").kept == 0
 
 
@@ -161,7 +161,7 @@ def test_workers_that_cannot_start_are_done_without(tmp_path: Path, many: Path) 
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "another rh-bench is at work on it" in done.stderr, "or the workers have started after all"
+    assert "another rh-bench process is writing it" in done.stderr, "or the workers have started after all"
     build_site(many, tmp_path / "one")
     assert contents(tmp_path / "site") == contents(tmp_path / "one")
     assert {path.name for path in tmp_path.iterdir()} == {"build.py", "one", "site"}
@@ -177,19 +177,19 @@ def test_experiments_reach_the_card_of_the_run_whose_bytes_they_name(tmp_path: P
     (damaged / "note.txt").write_text("x")
     report = build_site(root, site)
     assert report.kept == 0
-    found = {card.slug: [one["kind"] for one in card.experiments] for card in report.cards}
+    found = {brief.slug: [one["kind"] for one in brief.experiments] for brief in report.briefs}
     assert found == {"acme__base": ["dynamic", "intrinsic"], "acme__chat": ["intrinsic"], "other__stranger": []}
-    assert [card.rejected for card in report.cards][:2] == [(), ()]
-    ((name, why),) = report.cards[2].rejected
+    assert [brief.rejected for brief in report.briefs][:2] == [(), ()]
+    ((name, why),) = report.briefs[2].rejected
     assert name.startswith("other__stranger/dynamic-") and "does not belong" in why
     entry = read_source(sources(root)[0])
-    assert report.cards[0] == make_card(entry)  # type: ignore[arg-type]
-    assert Card.from_json(json.loads(json.dumps(report.cards[2].to_json()))) == report.cards[2]
+    assert report.briefs[0] == brief_of(entry)  # type: ignore[arg-type]
+    assert RunBrief.from_json(json.loads(json.dumps(report.briefs[2].to_json()))) == report.briefs[2]
     (damaged / "note.txt").unlink()
     again = build_site(root, site)
-    assert again.kept == 2 and [one["kind"] for one in again.cards[2].experiments] == ["dynamic"]
+    assert again.kept == 2 and [one["kind"] for one in again.briefs[2].experiments] == ["dynamic"]
     run = load_json(base / "run.json")
     (base / "run.json").write_bytes(dump_json(run | {"timings": {**run["timings"], "seconds": 2.0}}))
-    first = build_site(root, site).cards[0]
+    first = build_site(root, site).briefs[0]
     assert first.experiments == ()
     assert {why for _, why in first.rejected} == {"was made from this run before its bytes changed"}

@@ -22,7 +22,7 @@ from browser import (
 )
 from fake_runs import make_families
 
-from rh_bench.leaderboard import Card, Collection, Entry, make_card, render
+from rh_bench.leaderboard import Collection, Entry, RunBrief, brief_of, render
 from rh_bench.leaderboard.collect import collect
 from rh_bench.leaderboard.compare import similarity_texts
 from rh_bench.stats.bootstrap import NANO
@@ -50,9 +50,9 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Entry, ...]:
 
 
 @pytest.fixture(scope="module")
-def cards(entries: tuple[Entry, ...]) -> dict[str, Card]:
+def briefs(entries: tuple[Entry, ...]) -> dict[str, RunBrief]:
     """By model and set."""
-    return {f"{card.model} {card.set_name.split('-')[0]}": card for card in map(make_card, entries)}
+    return {f"{brief.model} {brief.set_name.split('-')[0]}": brief for brief in map(brief_of, entries)}
 
 
 @pytest.fixture(scope="module")
@@ -112,13 +112,13 @@ def test_script_lays_out_what_the_build_does(site: Path, browser: Any, watched: 
 
 
 def test_address_chooses_and_numbers_are_those_of_the_data(
-    site: Path, cards: dict[str, Card], watched: Watched
+    site: Path, briefs: dict[str, RunBrief], watched: Watched
 ) -> None:
-    first, second = cards["acme/llama-8b synthetic"], cards["acme/llama-8b-instruct synthetic"]
+    first, second = briefs["acme/llama-8b synthetic"], briefs["acme/llama-8b-instruct synthetic"]
     page = opened(watched, site, first.key, second.key)
     assert chosen(page) == [first.model, second.model]
     shares = page.locator("#numbers-table tbody tr").first.locator(".value").all_inner_texts()
-    assert shares == [f"{card.share['value'] * 100:.1f}%" for card in (first, second)]
+    assert shares == [f"{brief.share['value'] * 100:.1f}%" for brief in (first, second)]
     x, y = first.cross.rows(), second.cross.rows()
     assert x is not None and y is not None
     texts = similarity_texts(x, y, 0.1)
@@ -134,9 +134,9 @@ def test_address_chooses_and_numbers_are_those_of_the_data(
 
 
 def test_base_and_variant_change_places_and_the_address_keeps_them(
-    site: Path, cards: dict[str, Card], watched: Watched
+    site: Path, briefs: dict[str, RunBrief], watched: Watched
 ) -> None:
-    keys = [cards[f"acme/llama-1b{name} synthetic"].key for name in ("", "-chat", "-80k")]
+    keys = [briefs[f"acme/llama-1b{name} synthetic"].key for name in ("", "-chat", "-80k")]
     page = opened(watched, site, *keys, more="pair=1,3")
     assert page.locator("#difference-box figcaption").inner_text() == "acme/llama-1b-80k less acme/llama-1b"
     before = page.locator(".changes tbody tr td:last-child").first.inner_text()
@@ -171,8 +171,8 @@ def test_models_are_added_and_removed_by_keyboard_alone(site: Path, watched: Wat
     assert not page.locator("#found").is_visible()
 
 
-def test_a_base_is_offered_first_and_taken_as_such(site: Path, cards: dict[str, Card], watched: Watched) -> None:
-    page = opened(watched, site, cards["beta/qwen-3b synthetic"].key)
+def test_a_base_is_offered_first_and_taken_as_such(site: Path, briefs: dict[str, RunBrief], watched: Watched) -> None:
+    page = opened(watched, site, briefs["beta/qwen-3b synthetic"].key)
     assert page.locator("#difference-box").inner_text() == "It takes two models."
     page.locator("#find").focus()
     offers = page.locator("#found bdi").all_inner_texts()
@@ -183,9 +183,9 @@ def test_a_base_is_offered_first_and_taken_as_such(site: Path, cards: dict[str, 
 
 
 def test_a_models_page_leads_here_and_the_theme_comes_along(
-    site: Path, cards: dict[str, Card], watched: Watched
+    site: Path, briefs: dict[str, RunBrief], watched: Watched
 ) -> None:
-    page = watched.open(site / cards["acme/llama-8b synthetic"].page, "theme=dark")
+    page = watched.open(site / briefs["acme/llama-8b synthetic"].page, "theme=dark")
     page.get_by_role("link", name="Compare with others").click()
     page.wait_for_selector("#chosen li")
     assert chosen(page) == ["acme/llama-8b"]
@@ -204,40 +204,40 @@ def test_a_finger_shows_a_head_that_stays(site: Path, browser: Any) -> None:
     context.close()
 
 
-def test_six_is_the_most(site: Path, cards: dict[str, Card], watched: Watched) -> None:
-    page = opened(watched, site, *[card.key for card in cards.values()][:8])
+def test_six_is_the_most(site: Path, briefs: dict[str, RunBrief], watched: Watched) -> None:
+    page = opened(watched, site, *[brief.key for brief in briefs.values()][:8])
     assert len(chosen(page)) == 6
     assert page.locator("#find").is_disabled()
 
 
 def test_runs_of_other_sets_are_marked_and_not_compared_silently(
-    site: Path, cards: dict[str, Card], watched: Watched
+    site: Path, briefs: dict[str, RunBrief], watched: Watched
 ) -> None:
-    keys = [cards[f"acme/llama-1b {name}"].key for name in ("synthetic", "essays")]
+    keys = [briefs[f"acme/llama-1b {name}"].key for name in ("synthetic", "essays")]
     page = opened(watched, site, *keys)
     assert page.locator("#differs").is_visible()
     assert page.locator("#differs li").all_inner_texts() == [
         "acme/llama-1b · synthetic-quick: set bbbbbbbb",
         "acme/llama-1b · essays-quick: set dddddddd",
     ]
-    page = opened(watched, site, keys[0], cards["acme/llama-8b synthetic"].key)
+    page = opened(watched, site, keys[0], briefs["acme/llama-8b synthetic"].key)
     assert not page.locator("#differs").is_visible()
     page.locator("#find").fill("essays qwen")
     assert "another set, protocol or choice of samples" in page.locator("#found").inner_text()
 
 
-def test_unknown_runs_are_named_and_never_asked_for(site: Path, cards: dict[str, Card], watched: Watched) -> None:
-    page = opened(watched, site, cards["acme/llama-1b synthetic"].key, "../../assets/site", "<b>nobody</b>/0")
+def test_unknown_runs_are_named_and_never_asked_for(site: Path, briefs: dict[str, RunBrief], watched: Watched) -> None:
+    page = opened(watched, site, briefs["acme/llama-1b synthetic"].key, "../../assets/site", "<b>nobody</b>/0")
     assert chosen(page) == ["acme/llama-1b"]
     assert "There is no run <b>nobody</b>/0 on this site." in page.locator("#status").inner_text()
     assert not [url for url in watched.requests if url.endswith("site.heads.js")]
 
 
 def test_pointing_at_a_head_shows_it_in_every_map_with_the_same_heads(
-    site: Path, cards: dict[str, Card], watched: Watched
+    site: Path, briefs: dict[str, RunBrief], watched: Watched
 ) -> None:
-    first, second = cards["acme/llama-1b synthetic"], cards["acme/llama-1b-chat synthetic"]
-    page = opened(watched, site, first.key, second.key, cards["beta/qwen-3b synthetic"].key)
+    first, second = briefs["acme/llama-1b synthetic"], briefs["acme/llama-1b-chat synthetic"]
+    page = opened(watched, site, first.key, second.key, briefs["beta/qwen-3b synthetic"].key)
     x, y = first.cross.rows(), second.cross.rows()
     assert x is not None and y is not None
     place = int(np.argmax(x))
@@ -260,8 +260,8 @@ def test_pointing_at_a_head_shows_it_in_every_map_with_the_same_heads(
     assert page.locator("#readout").inner_text().startswith(f"Layer {layer + 1}, head {head + 1}")
 
 
-def test_names_and_gaps_are_text(site: Path, cards: dict[str, Card], watched: Watched) -> None:
-    page = opened(watched, site, cards[f"{HOSTILE} essays"].key, cards["never/finds synthetic"].key)
+def test_names_and_gaps_are_text(site: Path, briefs: dict[str, RunBrief], watched: Watched) -> None:
+    page = opened(watched, site, briefs[f"{HOSTILE} essays"].key, briefs["never/finds synthetic"].key)
     assert chosen(page)[0] == HOSTILE_SHOWN
     assert "No scores: no sample counted." in page.locator("#maps-box").inner_text()
     assert "–" in page.locator("#numbers-table").inner_text()
@@ -276,10 +276,10 @@ def test_nothing_grave_stands_in_the_way_of_any_reader(site: Path, watched: Watc
 
 
 def test_a_phone_scrolls_down_only_and_nothing_leaves_the_site(
-    site: Path, cards: dict[str, Card], browser: Any
+    site: Path, briefs: dict[str, RunBrief], browser: Any
 ) -> None:
     with watched_page(browser, width=390) as watched:
-        page = opened(watched, site, *[card.key for card in cards.values()][:6])
+        page = opened(watched, site, *[brief.key for brief in briefs.values()][:6])
         page.locator("#chosen button").first.focus()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert all(url.startswith(site.resolve().as_uri() + "/") for url in watched.requests)

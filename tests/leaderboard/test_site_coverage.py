@@ -15,7 +15,7 @@ import pytest
 from browser import Watched, assert_accessible, changed, chromium, renamed, watched_page
 from fake_runs import make_run
 
-from rh_bench.leaderboard import Collection, Entry, make_card, render
+from rh_bench.leaderboard import Collection, Entry, brief_of, render
 from rh_bench.leaderboard.build import build_site
 from rh_bench.leaderboard.collect import collect
 from rh_bench.leaderboard.compare import key_figures
@@ -66,22 +66,22 @@ def site(tmp_path_factory: pytest.TempPathFactory, entries: tuple[Entry, ...]) -
 
 def test_every_page_and_picture_of_a_part_says_so(site: Path, entries: tuple[Entry, ...]) -> None:
     for entry in entries:
-        card = make_card(entry)
-        stem = site / card.page.removesuffix(".html")
+        brief = brief_of(entry)
+        stem = site / brief.page.removesuffix(".html")
         page = stem.with_suffix(".html").read_text()
         heads = (stem / "heads.html").read_text()
         numbers = json.loads((stem / "heads.json").read_text())
-        assert numbers["measured_on"] == card.coverage.words
-        figures = dict(key_figures(card))
-        assert figures["Measured on"].text == card.coverage.mark
+        assert numbers["measured_on"] == brief.coverage.words
+        figures = dict(key_figures(brief))
+        assert figures["Measured on"].text == brief.coverage.mark
         for text in (page, heads):
-            assert ("Not ranked: measured on" in text) == (card.model in APART)
-        badge, picture = badge_view(card).message, card_view(card).success
-        if card.model in WHOLE:
-            assert "not ranked" not in picture and card.coverage.mark not in badge
+            assert ("Not ranked: measured on" in text) == (brief.model in APART)
+        badge, picture = badge_view(brief).message, card_view(brief).success
+        if brief.model in WHOLE:
+            assert "not ranked" not in picture and brief.coverage.mark not in badge
         else:
-            assert card.coverage.mark in badge and f"{card.coverage.mark}, not ranked" in picture
-            assert card.coverage.mark in stem.with_suffix(".badge.svg").read_text()
+            assert brief.coverage.mark in badge and f"{brief.coverage.mark}, not ranked" in picture
+            assert brief.coverage.mark in stem.with_suffix(".badge.svg").read_text()
 
 
 def test_the_feed_and_the_table_of_universality_say_so(site: Path) -> None:
@@ -93,13 +93,13 @@ def test_the_feed_and_the_table_of_universality_say_so(site: Path) -> None:
 
 
 def test_charts_hold_whole_runs_and_the_others_stand_apart_below(entries: tuple[Entry, ...]) -> None:
-    view = universality([make_card(entry) for entry in entries])
+    view = universality([brief_of(entry) for entry in entries])
     assert [group.runs for group in view.groups] == [3, 1, 1, 1], "a limit that takes nothing away is no other choice"
     assert [bool(group.note) for group in view.groups] == [False, True, True, True]
 
 
 def test_what_no_level_can_check_is_said_to_be_claimed(site: Path, entries: tuple[Entry, ...]) -> None:
-    page = (site / make_card(entries[0]).page).read_text()
+    page = (site / brief_of(entries[0]).page).read_text()
     checked, _, claimed = page.partition('<h3 id="claimed">')
     claimed = claimed.partition("<h3>")[0]
     environment, timings = entries[0].run["environment"], entries[0].run["timings"]
@@ -113,7 +113,7 @@ def test_what_no_level_can_check_is_said_to_be_claimed(site: Path, entries: tupl
 
 def test_every_badge_leads_to_what_it_is_worth(site: Path, entries: tuple[Entry, ...]) -> None:
     assert 'id="levels"' in (site / "method.html").read_text()
-    overview, page = (site / "index.html").read_text(), (site / make_card(entries[0]).page).read_text()
+    overview, page = (site / "index.html").read_text(), (site / brief_of(entries[0]).page).read_text()
     assert '<span class="badge valid"' not in overview + page
     assert overview.count('href="method.html#levels">valid</a>') == len(entries) + 1
     assert 'href="../../method.html#levels">valid</a>' in page
@@ -208,7 +208,7 @@ def test_marks_and_lines_stand_in_nobodys_way(
     site: Path, browser: Any, entries: tuple[Entry, ...], width: int, theme: str
 ) -> None:
     with watched_page(browser, width=width) as watched:
-        for name in ("index.html", make_card(entries[3]).page, "method.html", "data.html"):
+        for name in ("index.html", brief_of(entries[3]).page, "method.html", "data.html"):
             page = watched.open(site / name, f"theme={theme}")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, name
             assert_accessible(page)
@@ -223,11 +223,11 @@ def test_the_committed_runs_read_well(tmp_path: Path, browser: Any) -> None:
     """All of them are over chosen needles: none has a rank, each says why, and nothing on the page is amiss."""
     models = ROOT / "benchmarks" / "results" / "models"
     report = build_site(models / "runs", tmp_path / "site", experiments=models / "experiments")
-    assert report.left_out == () and {card.coverage.kind for card in report.cards} == {"own"}
+    assert report.left_out == () and {brief.coverage.kind for brief in report.briefs} == {"own"}
     with watched_page(browser) as watched:
         page = watched.open(tmp_path / "site" / "index.html")
         assert rows(page, ":not(.unranked)") == []
-        assert len(rows(page, ".unranked")) == len(report.cards) and {rank for _, rank in rows(page, ".unranked")} == {
+        assert len(rows(page, ".unranked")) == len(report.briefs) and {rank for _, rank in rows(page, ".unranked")} == {
             "–"
         }
         for path in sorted((tmp_path / "site").rglob("*.html")):

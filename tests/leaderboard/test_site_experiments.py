@@ -13,9 +13,9 @@ from experiment_pages import ANSWERS, CAUSAL, DETECTORS, with_charts
 from fake_experiments import make_dynamic, make_intrinsic, make_relatives
 
 from rh_bench.leaderboard import build_site
-from rh_bench.leaderboard.cards import make_card
 from rh_bench.leaderboard.collect import Entry, read_source, sources
 from rh_bench.leaderboard.experiments_page import documents
+from rh_bench.leaderboard.open_run import brief_of
 from rh_bench.leaderboard.render import Frame, Site
 
 pytestmark = pytest.mark.browser
@@ -38,9 +38,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_site(root, out)
     entry = read_source(sources(root)[0])
     assert isinstance(entry, Entry)
-    card = make_card(entry)
-    made = with_charts(card, causal=CAUSAL, chain_of_thought=ANSWERS, detectors=DETECTORS)
-    every = replace(card, experiments=(*card.experiments, *made.experiments))
+    brief = brief_of(entry)
+    made = with_charts(brief, causal=CAUSAL, chain_of_thought=ANSWERS, detectors=DETECTORS)
+    every = replace(brief, experiments=(*brief.experiments, *made.experiments))
     ((_, text),) = documents(Site([every], (), (), Frame()))
     assert isinstance(text, str)
     (out / "every.html").write_text(text)

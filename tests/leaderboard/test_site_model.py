@@ -25,8 +25,8 @@ from rh_bench.artifacts.tables import HEADS, read_table
 from rh_bench.interchange.folder import import_file
 from rh_bench.leaderboard import Collection, Entry, build_site
 from rh_bench.leaderboard.activity import activity_of
+from rh_bench.leaderboard.briefs import page_path
 from rh_bench.leaderboard.build import render
-from rh_bench.leaderboard.cards import page_path
 from rh_bench.leaderboard.collect import collect
 from rh_bench.leaderboard.head_page import chosen_heads
 from rh_bench.leaderboard.model_page import LISTED

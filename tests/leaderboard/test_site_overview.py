@@ -24,7 +24,7 @@ from browser import (
 )
 from fake_runs import make_run
 
-from rh_bench.leaderboard import Card, Collection, Entry, LeftOut, make_card, render
+from rh_bench.leaderboard import Collection, Entry, LeftOut, RunBrief, brief_of, render
 from rh_bench.leaderboard.collect import collect
 from rh_bench.leaderboard.columns import COLUMNS, data, fields
 from rh_bench.leaderboard.overview import _ranks, overview
@@ -118,28 +118,28 @@ def head(page: Any, key: str) -> Any:
 
 def test_the_first_order_is_by_share_and_equal_shares_share_a_rank(entry: Entry) -> None:
     shares = {"a/low": 0.01, "b/same": 0.04, "c/same": 0.04, "d/high": 0.09}
-    cards = [make_card(renamed(entry, name, share=share)) for name, share in shares.items()]
-    cards.append(make_card(uncounted(renamed(entry, "e/none"))))
-    (group,) = overview(Site(cards, [], [], Frame())).groups
+    briefs = [brief_of(renamed(entry, name, share=share)) for name, share in shares.items()]
+    briefs.append(brief_of(uncounted(renamed(entry, "e/none"))))
+    (group,) = overview(Site(briefs, [], [], Frame())).groups
     found = [(row.model, row.rank) for row in group.rows]
     assert found == [("d/high", "1"), ("b/same", "2"), ("c/same", "2"), ("a/low", "4"), ("e/none", "–")]
     assert _ranks([0.5, 0.5, 0.2, None, None]) == ["1", "1", "3", "–", "–"]
 
 
 def test_texts_are_numbered_as_they_sort_and_badges_by_what_they_say(entries: tuple[Entry, ...]) -> None:
-    cards = [make_card(entry) for entry in entries]
-    found = data(cards)["fields"]
+    briefs = [brief_of(entry) for entry in entries]
+    found = data(briefs)["fields"]
     assert set(found) == {field.name for field in fields()}
     models = found["model"]
     assert models["values"] == sorted(models["values"], key=str.casefold)
-    assert [models["values"][place] for place in models["data"]] == [card.model for card in cards]
+    assert [models["values"][place] for place in models["data"]] == [brief.model for brief in briefs]
     assert found["verified"]["values"].index("failed") < found["verified"]["values"].index("rerun")
 
 
 def test_every_field_names_a_value_of_the_card(entry: Entry) -> None:
-    card = make_card(entry)
+    brief = brief_of(entry)
     for field in fields():
-        value = field.of(card)
+        value = field.of(brief)
         assert value is None or isinstance(value, {"string": str, "int": int, "double": float}[field.kind]), field.name
     assert len({column.key for column in COLUMNS}) == len(COLUMNS)
 
@@ -323,13 +323,13 @@ def downloaded(page: Any, form: str, folder: Path) -> Path:
     return path
 
 
-def expected(cards: list[Card], keys: set[str], numbers: list[int | None]) -> list[dict[str, Any]]:
+def expected(briefs: list[RunBrief], keys: set[str], numbers: list[int | None]) -> list[dict[str, Any]]:
     """Rows with every field of the columns `keys`."""
     columns = [column for column in COLUMNS if column.key in keys]
     rows = []
-    for card, number in zip(cards, numbers, strict=True):
+    for brief, number in zip(briefs, numbers, strict=True):
         row: dict[str, Any] = {"rank": number} if "rank" in keys else {}
-        rows.append(row | {field.name: field.of(card) for column in columns for field in column.fields})
+        rows.append(row | {field.name: field.of(brief) for column in columns for field in column.fields})
     return rows
 
 
@@ -337,10 +337,10 @@ def test_downloads_hold_exactly_what_is_shown(
     site: Path, watched: Watched, entries: tuple[Entry, ...], tmp_path: Path
 ) -> None:
     page = watched.open(site / "index.html", "sort=share&hide=gini.date.zero&q=share")
-    by_name = {entry.run["model"]["id"]: make_card(entry) for entry in entries}
-    cards = [by_name[name] for name in models(page)]
+    by_name = {entry.run["model"]["id"]: brief_of(entry) for entry in entries}
+    briefs = [by_name[name] for name in models(page)]
     keys = {column.key for column in COLUMNS} - {"gini", "date", "zero"}
-    wanted = expected(cards, keys, [2, 3, 4])
+    wanted = expected(briefs, keys, [2, 3, 4])
     found = json.loads(downloaded(page, "json", tmp_path).read_text(encoding="utf-8"))
     assert found == wanted
     assert list(found[0]) == list(wanted[0])

@@ -23,9 +23,9 @@ from measured import run_robustness
 from source_tree import place_of
 
 from rh_bench.artifacts.run import read_run
-from rh_bench.leaderboard import Card, Collection, Entry, make_card, render
+from rh_bench.leaderboard import Collection, Entry, RunBrief, brief_of, render
 from rh_bench.leaderboard.collect import collect
-from rh_bench.leaderboard.cross_card import NO_EVENTS, SHUFFLES, CrossCard, packed, unpacked
+from rh_bench.leaderboard.compared_heads import NO_EVENTS, SHUFFLES, ComparedHeads, packed, unpacked
 from rh_bench.leaderboard.definitions import UNIVERSALITY
 from rh_bench.leaderboard.render import Frame
 from rh_bench.leaderboard.universality import MOST_MATRIX, MOST_MODELS, MOST_ROWS, OTHERS, universality
@@ -41,43 +41,44 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> tuple[Entry, ...]:
 
 
 @pytest.fixture(scope="module")
-def cards(entries: tuple[Entry, ...]) -> list[Card]:
-    return [make_card(entry) for entry in entries]
+def briefs(entries: tuple[Entry, ...]) -> list[RunBrief]:
+    return [brief_of(entry) for entry in entries]
 
 
-def zoo(card: Card, count: int) -> list[Card]:
-    """So many cards of different models and families, all with the scores of one."""
+def zoo(brief: RunBrief, count: int) -> list[RunBrief]:
+    """So many briefs of different models and families, all with the scores of one."""
     return [
-        replace(card, page=f"models/m{i}/r.html", slug=f"m{i}", model=f"acme/m{i:04d}", family=f"kin{i % 13:02d}")
+        replace(brief, page=f"models/m{i}/r.html", slug=f"m{i}", model=f"acme/m{i:04d}", family=f"kin{i % 13:02d}")
         for i in range(count)
     ]
 
 
-# The card
+# The brief
 
 
-def test_card_holds_every_score_and_comes_back_from_json(entries: tuple[Entry, ...], cards: list[Card]) -> None:
-    for entry, card in zip(entries, cards, strict=True):
-        back = CrossCard.from_json(json.loads(json.dumps(card.cross.to_json())))
-        assert back == card.cross
+@pytest.mark.slow
+def test_card_holds_every_score_and_comes_back_from_json(entries: tuple[Entry, ...], briefs: list[RunBrief]) -> None:
+    for entry, brief in zip(entries, briefs, strict=True):
+        back = ComparedHeads.from_json(json.loads(json.dumps(brief.cross.to_json())))
+        assert back == brief.cross
         rows = back.rows()
         assert rows is not None
         assert (rows / NANO).tolist() == [head.score for head in entry.heads]
         assert [layer for layer, heads in back.layers for _ in range(heads)] == [head.layer for head in entry.heads]
 
 
-def test_robustness_is_that_of_the_core(entries: tuple[Entry, ...], cards: list[Card]) -> None:
-    entry, card = entries[3], cards[3]
+def test_robustness_is_that_of_the_core(entries: tuple[Entry, ...], briefs: list[RunBrief]) -> None:
+    entry, brief = entries[3], briefs[3]
     assert entry.folder is not None
     run = read_run(entry.folder)
     found = run_robustness(run.layers, run.results, shuffles=SHUFFLES)
-    assert list(card.cross.robustness) == [item.to_json() for item in found]
+    assert list(brief.cross.robustness) == [item.to_json() for item in found]
 
 
 def test_without_events_or_counted_samples_numbers_are_missing_with_reasons(entries: tuple[Entry, ...]) -> None:
-    bare = make_card(replace(entries[0], folder=None))
+    bare = brief_of(replace(entries[0], folder=None))
     assert {item["spearman"]["reason"] for item in bare.cross.robustness} == {NO_EVENTS}
-    assert make_card(uncounted(entries[0])).cross.rows() is None
+    assert brief_of(uncounted(entries[0])).cross.rows() is None
 
 
 @given(arrays.arrays(np.float64, st.integers(1, 40), elements=st.integers(0, NANO).map(lambda nano: nano / NANO)))
@@ -85,8 +86,8 @@ def test_packing_loses_nothing(scores: Any) -> None:
     assert (unpacked(packed(scores)) / NANO).tolist() == scores.tolist()
 
 
-def test_grids_are_equal_where_heads_are(cards: list[Card]) -> None:
-    shapes = {(card.shape, card.cross.grid) for card in cards}
+def test_grids_are_equal_where_heads_are(briefs: list[RunBrief]) -> None:
+    shapes = {(brief.shape, brief.cross.grid) for brief in briefs}
     assert len(shapes) == len({grid for _, grid in shapes}) == 5
 
 
@@ -112,22 +113,22 @@ def test_family_is_the_median_of_its_models_at_each_rank() -> None:
     assert family_paths(flat[:2])[0].count(" 272") == 64  # the middle of 0.1 and 0.2
 
 
-def test_depth_is_counted_in_tenths(cards: list[Card]) -> None:
-    for card in cards:
-        shares, rows = depth_shares(card.cross, 0.1), card.cross.rows()
+def test_depth_is_counted_in_tenths(briefs: list[RunBrief]) -> None:
+    for brief in briefs:
+        shares, rows = depth_shares(brief.cross, 0.1), brief.cross.rows()
         assert shares is not None and rows is not None
-        layers = [layer for layer, heads in card.cross.layers for _ in range(heads)]
+        layers = [layer for layer, heads in brief.cross.layers for _ in range(heads)]
         retrieval = [layer for layer, score in zip(layers, rows, strict=True) if score > NANO // 10]
         for tenth, share in enumerate(shares):
-            inside = [layer for layer in retrieval if tenth <= layer * 10 // card.layers < tenth + 1]
+            inside = [layer for layer in retrieval if tenth <= layer * 10 // brief.layers < tenth + 1]
             assert share == len(inside) / len(retrieval)
 
 
 # The page
 
 
-def test_groups_hold_one_set_and_protocol_each_the_largest_first(cards: list[Card]) -> None:
-    view = universality(cards)
+def test_groups_hold_one_set_and_protocol_each_the_largest_first(briefs: list[RunBrief]) -> None:
+    view = universality(briefs)
     assert [(group.title, group.runs) for group in view.groups] == [("synthetic-quick", 10), ("essays-quick", 5)]
     for group in view.groups:
         assert group.curves is not None
@@ -135,23 +136,25 @@ def test_groups_hold_one_set_and_protocol_each_the_largest_first(cards: list[Car
         assert [row.whole for row in group.shares].count(False) == group.runs
 
 
-def test_models_over_several_sets_are_compared_with_themselves(cards: list[Card]) -> None:
-    view = universality(cards)
-    assert [row.label for row in view.sets] == sorted({card.model for card in cards if card.set_name == "essays-quick"})
+def test_models_over_several_sets_are_compared_with_themselves(briefs: list[RunBrief]) -> None:
+    view = universality(briefs)
+    assert [row.label for row in view.sets] == sorted(
+        {brief.model for brief in briefs if brief.set_name == "essays-quick"}
+    )
     assert all(row.sets == ("essays-quick", "synthetic-quick") for row in view.sets)
-    other = replace(cards[0], revision="0" * 40, manifest_sha256="e" * 64)
-    assert len(universality([*cards, other]).sets) == len(view.sets)
+    other = replace(briefs[0], revision="0" * 40, manifest_sha256="e" * 64)
+    assert len(universality([*briefs, other]).sets) == len(view.sets)
 
 
-def test_agreement_is_between_models_with_the_same_heads_and_says_what_chance_gives(cards: list[Card]) -> None:
-    matrices = universality(cards).groups[0].matrices
+def test_agreement_is_between_models_with_the_same_heads_and_says_what_chance_gives(briefs: list[RunBrief]) -> None:
+    matrices = universality(briefs).groups[0].matrices
     assert [row.label for row in matrices[0].rows] == [
         "acme/llama-1b",
         "acme/llama-1b-80k",
         "acme/llama-1b-chat",
     ]
     data = json.loads(matrices[0].data)
-    by_name = {card.model: card for card in cards if card.set_name == "synthetic-quick"}
+    by_name = {brief.model: brief for brief in briefs if brief.set_name == "synthetic-quick"}
     first, second = (by_name[row.label].cross.rows() for row in matrices[0].rows[:2])
     assert first is not None and second is not None
     assert data["pearson"][0][1] == pytest.approx(np.corrcoef(first, second)[0, 1], abs=1e-4)
@@ -163,8 +166,8 @@ def test_agreement_is_between_models_with_the_same_heads_and_says_what_chance_gi
     assert f"{a.sum() * b.sum() / 128:.1f} heads" in cell.about
 
 
-def test_with_many_models_families_are_drawn_and_nothing_grows_without_bound(cards: list[Card]) -> None:
-    view = universality(zoo(cards[0], 300))
+def test_with_many_models_families_are_drawn_and_nothing_grows_without_bound(briefs: list[RunBrief]) -> None:
+    view = universality(zoo(briefs[0], 300))
     group = view.groups[0]
     assert not group.one_by_one and group.runs == 300 > MOST_MODELS
     assert group.curves is not None
@@ -176,8 +179,8 @@ def test_with_many_models_families_are_drawn_and_nothing_grows_without_bound(car
     assert len({row.family for row in group.robust}) == 13
 
 
-def test_small_groups_beside_many_are_named(cards: list[Card], tmp_path: Path) -> None:
-    many = [replace(card, group=f"{i:016x}") for i, card in enumerate(zoo(cards[0], 60))]
+def test_small_groups_beside_many_are_named(briefs: list[RunBrief], tmp_path: Path) -> None:
+    many = [replace(brief, group=f"{i:016x}") for i, brief in enumerate(zoo(briefs[0], 60))]
     view = universality(many)
     assert len(view.groups) == 8
     assert len(view.others) == 52 and view.others[0] == "essays-quick: 1 run"
@@ -185,12 +188,12 @@ def test_small_groups_beside_many_are_named(cards: list[Card], tmp_path: Path) -
     assert "<li>and 12 more</li>" in text
 
 
-def test_family_interval_is_over_its_models(cards: list[Card]) -> None:
-    def with_share(card: Card, name: str, value: float) -> Card:
+def test_family_interval_is_over_its_models(briefs: list[RunBrief]) -> None:
+    def with_share(brief: RunBrief, name: str, value: float) -> RunBrief:
         share = {"value": value, "low": value, "high": value, "n": 9, "reason": None}
-        return replace(card, model=name, page=f"models/{name}/r.html", share=share)
+        return replace(brief, model=name, page=f"models/{name}/r.html", share=share)
 
-    pair = [with_share(cards[0], "a", 0.02), with_share(cards[0], "b", 0.06)]
+    pair = [with_share(briefs[0], "a", 0.02), with_share(briefs[0], "b", 0.06)]
     row = universality(pair).groups[0].shares[0]
     assert (row.whole, row.figure.text, row.figure.interval) == (True, "4.0%", "2.0–6.0%")
     alone = universality(pair[:1]).groups[0].shares
@@ -216,16 +219,18 @@ def test_page_says_it_in_html_and_links_only_to_what_is_there(entries: tuple[Ent
         assert name or f'id="{anchor}"' in text, link
 
 
-def test_csv_has_a_row_a_run_and_no_formulas(entries: tuple[Entry, ...], cards: list[Card], tmp_path: Path) -> None:
+def test_csv_has_a_row_a_run_and_no_formulas(
+    entries: tuple[Entry, ...], briefs: list[RunBrief], tmp_path: Path
+) -> None:
     render(Collection((*entries, renamed(entries[0], "=1+1")), ()), tmp_path)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "universality.csv").read_text(encoding="utf-8"))))
     assert len(rows) == 16
     assert [row["model"] for row in rows].count("'=1+1") == 1
     by_key = {row["run"]: row for row in rows}
-    for card in cards:
-        row = by_key[card.key]
-        assert float(row["share"]) == card.share["value"]
-        assert float(row["length_spearman_at_random"]) == card.cross.robustness[1]["spearman_at_random"]
+    for brief in briefs:
+        row = by_key[brief.key]
+        assert float(row["share"]) == brief.share["value"]
+        assert float(row["length_spearman_at_random"]) == brief.cross.robustness[1]["spearman_at_random"]
 
 
 def test_hostile_names_and_empty_sites_are_text(entries: tuple[Entry, ...], tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ from rh_bench.sets.grids import Grid
 from rh_bench.system.schema import dump_json
 from rh_bench.verification.verify import verify_run
 
+pytestmark = pytest.mark.slow
+
 GRID = Grid("custom", (700, 900), (0.0, 100.0), needles=1, haystacks=1)
 THINKS = script("\n", "h", "m", "</think>", "X", "Q", "<|im_end|>")
 """After a line break: a thought, its end, the answer, the end of the turn."""
@@ -267,7 +269,7 @@ def test_the_window_holds_prompt_thought_and_answer(place: Path, tmp_path: Path)
     ("changes", "why"),
     [
         ({"thinking": "off"}, "--thinking: unknown way 'off'"),
-        ({"thought_tokens": 5}, "--thought-tokens: means something with --thinking after only"),
+        ({"thought_tokens": 5}, "--thought-tokens: only works with --thinking after"),
         ({"thinking": "after", "template": "plain"}, "--thinking: a plain prompt knows no thoughts"),
         ({"thinking": "close", "template": "plain"}, "--thinking: a plain prompt knows no thoughts"),
     ],

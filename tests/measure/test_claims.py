@@ -54,6 +54,7 @@ VALID: dict[str, tuple[Lie, str]] = {
 }
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("name", VALID)
 def test_what_the_run_itself_shows(name: str, measured: dict[str, Path], tmp_path: Path) -> None:
     lie, words = VALID[name]
@@ -111,11 +112,12 @@ RECOMPUTED: dict[str, tuple[Lie, str]] = {
                 "closing_ids": None,
             }
         ),
-        "what the run says about thoughts is not what its model's chat template gives",
+        "what the run says about thoughts does not match its model's chat template",
     ),
 }
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("name", RECOMPUTED)
 def test_what_the_models_files_and_the_set_show(name: str, measured: dict[str, Path], tmp_path: Path) -> None:
     lie, words = RECOMPUTED[name]
@@ -133,6 +135,7 @@ RERUN: dict[str, tuple[Lie, str]] = {
 }
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("name", RERUN)
 def test_what_the_loaded_model_shows(name: str, measured: dict[str, Path], tmp_path: Path) -> None:
     lie, words = RERUN[name]
@@ -166,6 +169,7 @@ def test_a_window_that_the_user_stated_is_the_users_word(measured: dict[str, Pat
     assert [level.reached for level in found] == [True, True, None], found
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_not_so(
     measured: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,6 +181,7 @@ def test_the_command_says_what_is_not_so(
     assert len(said.err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize(
     ("name", "found"),
     [

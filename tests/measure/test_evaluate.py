@@ -11,10 +11,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from tiny import tiny_checkpoint
@@ -22,11 +24,16 @@ from tiny import tiny_checkpoint
 import rh_bench.measure.session
 import rh_bench.system.files
 from rh_bench.artifacts.journal import NAME as JOURNAL
+from rh_bench.artifacts.run import read_run
 from rh_bench.artifacts.validate import validate_path
 from rh_bench.data_builders.build import Recipe, build_set
 from rh_bench.data_builders.sources import parse_source
 from rh_bench.errors import InputError
+from rh_bench.measure.copies import CopyMeasurement, Entry, parse_entry
 from rh_bench.measure.evaluate import Outcome, Request, Step, evaluate
+from rh_bench.measure.prepare import prepare
+from rh_bench.measure.session import Watch
+from rh_bench.records import Json
 from rh_bench.sets.choose import choose_samples
 from rh_bench.sets.dataset import read_set
 from rh_bench.sets.grids import Grid
@@ -97,6 +104,7 @@ def test_measuring_again_changes_nothing(whole: Outcome, place: Path) -> None:
     assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in whole.folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_engines_agree(whole: Outcome, place: Path) -> None:
     slow = evaluate(request(place, place / "reference", engine="reference"))
     assert (slow.folder / "events.parquet").read_bytes() == (whole.folder / "events.parquet").read_bytes()
@@ -184,6 +192,24 @@ def test_a_damaged_run_is_not_taken_for_a_finished_one(place: Path, tmp_path: Pa
         evaluate(request(place, tmp_path, limit=2))
 
 
+@pytest.mark.slow
+def test_what_is_measured_into_memory_is_what_a_run_holds(whole: Outcome, place: Path, tmp_path: Path) -> None:
+    class Memory:
+        """A journal that keeps nothing."""
+
+        entries: tuple[Entry, ...] = ()
+
+        def write(self, line: Json) -> None:
+            assert parse_entry(line) is not None
+
+    wanted = request(place, tmp_path)
+    found = CopyMeasurement(wanted, prepare(wanted, lambda words: None)).measure(Memory(), Watch.of())
+    assert (found.resumed, found.measured) == (0, 12) and list(tmp_path.iterdir()) == []
+    for one, other in zip(found.results, read_run(whole.folder).results, strict=True):
+        assert np.array_equal(one.events, other.events)
+        assert replace(one, events=other.events, seconds=other.seconds) == other
+
+
 # --- interruptions ---
 
 
@@ -191,6 +217,7 @@ class Death(BaseException):
     """What no code catches by mistake."""
 
 
+@pytest.mark.slow
 def test_interrupted_again_and_again(whole: Outcome, place: Path, tmp_path: Path) -> None:
     """Ctrl-C again and again: every session goes on where the last one stopped."""
     for session in (1, 2, 5, 11):
@@ -206,6 +233,7 @@ def test_interrupted_again_and_again(whole: Outcome, place: Path, tmp_path: Path
     assert without_times(outcome.folder) == without_times(whole.folder)
 
 
+@pytest.mark.slow
 def test_dying_at_every_write_of_the_end(
     whole: Outcome, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +321,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_two_processes_on_one_run(whole: Outcome, place: Path, tmp_path: Path) -> None:
     """The second leaves alone what the first has not finished, and goes on from it when the first is dead."""
     arguments = command(place, tmp_path)[3:]
@@ -341,11 +370,12 @@ def test_ctrl_c_says_that_nothing_is_lost(place: Path, tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "Traceback" not in said and "goes on where this one stopped" in said
+    assert "Traceback" not in said and "run the same command again to resume" in said
     (journal,) = tmp_path.rglob(JOURNAL)
     assert journal.read_bytes().count(b"\n") >= 3
 
 
+@pytest.mark.slow
 def test_a_second_process_leaves_what_the_first_is_about_to_name(place: Path, tmp_path: Path, whole: Outcome) -> None:
     """Tables are written before run.json names them: they are no leftovers while somebody is at work."""
     kept = []
@@ -363,6 +393,7 @@ def test_a_second_process_leaves_what_the_first_is_about_to_name(place: Path, tm
     assert validate_path(first.folder) == [] and without_times(first.folder) == without_times(whole.folder)
 
 
+@pytest.mark.slow
 def test_a_run_that_another_process_finishes_meanwhile_is_not_measured_again(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,6 +412,7 @@ def test_a_run_that_another_process_finishes_meanwhile_is_not_measured_again(
     assert found.document == others[0].document and validate_path(found.folder) == []
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_set_back_ends_no_run_before_it_began(place: Path, tmp_path: Path) -> None:
     def stop(step: Step) -> None:
         if step.samples_done == 3:

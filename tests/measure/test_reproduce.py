@@ -57,6 +57,7 @@ def reached(report: Verification) -> list[bool | None]:
     return [level.reached for level in report.levels]
 
 
+@pytest.mark.slow
 def test_an_honest_run_reaches_every_level(measured: dict[str, Path]) -> None:
     report = verified(measured, rerun=3)
     assert reached(report) == [True, True, True], report.to_json()
@@ -161,6 +162,7 @@ def test_a_run_replayed_under_another_models_name_is_caught(forged: dict[str, Pa
     assert reached(report) == [True, True, False], report.to_json()
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_report(
     measured: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

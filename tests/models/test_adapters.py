@@ -112,6 +112,7 @@ def test_every_kind_that_is_taken_is_tested() -> None:
     assert {kind.partition(",")[0] for kind in KINDS} == set(METHODS)
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_logits_and_the_answer_are_those_of_peft(kind: str, base: Path, tmp_path: Path) -> None:
     folder = make_adapter(tmp_path / "adapter", base, kind)
@@ -129,6 +130,7 @@ def test_the_logits_and_the_answer_are_those_of_peft(kind: str, base: Path, tmp_
     assert loaded.notes == (f"the adapter ({method}) is merged into its base base",)
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_the_sum_is_rounded_once(dtype: str, base: Path, adapter: Path) -> None:
     """Merged in a half type, what is added and the sum are rounded each; here the sum alone."""
@@ -231,6 +233,7 @@ class TestWhereTheBaseIs:
         assert not proof.exists()
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -275,6 +278,7 @@ def test_only_safetensors(adapter: Path) -> None:
     assert "is an adapter without adapter_model.safetensors" in refusal(adapter)
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("text", ["{", "[]", '{"peft_type": 3}', "\xff"])
 def test_a_broken_configuration_is_one_line(text: str, adapter: Path) -> None:
     (adapter / "adapter_config.json").write_bytes(text.encode("latin-1"))
@@ -286,6 +290,7 @@ def test_without_peft_it_is_refused(adapter: Path, monkeypatch: pytest.MonkeyPat
     assert "PEFT, which loads adapters, is not installed; run: pip install 'rh-bench[peft]'" in refusal(adapter)
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize(
     "options",
     [

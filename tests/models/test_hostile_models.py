@@ -15,6 +15,8 @@ from claiming import forged, measured
 from rh_bench.cli.main import main
 from rh_bench.models.load import resolve_model
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["measured"]
 
 PRINT = "{{ messages[0]['content'] }}"

@@ -81,6 +81,7 @@ def refusal(folder: Path, **options: Any) -> str:
 ARCHITECTURES = ("llama", "qwen2", "gemma2", "phi3", "gpt2", "gpt_neox", "opt", "mixtral", "gpt_oss")
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_what_save_pretrained_wrote_is_loaded_without_a_word(name: str, saved: Callable[[str], Path]) -> None:
     loaded = load_model(str(saved(name)), device="cpu")
@@ -89,6 +90,7 @@ def test_what_save_pretrained_wrote_is_loaded_without_a_word(name: str, saved: C
     assert all(torch.equal(tensor, want[key]) for key, tensor in loaded.model.state_dict().items())
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize(
     ("name", "lost"),
     [
@@ -109,12 +111,14 @@ def test_a_tensor_that_was_lost_is_named(name: str, lost: str, damaged: Callable
     assert "missing" in said and lost in said
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize("lost", ["experts.2.w1", "experts.1.w2", "experts.3."])
 def test_an_expert_that_was_lost_is_refused(lost: str, damaged: Callable[..., Path]) -> None:
     """Experts are merged while they are loaded, so that the name of the merged matrix is all there is."""
     assert "experts" in refusal(damaged("mixtral", without(lost)))
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "base_model.model."])
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_names_with_a_prefix_of_training_are_refused(name: str, prefix: str, damaged: Callable[..., Path]) -> None:
@@ -122,6 +126,7 @@ def test_names_with_a_prefix_of_training_are_refused(name: str, prefix: str, dam
     assert "missing" in said and f"unknown to the architecture ({prefix}" in said
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize(
     ("name", "config", "said"),
     [
@@ -143,6 +148,7 @@ def test_another_configuration_than_the_files_is_refused(
     assert said in refusal(damaged(name, **config))
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize(
     "more",
     [
@@ -160,6 +166,7 @@ def test_a_weight_that_could_matter_is_not_left_out(more: Weights, damaged: Call
     assert f"1 weight is unknown to the architecture ({name})" in refusal(damaged("llama", adding(**more)))
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize(
     ("more", "note"),
     [
@@ -256,6 +263,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation"])
 def test_kernels_that_a_configuration_names_are_not_fetched(name: str, damaged: Callable[..., Path]) -> None:
     """They are code of any repository, and would run without --trust-remote-code."""

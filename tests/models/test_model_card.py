@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rh_bench.models.card import LONGEST_BASE, MOST_BASES, base_models
+from rh_bench.models.model_card import LONGEST_BASE, MOST_BASES, base_models
 from rh_bench.system.schema import load_json, validate_document
 from tests.fake_runs import make_run
 

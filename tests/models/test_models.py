@@ -170,6 +170,7 @@ def test_an_encoder_decoder_is_refused_by_name(tmp_path: Path, checkpoint: Path)
         load_model(str(folder), device="cpu")
 
 
+@pytest.mark.slow
 def test_a_model_on_the_hub(checkpoint: Path, tmp_path: Path) -> None:
     """In a process of its own, as a user has it: the Hub's client reads its environment once."""
     with LoopbackHub() as hub:

@@ -47,6 +47,7 @@ def test_the_fixed_moment_is_what_strftime_writes(directive: str) -> None:
         assert DATE[directive] == DAY.strftime(directive)
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("name", DATED)
 @pytest.mark.parametrize("messages", [ASKED, TALK], ids=["one", "three"])
 def test_a_template_prints_the_fixed_day_on_every_day(
@@ -65,6 +66,7 @@ def test_a_template_prints_the_fixed_day_on_every_day(
     assert text != as_transformers(tokenizer, messages), "the template does print the date"
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize(
     ("asked", "printed"),
     [
@@ -122,6 +124,7 @@ def test_a_template_that_prints_at_random_is_refused(chance: str) -> None:
 # --- the form of messages ---
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("template", [SMOLVLM, LLAVA], ids=["fails on text", "drops text"])
 @pytest.mark.parametrize("messages", [ASKED, TALK], ids=["one", "three"])
 def test_typed_parts_are_given_to_a_template_that_wants_them(template: str, messages: Any) -> None:
@@ -132,6 +135,7 @@ def test_typed_parts_are_given_to_a_template_that_wants_them(template: str, mess
     assert all(message["content"] in text for message in messages)
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("template", [PLAIN_CHATML, MAGISTRAL, GEMMA_2, MISTRAL_SMALL_3])
 def test_text_is_given_as_text_where_that_works(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
     on_day(monkeypatch, DAY)
@@ -139,6 +143,7 @@ def test_text_is_given_as_text_where_that_works(template: str, monkeypatch: pyte
     assert chat_template(tokenizer).render(ASKED) == as_transformers(tokenizer, ASKED)
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize(
     ("template", "why"),
     [
@@ -187,7 +192,7 @@ def test_of_several_templates_the_default_one_is_used() -> None:
     tokenizer.chat_template = {"default": PLAIN_CHATML, "tool_use": "tools only"}
     assert chat_template(tokenizer).source == PLAIN_CHATML
     tokenizer.chat_template = {"rag": PLAIN_CHATML, "tool_use": "tools only"}
-    with pytest.raises(InputError, match="cannot be had.*use --template plain"):
+    with pytest.raises(InputError, match="cannot be loaded.*use --template plain"):
         choose_template(tokenizer, "auto")
     assert choose_template(tokenizer, "plain") is None
 

@@ -38,6 +38,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "RENDERING", Limit(1 << 29, 1, 20))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_template_is_one_line(kind: str) -> None:
     source, words = HOSTILE[kind]
@@ -104,6 +105,7 @@ def test_a_new_process_renders_as_a_copy_does() -> None:
         new.render(ASKED, "{% set x = 'x' * 10**13 %}", {}, answer=True)
 
 
+@pytest.mark.slow
 def test_evaluate_refuses_a_template_that_never_ends(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build_set(Recipe(parse_source("synthetic"), choose_grid("quick", "300", "50"), needle_count=1), tmp_path / "set")
     model = tiny_checkpoint(tmp_path / "model", chat=True)

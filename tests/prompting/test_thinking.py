@@ -69,6 +69,7 @@ def prompt_of(template: str, thinking: Thinking) -> str:
     return chat.render(ASKED, dict(thinking.variables)) + thinking.appended
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize("name", SETTLED)
 def test_a_family_is_closed_in_its_own_way(name: str) -> None:
     template, way, variables, appended = SETTLED[name]
@@ -85,6 +86,7 @@ def test_a_family_is_closed_in_its_own_way(name: str) -> None:
     assert prompt.startswith(chat_template(thinker_tokenizer(template)).render(ASKED, variables))
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize("name", [name for name, row in SETTLED.items() if row[1] == "switch"])
 def test_a_switched_prompt_is_what_transformers_makes_of_the_switch(name: str) -> None:
     template, _, variables, _ = SETTLED[name]
@@ -95,6 +97,7 @@ def test_a_switched_prompt_is_what_transformers_makes_of_the_switch(name: str) -
     assert settled is not None and prompt_of(template, settled) == theirs
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize("name", ["qwen3-thinking", "kimi-k2", "gpt-oss", "smollm3", "glm-4.5"])
 def test_a_closed_prompt_is_how_the_template_itself_begins_an_answer(name: str) -> None:
     """Held against the template's own writing of a turn that was answered without a thought."""
@@ -119,6 +122,7 @@ def test_a_template_that_writes_thoughts_in_its_own_form_is_followed() -> None:
     assert settled is not None and (settled.way, settled.appended) == ("closed", "</think>\n\n\n")
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize("name", UNSURE)
 def test_a_model_whose_template_does_not_say_is_asked(name: str) -> None:
     template, variables, begun, answer = UNSURE[name]
@@ -145,13 +149,14 @@ def test_without_a_model_what_the_template_knows_is_closed() -> None:
     assert ways == {"r1-distill, old": "prefilled", "magistral": "prefilled", "granite": "switch"}
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize("template", ORDINARY)
 def test_an_ordinary_model_is_left_alone(template: str) -> None:
     assert plan_of(template) is None
     chat = chat_template(thinker_tokenizer(template))
     assert settle_thinking(chat, AUTO, None, lambda left: pytest.fail("not asked")) is None
     for choice in (CLOSE, AFTER):
-        with pytest.raises(InputError, match=f"--thinking {choice}: neither .* knows thoughts; use --thinking auto"):
+        with pytest.raises(InputError, match=f"--thinking {choice}: neither .* supports thoughts; use --thinking auto"):
             settle_thinking(chat, choice, None, lambda left: "")
 
 
@@ -178,10 +183,13 @@ def test_a_switch_that_changes_nothing_is_none() -> None:
     assert dict(sure(named).left.variables) == {"reasoning_effort": "none"}
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize("opening", ["<|think|>", "[SCRATCHPAD_THOUGHT]", "<|start_of_thought|>\n", "<inner_thoughts>"])
 def test_a_thought_that_nobody_knows_how_to_close_is_refused(opening: str) -> None:
     template = t.PLAIN_CHATML.replace("assistant\\n", "assistant\\n" + opening.replace("\n", "\\n"))
-    with pytest.raises(InputError, match="as if for a thought, and nothing says how to close it; use --template plain"):
+    with pytest.raises(
+        InputError, match="apparently for a thought, with no known way to close it; use --template plain"
+    ):
         plan_of(template)
 
 
@@ -210,6 +218,7 @@ AFTERS = {
 }
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize("name", AFTERS)
 def test_the_answer_after_the_thought(name: str) -> None:
     template, variables, closing = AFTERS[name]
@@ -261,6 +270,7 @@ def run_with(thinking: dict[str, Any] | None, version: str = "1.3") -> dict[str,
     return {"schema_version": version, "protocol": {} if thinking is None else {"thinking": thinking}}
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize("name", [*SETTLED, *UNSURE])
 def test_a_recorded_way_is_found_again(name: str) -> None:
     template = (SETTLED | UNSURE)[name][0]  # type: ignore[operator]
@@ -299,11 +309,12 @@ def test_older_runs_were_made_with_one_switch() -> None:
 # --- small things ---
 
 
+@pytest.mark.slow_but_first(3)
 @pytest.mark.parametrize(
     ("choice", "limit", "why"),
     [
         ("off", None, "--thinking: unknown way 'off'; use auto, close, after"),
-        (AUTO, 100, "--thought-tokens: means something with --thinking after only"),
+        (AUTO, 100, "--thought-tokens: only works with --thinking after"),
         (AFTER, 0, "--thought-tokens: must be at least 1"),
     ],
 )

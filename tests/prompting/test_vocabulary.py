@@ -72,7 +72,7 @@ def test_one_line_names_the_token_its_id_and_the_rows(
     assert main(command) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(
-        "rh-bench: model: the prompts hold the token '<|turn|>' with the id 259, and its embedding has 259"
+        "rh-bench: model: the prompts contain the token '<|turn|>' with id 259, but its embedding has 259"
     )
     assert not (tmp_path / "out").exists()
 
@@ -113,5 +113,5 @@ def test_the_largest_of_all(tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     for largest, rows in ((None, 5), (4, 5), (400, None)):
         refuse_beyond_embedding(largest, rows, tokenizer, "m")
-    with pytest.raises(InputError, match=r"m: .*the token '</s>' with the id 2, and its embedding has 2 rows"):
+    with pytest.raises(InputError, match=r"m: .*the token '</s>' with id 2, but its embedding has 2 rows"):
         refuse_beyond_embedding(2, 2, tokenizer, "m")

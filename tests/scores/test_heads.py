@@ -109,7 +109,7 @@ def test_scores_of_needles_are_kept_apart() -> None:
     [
         ([measured("a"), measured("a")], "sample a: occurs twice"),
         ([measured("a", span=0)], "sample a: has no answer tokens"),
-        ([measured("a", [(1, 0, 0, 0)])], "sample a: has an event that cannot be: .*layer 1 head 0"),
+        ([measured("a", [(1, 0, 0, 0)])], "sample a: has an impossible event: .*layer 1 head 0"),
         ([measured("a", [(0, 0, 0, 9)])], "sample a: .*span_offset"),
     ],
 )

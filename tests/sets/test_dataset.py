@@ -145,7 +145,7 @@ def test_links_are_not_followed(folder: Path, tmp_path: Path) -> None:
     (folder / NEEDLES_FILE).unlink()
     (folder / NEEDLES_FILE).symlink_to(tmp_path / "secret")
     assert [p.message for p in check_set(folder) if p.file == NEEDLES_FILE] == [
-        "is a symbolic link; put the file itself there"
+        "is a symbolic link; replace it with the file itself"
     ]
 
 
@@ -162,7 +162,11 @@ def test_no_set_is_no_set(tmp_path: Path) -> None:
         read_set(tmp_path)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=min(60, settings.default.max_examples),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(st.data())
 def test_no_damage_makes_it_raise(built: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = Path(shutil.copytree(built, tmp_path_factory.mktemp("damaged") / "set"))

@@ -66,7 +66,10 @@ TOKENIZERS = {
 }
 
 
-@pytest.fixture(scope="module", params=TOKENIZERS)
+REAL = [pytest.param(name, marks=pytest.mark.slow) for name in TOKENIZERS if not name.startswith("bytes")]
+
+
+@pytest.fixture(scope="module", params=["bytes", "bytes-chat", *REAL])
 def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return TOKENIZERS[request.param](tmp_path_factory.mktemp("tokenizer"))
 
@@ -88,7 +91,7 @@ def make(builder: PromptBuilder, length: int, depth: float, needle_id: str = "co
     return builder.build(Sample(f"{needle_id}-{length}-{depth}", needle_id, "h", length, depth))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=min(40, settings.default.max_examples), deadline=None, suppress_health_check=list(HealthCheck))
 @given(length=st.integers(400, 3000), depth=st.floats(0, 100))
 def test_what_a_prompt_promises(tokenizer: Any, length: int, depth: float) -> None:
     builder = builder_for(tokenizer)
@@ -110,7 +113,7 @@ def test_what_a_prompt_promises(tokenizer: Any, length: int, depth: float) -> No
         assert (prompt.ids == bos).sum() == 1
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=min(30, settings.default.max_examples), deadline=None, suppress_health_check=list(HealthCheck))
 @given(length=st.integers(400, 3000), depth=st.floats(0, 100))
 def test_the_needle_follows_the_last_sentence_before_its_depth(tokenizer: Any, length: int, depth: float) -> None:
     builder = builder_for(tokenizer)
@@ -146,7 +149,7 @@ def test_every_needle_of_ours_has_its_answer_in_its_span(tokenizer: Any) -> None
         assert own.answer in tokenizer.decode(prompt.span_ids.tolist())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=min(60, settings.default.max_examples), deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     words=st.lists(st.text(st.characters(exclude_categories=("Cs", "Cc", "Cn", "Co")), min_size=1), min_size=5),
     depth=st.integers(0, 100),

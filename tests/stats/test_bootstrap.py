@@ -282,6 +282,7 @@ for part in (found, gini(found), effective_number(found), spearman(found[:20])):
 """
 
 
+@pytest.mark.slow
 def test_neither_threads_nor_kernels_of_blas_change_a_byte() -> None:
     root = Path(__file__).parents[2]
     digests = set()

@@ -80,7 +80,7 @@ def test_enumerated_sign_flips_against_all_assignments(differences: list[float])
 
 
 @given(st.lists(st.floats(-1, 1), min_size=13, max_size=30), st.integers(0, 5))
-@settings(max_examples=25)
+@settings(max_examples=min(25, settings.default.max_examples))
 def test_drawn_sign_flips_are_symmetric_seeded_and_never_zero(differences: list[float], seed: int) -> None:
     values = np.array(differences)
     p = sign_flip_test(values, permutations=200, seed=seed)
@@ -128,7 +128,7 @@ def test_pairing_removes_what_units_have_in_common() -> None:
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=30))
-@settings(max_examples=50)
+@settings(max_examples=min(50, settings.default.max_examples))
 def test_a_difference_is_antisymmetric(pairs: list[tuple[bool, bool]]) -> None:
     a, b = (np.array(column, dtype=np.float64) for column in zip(*pairs, strict=True))
     one, two = (difference_of_means(x, y, one_stratum(len(a)), BOOTSTRAP) for x, y in ((a, b), (b, a)))

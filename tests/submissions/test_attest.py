@@ -198,7 +198,7 @@ def test_a_job_that_still_runs_is_waited_for(results: WritableHub, order: Order,
 
 
 UNSEEN: tuple[tuple[Callable[[HubJob], object], str], ...] = (
-    (lambda job: setattr(job, "gone", True), "cannot be read with this token, or is there no more"),
+    (lambda job: setattr(job, "gone", True), "cannot be read with this token, or no longer exists"),
     (lambda job: job.described["status"].update(stage="SCHEDULING"), "its job is still running"),
     (lambda job: job.described["status"].update(stage="PAUSED"), "in a stage that is not known here: PAUSED"),
     (lambda job: job.log.clear(), "the Hub has no log of its job"),
@@ -413,13 +413,13 @@ ORDER = (MODEL, "--haystack", SET, "--repo", RESULTS, "--image", IMAGE)
 NO_ORDERS: tuple[tuple[tuple[str, ...], str], ...] = (
     ((*ORDER[:-1], "python:3.12"), "a tag can come to mean another image"),
     ((*ORDER[:-1], "x"), "is no image by its digest"),
-    (("./model", *ORDER[1:]), "is no repository of the Hub"),
+    (("./model", *ORDER[1:]), "is not a repository on the Hub"),
     (("acme/none", *ORDER[1:]), "the Hub has no model acme/none"),
     ((MODEL, "--haystack", "org/none", *ORDER[3:]), "the Hub has no dataset org/none"),
     ((MODEL, "--haystack", RESULTS, *ORDER[3:]), "holds no haystack set"),
     ((*ORDER, "--repo", "org/none"), "the Hub has no dataset org/none"),
-    ((*ORDER, "--namespace", "a/b"), "is no repository of the Hub"),
-    ((*ORDER, "--timeout", "soon"), "is no duration"),
+    ((*ORDER, "--namespace", "a/b"), "is not a repository on the Hub"),
+    ((*ORDER, "--timeout", "soon"), "is not a duration"),
     ((*ORDER, "--flavor", "a b"), "the order: /flavor"),
     ((*ORDER, "--thinking", "hard"), "--thinking"),
     ((*ORDER, "--requirements", "none.txt"), "none.txt: cannot be read"),
@@ -458,7 +458,7 @@ def test_a_job_gets_a_token_of_its_own(told: Callable[..., str]) -> None:
 
 def test_a_library_without_jobs_is_one_line(told: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(huggingface_hub.HfApi, "inspect_job")
-    assert "knows no jobs" in told(*ORDER)
+    assert "does not support jobs" in told(*ORDER)
 
 
 def test_adapters_are_not_ordered(results: WritableHub, tmp_path: Path) -> None:
@@ -511,8 +511,8 @@ def test_no_token_in_what_the_library_logs(results: WritableHub, monkeypatch: py
     ("status", "words"),
     [
         (401, "does not let you start jobs"),
-        (402, "wants to be paid"),
-        (400, "does not take this job"),
+        (402, "asks for payment"),
+        (400, "rejects this job"),
         (503, "HTTP status 503"),
     ],
 )
@@ -554,10 +554,10 @@ def test_whatever_answers_is_one_line(results: WritableHub, order: Order, tmp_pa
     for content in BAD:
         results.instead = {r"GET /api/jobs/org/[0-9a-f]+$": content}
         reached, said = seen(results, run)
-        assert reached is None and "what answered is no Hub" in said and "\n" not in said, content
+        assert reached is None and "the server is not a Hub" in said and "\n" not in said, content
     for content in BAD[:3]:
         results.instead = {r"POST /api/jobs/org$": content}
-        with pytest.raises(InputError, match="what answered is no Hub"):
+        with pytest.raises(InputError, match="the server is not a Hub"):
             attest.carry_out(make_order(WISH, owner(results)), ROBOT, owner(results))
 
 
@@ -575,8 +575,8 @@ MISSHAPEN: tuple[tuple[dict[str, Any], str], ...] = (
     ({"retry": -1}, "/retry is -1"),
     ({"expose": []}, "/expose is []"),
     ({"startedAt": "yesterday"}, "yesterday"),
-    ({"volumes": [{"x": 1}]}, "what answered is no Hub"),
-    ({"endpoint": "http://x"}, "what answered is no Hub"),
+    ({"volumes": [{"x": 1}]}, "the server is not a Hub"),
+    ({"endpoint": "http://x"}, "the server is not a Hub"),
 )
 
 
@@ -596,7 +596,7 @@ def test_a_misshapen_log_is_one_line(results: WritableHub, order: Order, tmp_pat
     for content in (b'data: {"x": 1}\n\n', b"data: {]\n\n", b'data: {"data": 7}\n\n'):
         results.instead = {r"/logs$": content}
         reached, said = seen(results, run)
-        assert reached is None and "what answered is no Hub" in said, content
+        assert reached is None and "the server is not a Hub" in said, content
 
 
 def test_a_log_without_end_is_not_read_whole(results: WritableHub, order: Order, tmp_path: Path) -> None:

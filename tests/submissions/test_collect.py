@@ -18,7 +18,7 @@ from loopback_write import WritableHub, card_errors
 
 from rh_bench.artifacts.results_repo import verification_path
 from rh_bench.artifacts.verification_record import verification_document
-from rh_bench.data_builders.card import size_category
+from rh_bench.data_builders.dataset_card import size_category
 from rh_bench.errors import InputError
 from rh_bench.experiments.record import experiment_record
 from rh_bench.hub.refs import RepoRef
@@ -27,7 +27,7 @@ from rh_bench.leaderboard import build_site
 from rh_bench.submissions.attest_order import new_order, with_job
 from rh_bench.submissions.collect import CONFIGS, collect_results
 from rh_bench.submissions.judgement import Submission, decided, make_verdict, open_judgement
-from rh_bench.submissions.place import KINDS, Place
+from rh_bench.submissions.place import OF_RUNS, Place
 from rh_bench.submissions.publish import publish_folder
 from rh_bench.system.schema import dump_json
 from rh_bench.verification.verify import verify_run
@@ -271,7 +271,7 @@ def test_valid_experiments_on_gathered_runs_are_taken_and_published(hub: Writabl
 
 def judgement(outcome: str | None) -> tuple[str, bytes]:
     """A maintainer's record: its path and content."""
-    place = Place(KINDS[0], "acme__m0", "0123456789abcdef")
+    place = Place(OF_RUNS, "acme__m0", "0123456789abcdef")
     found = open_judgement(Submission(place, "a" * 64, "somebody", 1, "c" * 40, ("acme/m0", None), 12))
     if outcome is not None:
         found = decided(found, make_verdict(outcome, ("no",), None, "rerun"))  # type: ignore[arg-type]
@@ -312,11 +312,11 @@ def test_a_leaderboard_leaves_judgements_alone(runs: Path, tmp_path: Path) -> No
     source = tmp_path / "source"
     source.mkdir()
     runs.rename(source / "runs")
-    assert len(build_site(source, tmp_path / "one").cards) == 5
+    assert len(build_site(source, tmp_path / "one").briefs) == 5
     (source / path).parent.mkdir(parents=True)
     (source / path).write_bytes(content)
     report = build_site(source, tmp_path / "two")
-    assert (len(report.cards), report.left_out) == (5, ())
+    assert (len(report.briefs), report.left_out) == (5, ())
     assert bytes_below(tmp_path / "one").keys() == bytes_below(tmp_path / "two").keys()
 
 

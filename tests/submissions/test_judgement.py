@@ -22,11 +22,11 @@ from rh_bench.submissions.judgement import (
     open_judgement,
     read_judgement,
 )
-from rh_bench.submissions.place import KINDS, Place, find_place
+from rh_bench.submissions.place import OF_RUNS, Place, find_place
 from rh_bench.system.limits import CLOCK, DOWNLOADED, ENDED, MEMORY, RENDERED
 from rh_bench.system.schema import dump_json, validate_document
 
-PLACE = Place(KINDS[0], "org__model", "0123456789abcdef")
+PLACE = Place(OF_RUNS, "org__model", "0123456789abcdef")
 BROUGHT = Submission(PLACE, "a" * 64, "mallory", 3, "c" * 40, ("org/model", "d" * 40), 600)
 
 
@@ -36,7 +36,7 @@ def record(digest: str, outcome: str | None = "refused", **changes: object) -> J
     return made if outcome is None else decided(made, make_verdict(outcome, (), None, "rerun"))  # type: ignore[arg-type]
 
 
-OTHER_ID = Place(KINDS[0], "org__model", "f" * 16)
+OTHER_ID = Place(OF_RUNS, "org__model", "f" * 16)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,8 @@ from rh_bench.submissions.submission import submission_problems
 from rh_bench.submissions.submit import submit_run
 from rh_bench.system.schema import validate_document
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["hub"]
 PLACE = "runs/acme__tiny-1/0123456789abcdef"
 

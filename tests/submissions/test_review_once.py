@@ -24,6 +24,8 @@ from rh_bench.system.files import sha256_file
 from rh_bench.system.schema import dump_json
 from rh_bench.verification.sandbox import Examined
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["hub"]
 
 

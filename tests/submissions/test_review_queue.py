@@ -96,8 +96,8 @@ def test_a_fault_of_ours(
     found = json.loads(shown.out)
     assert [one["merged"] for one in found] == [False, True, True]
     assert "RuntimeError" in found[0]["fault"] and found[0]["outcome"] == "set aside"
-    assert "this is a fault of rh-bench" in shown.err and "Traceback" not in shown.err
-    assert "by a fault of rh-bench" in said(queue, 1)
+    assert "this is a bug in rh-bench" in shown.err and "Traceback" not in shown.err
+    assert "because of a bug in rh-bench" in said(queue, 1)
     assert main(["review", RESULTS, "--merge", "--require", "valid"]) == 1, "and it is not run into a second time"
 
 

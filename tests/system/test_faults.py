@@ -121,7 +121,7 @@ def test_memory_and_disk_are_the_machines() -> None:
     assert str(full) == "/data/x\\u000a: No space left on device"
     assert str(explain(OSError(errno.EFBIG, "File too large", "/data/x"))) == "/data/x: File too large"
     nowhere = explain(FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"))
-    assert str(nowhere).startswith("this machine: no folder for temporary files can be written to; make room")
+    assert str(nowhere).startswith("this machine: no folder for temporary files is writable; free space")
     assert explain(FileNotFoundError(errno.ENOENT, "No such file", "x")) is None
     with pytest.raises(InputError, match="memory: there is not enough"), model_code("while", "m", "M"):
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -131,7 +131,7 @@ def test_what_is_ours_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
     error = raised("def run():\n    1 / 0\n", "rh_bench.scores.heads")
     said = our_fault(error)
     assert said == (
-        "this is a fault of rh-bench and not of your input: ZeroDivisionError at rh_bench.scores.heads.py:2 "
+        "this is a bug in rh-bench, not in your input: ZeroDivisionError at rh_bench.scores.heads.py:2 "
         "(division by zero); please report it with the output of --debug"
     )
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import ARCHITECTURES, tiny_model
+from tiny import MATRIX, tiny_model
 from transformers import LlamaConfig
 
 from rh_bench.engines.layers import find_layers
@@ -53,7 +53,7 @@ def test_short_memory_makes_smaller_pieces() -> None:
     assert tight.workspace < plenty.workspace
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", MATRIX)
 def test_shapes_say_what_the_model_has(name: str) -> None:
     model = tiny_model(name)
     shape, layers = model_shape(model.config, 1), [layer for layer in find_layers(model) if layer.scored]

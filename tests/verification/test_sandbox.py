@@ -265,7 +265,7 @@ def test_a_process_that_was_ended_from_outside_says_nothing_about_the_run(
     monkeypatch.setattr(sys, "path", [str(killed.parent), *sys.path])
     assert main(["verify", str(run)]) == 2
     said = capsys.readouterr()
-    assert "valid" not in said.out and "was ended from outside (SIG" in said.err
+    assert "valid" not in said.out and "was killed from outside (SIG" in said.err
 
 
 def test_who_has_less_memory_than_is_promised_judges_nobody(run: Path) -> None:
@@ -278,7 +278,7 @@ def test_who_has_less_memory_than_is_promised_judges_nobody(run: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 2 and "valid" not in done.stdout
-    assert "memory: this process may have 976 MiB of address space, and what verifying may take is" in done.stderr
+    assert "memory: this process may have 976 MiB of address space; verifying may need" in done.stderr
 
 
 def test_a_traceback_is_a_bug_and_shown(run: Path) -> None:

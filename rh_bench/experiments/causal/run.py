@@ -15,7 +15,8 @@ import pyarrow as pa
 from rh_bench.artifacts.journal import Entries
 from rh_bench.artifacts.run import Run, read_run
 from rh_bench.errors import InputError
-from rh_bench.experiments.causal.derive import ANSWERS, KIND, MOST_ANSWERS, PERMUTATIONS, SAMPLES, judge
+from rh_bench.experiments.causal.derive import ANSWERS, MOST_ANSWERS, PERMUTATIONS, SAMPLES, judge
+from rh_bench.experiments.causal.kind import KIND
 from rh_bench.experiments.causal.plan import (
     describe_reference,
     make_conditions,

@@ -10,7 +10,7 @@ within their layer, since any two scores agree a little if both are higher in la
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -22,11 +22,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rh_bench.artifacts.table_checks import listed
-from rh_bench.experiments.kind import Kind, Tables, column
-from rh_bench.records import Json, Layer, Problem, head_grid
+from rh_bench.experiments.kind import Tables, column
+from rh_bench.records import Json, Layer, head_grid
 from rh_bench.scores.heads import STRATA_COLUMNS
-from rh_bench.scores.rouge import succeeds
 from rh_bench.stats.bootstrap import (
     NANO,
     Bootstrap,
@@ -41,8 +39,7 @@ from rh_bench.stats.bootstrap import (
     stratify,
 )
 from rh_bench.stats.paired_tests import holm
-from rh_bench.stats.ranks import centred_ranks, competition_ranks, spearman, strongest
-from rh_bench.system.files import shown
+from rh_bench.stats.ranks import centred_ranks, spearman, strongest
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -69,13 +66,6 @@ SCORES = pa.schema(
 TOP = (5, 10, 20, 50)
 """How many of the strongest heads are compared."""
 PERMUTATIONS = 1000
-MOST_HEADS = 20_000
-MOST_NUMBERS = 100_000_000
-"""Numbers of all replicates of all scores, and of all permutations, that a document may ask for; all held at once."""
-MOST_CORRELATIONS = 100_000
-"""Pairs of scores times replicates."""
-MOST_STEPS = 1_000_000_000
-"""Heads compared, over all pairs, rules, replicates and permutations."""
 
 
 # What a detector names
@@ -116,11 +106,11 @@ class _Observed:
 
     @classmethod
     def of(cls, document: Json, tables: Tables) -> _Observed:
-        grid = head_grid(_layers(document))
+        grid = head_grid(layers_of(document))
         table = tables["scores"]
         flat = pc.list_flatten(table.column("values")).to_numpy().reshape(len(table), len(grid)) / NANO
         rows = np.asarray(table.column("score").to_pylist())
-        return cls(document, tables["samples"], {score: flat[rows == score] for score in _score_names(document)})
+        return cls(document, tables["samples"], {score: flat[rows == score] for score in score_names(document)})
 
     @property
     def detectors(self) -> list[Json]:
@@ -129,7 +119,7 @@ class _Observed:
 
     @cached_property
     def grid(self) -> list[tuple[int, int]]:
-        return head_grid(_layers(self.document))
+        return head_grid(layers_of(self.document))
 
     @cached_property
     def bootstrap(self) -> Bootstrap:
@@ -175,11 +165,11 @@ class _Observed:
         }
 
 
-def _layers(document: Json) -> list[Layer]:
+def layers_of(document: Json) -> list[Layer]:
     return [Layer(**layer) for layer in document["model"]["layers"]]
 
 
-def _score_names(document: Json) -> list[str]:
+def score_names(document: Json) -> list[str]:
     return [score for detector in document["settings"]["detectors"] for score in detector["scores"]]
 
 
@@ -276,7 +266,7 @@ class _Nulls:
 
 
 def _pairs(observed: _Observed, nulls: _Nulls) -> list[Json]:
-    pairs = [_pair(observed, nulls, a, b) for a, b in combinations(_score_names(observed.document), 2)]
+    pairs = [_pair(observed, nulls, a, b) for a, b in combinations(score_names(observed.document), 2)]
     for kind in ("any", "layer"):
         tested = [pair["null"][kind] for pair in pairs if pair["null"] is not None]
         for one, corrected in zip(tested, holm([one["p_value"] for one in tested]), strict=True):
@@ -344,7 +334,7 @@ def _top(observed: _Observed, nulls: _Nulls, one: Means, other: Means, k: int) -
 
 def _named_by_all(observed: _Observed, nulls: _Nulls) -> Json:
     """The heads that every detector names, over the samples that count for all of them."""
-    scores = _score_names(observed.document)
+    scores = score_names(observed.document)
     means, n, detectors = observed.means(scores), observed.n(scores), observed.detectors
     found: Json = {"n": n, "count": None, "null": None, "named": None, "heads": [], "support": []}
     if means is None or len(detectors) < 2:
@@ -373,191 +363,3 @@ def _null_counts(masks: Sequence[BoolArray], nulls: _Nulls) -> dict[str, FloatAr
     for mask in masks[1:]:
         left = {kind: left[kind] & mask[places] for kind, places in nulls.draw().items()}
     return {kind: both.sum(axis=1).astype(np.float64) for kind, both in left.items()}
-
-
-# Rows to show
-
-
-def detector_rows(results: Json, strongest: int = 5) -> list[Json]:
-    """One row a detector: `name`, `n` samples, `heads` there are, how many it has `named` (None with a `reason`), and
-    the names of the `strongest` by its first score."""
-    rows = []
-    for detector in results["detectors"]:
-        values = detector["scores"][0]["value"]
-        order = [] if values is None else sorted(range(len(values)), key=lambda place: (-values[place], place))
-        rows.append(
-            {
-                "name": detector["name"],
-                "n": detector["n"],
-                "heads": len(results["heads"]),
-                "named": None if detector["named"] is None else len(detector["named"]),
-                "reason": detector["reason"],
-                "strongest": [head_name(results["heads"][place]) for place in order[:strongest]],
-            }
-        )
-    return rows
-
-
-def agreement_rows(results: Json) -> list[Json]:
-    """One row for every two scores, all in words: `pair`, `n`, `value` of Spearman's correlation, its `interval`, the
-    range that `chance` gives within layers, `p` of that (corrected), and heads `shared` of the K strongest, for the
-    smallest and the largest K that can be compared. A dash stands for what cannot be computed; `reason` says why."""
-    rows = []
-    for pair in results["pairs"]:
-        found, null = pair["spearman"], pair["null"]
-        tops = [top for top in pair["top"] if top["shared"]["value"] is not None]
-        rows.append(
-            {
-                "pair": f"{pair['a']} – {pair['b']}",
-                "n": pair["n"],
-                "value": "–" if found["value"] is None else f"{found['value']:.2f}",
-                "interval": "–" if found["low"] is None else f"{found['low']:.2f} to {found['high']:.2f}",
-                "chance": "–" if null is None else f"{null['layer']['low']:.2f} to {null['layer']['high']:.2f}",
-                "p": "–" if null is None else f"{null['layer']['p_holm']:.3f}",
-                "shared": ", ".join(f"{top['shared']['value']:.0f} of {top['k']}" for top in tops[:1] + tops[1:][-1:])
-                or "–",
-                "reason": found["reason"],
-            }
-        )
-    return rows
-
-
-def head_rows(results: Json, most: int = 20) -> list[Json]:
-    """Heads that more than one detector names, those that most name first, of equals by their mean rank by the
-    first score of each detector: `head`, the
-    detectors that it is `named_by`, its mean `scores` with `value`, `low`, `high` and `rank`, by name of score.
-
-    Named on the samples that count for all detectors, where there are any."""
-    alone = [detector["named"] for detector in results["detectors"]]
-    sets = zip(results["detectors"], results["named_by_all"]["named"] or alone, strict=True)
-    named = {detector["name"]: set(map(tuple, heads)) for detector, heads in sets if heads is not None}
-    columns = [score for d in results["detectors"] for score in d["scores"] if score["value"] is not None]
-    ranks = {
-        score["score"]: competition_ranks(np.rint(np.array([score["value"]]) * NANO).astype(np.int64))[0].tolist()
-        for score in columns
-    }
-    rows: list[Json] = []
-    for place, head in enumerate(results["heads"]):
-        by = [name for name, heads in named.items() if tuple(head) in heads]
-        if len(by) > 1:
-            scores = {
-                score["score"]: {
-                    "value": score["value"][place],
-                    "low": None if score["low"] is None else score["low"][place],
-                    "high": None if score["high"] is None else score["high"][place],
-                    "rank": ranks[score["score"]][place],
-                }
-                for score in columns
-            }
-            rows.append({"head": head_name(head), "named_by": by, "scores": scores})
-    first = [d["scores"][0]["score"] for d in results["detectors"] if d["scores"][0]["value"] is not None]
-    rows.sort(key=lambda row: (-len(row["named_by"]), sum(row["scores"][score]["rank"] for score in first)))
-    return rows[:most]
-
-
-def head_name(head: Sequence[int]) -> str:
-    """``16-19``: layer and query head, as the paper's released files name heads."""
-    return "-".join(map(str, head))
-
-
-# What must hold of the tables
-
-
-def check(document: Json, tables: Tables) -> Iterator[Problem]:
-    """What is wrong with the settings and the rows."""
-    found = list(_settings_problems(document))
-    yield from (Problem("experiment.json", pointer, message) for pointer, message in found)
-    if found:
-        return
-    samples, scores = tables["samples"], tables["scores"]
-    decoded = any(detector["counted_only"] for detector in document["settings"]["detectors"])
-    threshold = document["settings"]["success_threshold"]
-    yield from (Problem("samples.parquet", *one) for one in _sample_problems(samples, decoded, threshold))
-    heads = len(head_grid(_layers(document)))
-    yield from (Problem("scores.parquet", *one) for one in _score_problems(scores, samples, heads, document))
-
-
-def _settings_problems(document: Json) -> Iterator[tuple[str, str]]:
-    settings, layers = document["settings"], document["model"]["layers"]
-    heads = sum(layer["query_heads"] for layer in layers)
-    if not 2 <= heads <= MOST_HEADS:
-        yield "/model/layers", f"has {heads} heads; 2 to {MOST_HEADS} are compared"
-        return
-    if [layer["index"] for layer in layers] != list(range(len(layers))):
-        yield "/model/layers", "must be numbered from 0, in order"
-    scores = _score_names(document)
-    if len(set(scores)) != len(scores) or not scores:
-        yield "/settings/detectors", "must have scores of different names"
-    for place, detector in enumerate(settings["detectors"]):
-        if not {rule["score"] for rule in detector["rules"]} <= set(detector["scores"]):
-            yield f"/settings/detectors/{place}/rules", "names a score that the detector does not have"
-    yield from _work_problems(settings, heads, len(scores))
-
-
-def _work_problems(settings: Json, heads: int, scores: int) -> Iterator[tuple[str, str]]:
-    """What would make computing endless, or fill the memory."""
-    replicates, permutations, pairs = (
-        settings["bootstrap"]["replicates"],
-        settings["permutations"],
-        math.comb(scores, 2),
-    )
-    rules = sum(len(detector["rules"]) for detector in settings["detectors"])
-    # Counted samples and all samples each have their replicates.
-    numbers = heads * max(2 * scores * replicates, permutations)
-    if numbers > MOST_NUMBERS:
-        yield "/settings", f"asks for {numbers} numbers of replicates, at most {MOST_NUMBERS} are computed"
-    if pairs * replicates > MOST_CORRELATIONS:
-        yield "/settings", f"asks for {pairs * replicates} correlations, at most {MOST_CORRELATIONS} are computed"
-    steps = (pairs * (1 + len(settings["top"])) + rules) * (replicates + permutations) * heads
-    if steps > MOST_STEPS:
-        yield "/settings", f"asks for {steps} comparisons of heads, at most {MOST_STEPS} are made"
-
-
-def _sample_problems(samples: pa.Table, decoded: bool, threshold: float) -> Iterator[tuple[str, str]]:
-    if not len(samples):
-        yield "", "has no rows"
-    ids = samples.column("sample_id").to_pylist()
-    first: dict[str, int] = {}
-    twice = np.array([first.setdefault(name, row) != row for row, name in enumerate(ids)], dtype=bool)
-    yield from listed(twice, "sample_id", lambda row: f"is also in row {first[ids[row]]}")
-    length, depth = samples.column("length").to_numpy(), samples.column("depth").to_numpy()
-    yield from listed(length < 1, "length", lambda row: f"is {length[row]}, must be at least 1 token")
-    yield from listed(~((depth >= 0) & (depth <= 100)), "depth", lambda row: f"is {depth[row]}, must be 0 to 100")
-    recall, success = (samples.column(name).to_pylist() for name in ("rouge1_recall", "success"))
-    wrong = np.array(
-        [(one is None) == decoded or (other is None) == decoded for one, other in zip(recall, success, strict=True)]
-    )
-    words = "must be there: a detector decodes" if decoded else "must be null: no detector decodes"
-    yield from listed(wrong.astype(bool), "success", lambda row: words)
-    if decoded and not wrong.any():
-        outside = np.array([not 0 <= value <= 1 for value in recall], dtype=bool)
-        yield from listed(outside, "rouge1_recall", lambda row: f"is {recall[row]}, must be 0 to 1")
-        differs = np.array(
-            [succeeds(value, threshold) != flag for value, flag in zip(recall, success, strict=True)], dtype=bool
-        )
-        yield from listed(differs, "success", lambda row: f"is {success[row]} with a recall of {recall[row]}")
-
-
-def _score_problems(scores: pa.Table, samples: pa.Table, heads: int, document: Json) -> Iterator[tuple[str, str]]:
-    detectors, ids = document["settings"]["detectors"], samples.column("sample_id").to_pylist()
-    rows = [(d["name"], score, name) for d in detectors for score in d["scores"] for name in ids]
-    if len(scores) != len(rows):
-        yield "", f"has {len(scores)} rows, {len(rows)} are expected: one for each score and sample"
-        return
-    for place, name in enumerate(("detector", "score", "sample_id")):
-        given = scores.column(name).to_pylist()
-        wrong = np.array([row[place] != one for row, one in zip(rows, given, strict=True)], dtype=bool)
-        yield from listed(wrong, name, lambda row, place=place: f"must be {shown(rows[row][place])}")  # type: ignore[misc]
-    lengths = pc.list_value_length(scores.column("values")).to_numpy()
-    yield from listed(
-        lengths != heads, "values", lambda row: f"has {lengths[row]} numbers, the model has {heads} heads"
-    )
-    if (lengths == heads).all():
-        flat = pc.list_flatten(scores.column("values")).to_numpy().reshape(len(rows), heads).astype(np.int64)
-        beyond = (np.abs(flat) > NANO).any(axis=1)
-        yield from listed(beyond, "values", lambda row: "has a score outside [-1, 1]")
-    seconds = scores.column("seconds").to_numpy()
-    yield from listed(~((seconds >= 0) & np.isfinite(seconds)), "seconds", lambda row: f"is {seconds[row]}")
-
-
-KIND = Kind("detectors", 1, {"samples": SAMPLES, "scores": SCORES}, derive, check, most_rows=500_000)

@@ -15,7 +15,8 @@ from rh_bench.detectors.foreign import described, foreign_notes
 from rh_bench.engines.fast import FastEngine
 from rh_bench.errors import InputError
 from rh_bench.experiments.artifact import MadeExperiment, make_experiment
-from rh_bench.experiments.detectors.derive import KIND, PERMUTATIONS, SAMPLES, SCORES, TOP
+from rh_bench.experiments.detectors.derive import PERMUTATIONS, SAMPLES, SCORES, TOP
+from rh_bench.experiments.detectors.kind import KIND
 from rh_bench.experiments.document import experiment_folder, new_document
 from rh_bench.experiments.kind import Tables
 from rh_bench.experiments.session import experiment_places, set_data

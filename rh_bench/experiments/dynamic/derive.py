@@ -6,21 +6,17 @@ should be active in nearly every context, others in some only, and which those a
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
-from rh_bench.artifacts.run import Run, read_run
-from rh_bench.experiments.document import new_document, run_reference
 from rh_bench.experiments.dynamic.dependence import BoolArray, Design, Parts, design, factor_p_values, part_tests
-from rh_bench.experiments.kind import Kind, Tables, Verdict, claim, column
-from rh_bench.protocol import BOOTSTRAP, HEAD_THRESHOLD
-from rh_bench.records import IntArray, Json, Layer, Problem, head_grid
+from rh_bench.experiments.dynamic.tables import COPIES
+from rh_bench.experiments.kind import Tables, Verdict, claim
+from rh_bench.protocol import HEAD_THRESHOLD
+from rh_bench.records import IntArray, Json, Layer, head_grid
 from rh_bench.scores.events import head_places
-from rh_bench.scores.heads import in_order
 from rh_bench.scores.summary import ALWAYS_ON, ALWAYS_ON_MIN_SAMPLES, STRONG_THRESHOLD
 from rh_bench.stats.bootstrap import (
     NANO,
@@ -54,75 +50,6 @@ MOST_DESCRIBED = 64
 STATEMENT = (
     "Some retrieval heads are active in nearly every context, others in some contexts only, depending on the context."
 )
-
-CONTEXTS = pa.schema(
-    [
-        column("context", pa.int32()),
-        column("sample_id", pa.string()),
-        column("needle", pa.string()),
-        column("haystack", pa.string()),
-        column("length", pa.int32()),
-        column("depth", pa.float64()),
-        column("span_length", pa.int16()),
-    ]
-)
-COPIES = pa.schema(
-    [
-        column("context", pa.int32()),
-        column("layer", pa.int16()),
-        column("head", pa.int16()),
-        column("span_offset", pa.int16()),
-    ]
-)
-_MOST_SPAN = 512
-MOST_CONTEXTS = 100_000
-_MOST_CELLS = 1 << 24
-"""Contexts × heads, replicates × heads. The paper's grid has 2 ** 22 of them on a model of 6,144 heads."""
-_MOST_WORK = 1 << 34
-"""Permutations × contexts × heads."""
-_MOST_TURNED = 1 << 31
-"""Permutations × heads that copy, over all contexts."""
-_MOST_TURNS = 1 << 24
-"""Span length, added up over heads that copy and contexts."""
-
-
-def observe(folder: Path, *, permutations: int = PERMUTATIONS, seed: int = 0) -> tuple[Json, dict[str, pa.Table]]:
-    """The experiment on a finished run: document and tables, to be written.
-
-    Raises:
-        InputError: the run is unfinished or damaged.
-    """
-    run = read_run(folder)
-    settings = {"permutations": permutations, "seed": seed, "parts": PARTS, "bootstrap": dict(BOOTSTRAP)}
-    document = new_document(KIND, model=run.document["model"], runs=[run_reference(folder)], settings=settings)
-    return document, tables_of(run)
-
-
-def tables_of(run: Run) -> dict[str, pa.Table]:
-    """contexts and copies of a run: its counted samples, and the distinct positions that each head copied in each."""
-    counted = [result for result in in_order(run.results) if result.success]
-    rows = [
-        {
-            "context": place,
-            "sample_id": result.sample.sample_id,
-            "needle": result.sample.needle_id,
-            "haystack": result.sample.haystack_id,
-            "length": result.sample.length,
-            "depth": result.sample.depth,
-            "span_length": len(result.span_ids),
-        }
-        for place, result in enumerate(counted)
-    ]
-    copies = [np.empty((0, 4), dtype=np.int64)]
-    for place, result in enumerate(counted):
-        distinct = np.unique(result.events[:, [0, 1, 3]].astype(np.int64), axis=0)
-        copies.append(np.insert(distinct, 0, place, axis=1))
-    columns = np.concatenate(copies)
-    arrays = [pa.array(columns[:, i], type=field.type, safe=True) for i, field in enumerate(COPIES)]
-    return {
-        "contexts": pa.Table.from_pylist(rows, schema=CONTEXTS),
-        "copies": pa.Table.from_arrays(arrays, schema=COPIES),
-    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -377,86 +304,3 @@ def _share_occasional(seen: _Seen, places: IntArray, bootstrap: Bootstrap) -> Es
 
     replicates = None if means.replicates is None else share(means.replicates)
     return estimate(float(share(means.value)), replicates, seen.n, bootstrap)
-
-
-def check(document: Json, tables: Tables) -> Iterator[Problem]:
-    """What the columns alone do not say of the tables."""
-    layers = [Layer(**layer) for layer in document["model"]["layers"]]
-    contexts, copies = tables["contexts"], tables["copies"]
-    spans = contexts.column("span_length").to_numpy().astype(np.int64)
-    too_much = list(_work_problems(document, layers, spans))
-    if too_much:
-        yield from too_much
-        return
-    rows = contexts.to_pylist()
-    for place, row in enumerate(rows):
-        if row["context"] != place:
-            yield Problem("contexts.parquet", f"/{place}/context", f"is {row['context']}, contexts count from 0")
-            return
-        if not 1 <= row["span_length"] <= _MOST_SPAN:
-            yield Problem("contexts.parquet", f"/{place}/span_length", f"is not between 1 and {_MOST_SPAN}")
-            return
-        if not 0 <= row["depth"] <= 100:
-            yield Problem("contexts.parquet", f"/{place}/depth", "is not between 0 and 100")
-            return
-    names = [row["sample_id"] for row in rows]
-    if len(set(names)) != len(names):
-        yield Problem("contexts.parquet", "/sample_id", "a sample stands twice")
-    order = [(row["needle"], row["length"], row["depth"], row["sample_id"]) for row in rows]
-    if order != sorted(order):
-        yield Problem("contexts.parquet", "", "contexts must be sorted by needle, length, depth and sample")
-    yield from _copy_problems(copies, spans, layers, document["settings"]["permutations"])
-
-
-def _work_problems(document: Json, layers: Sequence[Layer], spans: NanoArray) -> Iterator[Problem]:
-    """Settings that would make computing endless."""
-    if len(spans) > MOST_CONTEXTS:
-        yield Problem("contexts.parquet", "", f"has {len(spans)} contexts, at most {MOST_CONTEXTS} are read")
-        return
-    heads, settings, contexts = max(1, len(head_grid(list(layers)))), document["settings"], len(spans)
-    for name, number in (("contexts", contexts), ("replicates", settings["bootstrap"]["replicates"])):
-        if number * heads > _MOST_CELLS:
-            yield Problem("experiment.json", "/settings", f"{number} {name} of {heads} heads are too many")
-    if int(spans.sum()) * heads > _MOST_CELLS * 16:
-        yield Problem("contexts.parquet", "/span_length", f"{int(spans.sum())} tokens for {heads} heads are too many")
-    if settings["permutations"] * max(1, contexts) * heads > _MOST_WORK:
-        most = _MOST_WORK // (max(1, contexts) * heads)
-        yield Problem("experiment.json", "/settings/permutations", f"at most {most} for so many contexts and heads")
-
-
-def _copy_problems(copies: pa.Table, spans: NanoArray, layers: Sequence[Layer], permutations: int) -> Iterator[Problem]:
-    values = np.stack([copies.column(name).to_numpy().astype(np.int64) for name in COPIES.names], axis=1)
-    context, layer, head, offset = values.T
-    places = head_places(layers)
-    known = (layer >= 0) & (layer < places.shape[0]) & (head >= 0) & (head < places.shape[1])
-    known[known] = places[layer[known], head[known]] >= 0
-    inside = (context >= 0) & (context < len(spans))
-    within = inside.copy()
-    within[inside] = (offset[inside] >= 0) & (offset[inside] < spans[context[inside]])
-    for right, name, words in (
-        (inside, "context", "there is no such context"),
-        (known, "head", "the model has no such head"),
-        (within, "span_offset", "lies outside the answer"),
-    ):
-        if not right.all():
-            yield Problem("copies.parquet", f"/{int(np.argmin(right))}/{name}", words)
-            return
-    order = np.lexsort(values.T[::-1])
-    if not np.array_equal(order, np.arange(len(values))) or len(np.unique(values, axis=0)) != len(values):
-        yield Problem("copies.parquet", "", "copies must be sorted by context, layer, head and offset, each once")
-        return
-    pairs = np.unique(values[:, :3], axis=0)
-    if int(spans[pairs[:, 0]].sum()) > _MOST_TURNS or permutations * len(pairs) > _MOST_TURNED:
-        yield Problem("copies.parquet", "", f"{len(pairs)} heads copy over all contexts: too many to turn around")
-
-
-def against_runs(document: Json, tables: Tables, runs: Sequence[Path | None]) -> Iterator[Problem]:
-    """The tables must be what the run's events give."""
-    if runs[0] is not None:
-        wanted = tables_of(read_run(runs[0]))
-        for name, table in tables.items():
-            if not table.equals(wanted[name]):
-                yield Problem(f"{name}.parquet", "", "is not what the run's events give")
-
-
-KIND = Kind("dynamic", 1, {"contexts": CONTEXTS, "copies": COPIES}, derive, check, against_runs=against_runs)

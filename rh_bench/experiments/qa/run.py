@@ -17,8 +17,9 @@ from rh_bench.errors import InputError
 from rh_bench.experiments.document import new_document, run_reference
 from rh_bench.experiments.heads import Ranking, run_ranking
 from rh_bench.experiments.kind import Tables
-from rh_bench.experiments.qa.derive import CHAIN_OF_THOUGHT, EXTRACTIVE_QA, ITEMS, RESPONSES, grade
+from rh_bench.experiments.qa.derive import ITEMS, RESPONSES, grade
 from rh_bench.experiments.qa.generate import Generator, rows_that_fit
+from rh_bench.experiments.qa.kind import CHAIN_OF_THOUGHT, EXTRACTIVE_QA
 from rh_bench.experiments.qa.plan import Condition, choose_conditions, choose_modes, item_row
 from rh_bench.experiments.qa.task_prompts import AnswerPrompts, load_prompts
 from rh_bench.experiments.session import experiment_places

@@ -1,11 +1,10 @@
-"""What a page shows of a comparison of detectors: which heads do they name, and do they name the same ones?"""
+"""What the page of a run shows of a comparison of detectors: which heads they name, and whether these are the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rh_bench.experiments.detectors.derive import agreement_rows, detector_rows, head_rows
+from rh_bench.experiments.detectors.rows import agreement_rows, detector_rows, head_rows
 from rh_bench.records import Json
 
 MOST_HEADS = 20
@@ -51,7 +50,7 @@ class HeadRow:
 
 
 @dataclass(frozen=True, slots=True)
-class DetectorsView:
+class ComparisonView:
     """One experiment of the kind `detectors`."""
 
     experiment_id: str
@@ -65,23 +64,14 @@ class DetectorsView:
     """How many heads all detectors name, next to chance; or why there is no such number."""
 
 
-def detectors_views(experiments: Iterable[Json]) -> tuple[DetectorsView, ...]:
-    """A view of each experiment of this kind, in their order.
-
-    Args:
-        experiments: valid documents of any kind.
-    """
-    return tuple(detectors_view(document) for document in experiments if document["kind"] == "detectors")
-
-
-def detectors_view(document: Json) -> DetectorsView:
+def comparison_view(document: Json) -> ComparisonView:
     """The view of one experiment.json."""
     results, detectors = document["results"], document["settings"]["detectors"]
     rows = head_rows(results, MOST_HEADS)
     scores = tuple(
         score["score"] for found in results["detectors"] for score in found["scores"] if score["value"] is not None
     )
-    return DetectorsView(
+    return ComparisonView(
         experiment_id=document["experiment_id"],
         samples=results["samples"],
         counted=results["counted"],

@@ -10,18 +10,17 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from rh_bench.artifacts.coverage import OWN, WHOLE_GRID, Coverage
-from rh_bench.leaderboard import formatting as words
+from rh_bench.display import formatting as words
+from rh_bench.leaderboard.activity import Activity
 from rh_bench.leaderboard.badges import badge
 from rh_bench.leaderboard.collect import Entry
-from rh_bench.leaderboard.cross_card import CrossCard, make_cross
+from rh_bench.leaderboard.compared_heads import ComparedHeads, compared_heads
 from rh_bench.leaderboard.experiment_card import scorecard_rows, thin_experiments
 from rh_bench.records import SCORED_KINDS, Json
 
-"""Kinds of layers with softmax attention, whose heads have scores."""
-
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class RunBrief:
     """One run on pages that show many.
 
     Names are as the run gives them and may be hostile: pages show `words.visible` of them. An estimate is an object of
@@ -82,7 +81,7 @@ class Card:
     """Valid experiments on this very run, thinned by `experiment_card.thin_experiments`."""
     rejected: tuple[tuple[str, str], ...]
     """Experiments that are not shown: folder, and why."""
-    cross: CrossCard
+    cross: ComparedHeads
     """The heads, for pages that compare them."""
 
     @property
@@ -98,34 +97,22 @@ class Card:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, document: Json) -> Card:
+    def from_json(cls, document: Json) -> RunBrief:
         """Of what `to_json` gave, after any way through JSON."""
         values: dict[str, Any] = {field.name: document[field.name] for field in fields(cls)}
         lists = ("bases", "facts", "table_facts", "scorecard", "experiments")
         values |= {name: tuple(values[name]) for name in lists}
         values["coverage"] = Coverage.from_json(values["coverage"])
         values["rejected"] = tuple((folder, why) for folder, why in values["rejected"])
-        return cls(**values | {"cross": CrossCard.from_json(document["cross"])})
+        return cls(**values | {"cross": ComparedHeads.from_json(document["cross"])})
 
 
-def make_card(entry: Entry) -> Card:
-    """The card of a valid run. The same run gives the same card.
-
-    The last one is kept, since several modules ask about one entry in turn.
-    """
-    if not _LAST or _LAST[0][0] is not entry:
-        _LAST[:] = [(entry, _make_card(entry))]
-    return _LAST[0][1]
-
-
-_LAST: list[tuple[Entry, Card]] = []
-
-
-def _make_card(entry: Entry) -> Card:
+def make_brief(entry: Entry, activity: Activity | None) -> RunBrief:
+    """The brief of a valid run and its activity. The same run gives the same brief."""
     run, summary = entry.run, entry.summary
     model, sparsity, always_on = run["model"], summary["sparsity"], summary["always_on"]
     covered = entry.coverage
-    return Card(
+    return RunBrief(
         slug=entry.slug,
         run_id=entry.run_id,
         page=page_path(entry),
@@ -166,13 +153,13 @@ def _make_card(entry: Entry) -> Card:
         scorecard=scorecard_rows(entry),
         experiments=thin_experiments(entry.experiments, entry.records),
         rejected=entry.rejected,
-        cross=make_cross(entry),
+        cross=compared_heads(entry, activity),
     )
 
 
-def order(card: Card) -> tuple[str, str, str]:
-    """Sorts cards by model, whatever folders they came from."""
-    return card.model.casefold(), card.slug, card.run_id
+def order(brief: RunBrief) -> tuple[str, str, str]:
+    """Sorts briefs by model, whatever folders they came from."""
+    return brief.model.casefold(), brief.slug, brief.run_id
 
 
 def page_path(entry: Entry) -> str:

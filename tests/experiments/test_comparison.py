@@ -9,9 +9,9 @@ from fake_detectors import N, around, detector, made, rule, strengths
 from fake_runs import make_run
 
 from rh_bench.experiments.artifact import keep_experiment
+from rh_bench.experiments.detectors.comparison import ComparisonView, comparison_view
 from rh_bench.experiments.detectors.derive import derive
 from rh_bench.leaderboard import build_site
-from rh_bench.leaderboard.detectors_view import DetectorsView, detectors_view, detectors_views
 from rh_bench.leaderboard.render import environment
 
 
@@ -31,13 +31,15 @@ def unanswered() -> dict[str, Any]:
     return document_of(values, success=[False] * N)
 
 
-def html(view: DetectorsView) -> str:
-    template = environment().from_string("{% import 'detectors_part.html' as part %}{{ part.detectors(view) }}")
-    return template.render(view=view)
+def html(view: ComparisonView) -> str:
+    template = environment().from_string(
+        "{% import 'rh_bench.experiments.detectors/card.html' as card with context %}{{ card.comparison(view) }}"
+    )
+    return template.render(view=view, root="")
 
 
 def test_rows_in_words() -> None:
-    view = detectors_view(agreeing())
+    view = comparison_view(agreeing())
     copy, mass = view.detectors
     assert (copy.rule, mass.rule) == ("copy above 0.1", "top 4 by mass")
     assert (mass.named, mass.share, mass.n) == ("4", "8.3%", N)
@@ -50,7 +52,7 @@ def test_rows_in_words() -> None:
 
 
 def test_what_cannot_be_computed_is_a_reason() -> None:
-    view = detectors_view(unanswered())
+    view = comparison_view(unanswered())
     assert view.detectors[0].named == "–" and "answered none" in (view.detectors[0].reason or "")
     assert view.pairs[0].value == "–" and not view.pairs[0].beyond
     assert view.all_name == "Heads that all detectors name: no sample counts for all detectors."
@@ -61,22 +63,17 @@ def test_what_cannot_be_computed_is_a_reason() -> None:
 
 def test_the_part_shows_every_row_and_escapes_what_it_is_given() -> None:
     document = agreeing()
-    view = detectors_view(document)
+    view = comparison_view(document)
     shown = html(view)
     for text in ("copy – mass", "top 4 by mass", view.heads[3].name, view.experiment_id, "<strong>all</strong>"):
         assert text in shown
     document["settings"]["detectors"][0]["source"] = '"><script>x</script>'
-    assert "<script>" not in html(detectors_view(document))
-
-
-def test_only_experiments_of_this_kind_are_shown() -> None:
-    document = agreeing()
-    assert detectors_views([{"kind": "dynamic"}, document]) == (detectors_view(document),)
+    assert "<script>" not in html(comparison_view(document))
 
 
 def test_shares_are_rules_in_words() -> None:
     share = detector("copy", "copy", rules=[rule("copy", "share", 0.14), rule("copy", "top", 2)])
-    view = detectors_view(document_of({"copy": around(strengths(0), 0.01, 1)}, [share]))
+    view = comparison_view(document_of({"copy": around(strengths(0), 0.01, 1)}, [share]))
     assert view.detectors[0].rule == "top 14% by copy or top 2 by copy"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fake_runs import make_run
 
-from rh_bench.leaderboard import Entry, make_card
+from rh_bench.leaderboard import Entry, brief_of
 from rh_bench.leaderboard.collect import collect
 
 CLOSED = {
@@ -39,36 +39,36 @@ def with_protocol(entry: Entry, **changes: Any) -> Entry:
 
 
 def test_how_a_template_ends_turns_and_closes_thoughts_keeps_no_models_apart(entry: Entry) -> None:
-    plain = make_card(entry)
+    plain = brief_of(entry)
     for changes in (
         {"stop": [*entry.run["protocol"]["stop"], "turn"], "turn_token": "<|im_end|>"},
         {"thinking": CLOSED},
         {"thinking": CLOSED | {"way": "switch", "variables": {"enable_thinking": False}, "appended": ""}},
     ):
-        card = make_card(with_protocol(entry, **changes))
-        assert (card.group, card.facts) == (plain.group, plain.facts)
+        brief = brief_of(with_protocol(entry, **changes))
+        assert (brief.group, brief.facts) == (plain.group, plain.facts)
 
 
 def test_answers_after_thoughts_are_for_themselves(entry: Entry) -> None:
-    cards = [
-        make_card(with_protocol(entry, thinking=CLOSED | {"way": "after", "limit": limit, "closing_ids": [7]}))
+    briefs = [
+        brief_of(with_protocol(entry, thinking=CLOSED | {"way": "after", "limit": limit, "closing_ids": [7]}))
         for limit in (100, 200)
     ]
-    assert len({make_card(entry).group, *(card.group for card in cards)}) == 3
-    assert "answers after a thought of up to 100 tokens" in cards[0].facts
-    other = make_card(with_protocol(entry, thinking=CLOSED | {"way": "after", "limit": 100, "closing_ids": [9]}))
-    assert other.group == cards[0].group, "whichever token ends it"
+    assert len({brief_of(entry).group, *(brief.group for brief in briefs)}) == 3
+    assert "answers after a thought of up to 100 tokens" in briefs[0].facts
+    other = brief_of(with_protocol(entry, thinking=CLOSED | {"way": "after", "limit": 100, "closing_ids": [9]}))
+    assert other.group == briefs[0].group, "whichever token ends it"
 
 
 def test_other_parts_of_a_protocol_keep_runs_apart(entry: Entry) -> None:
     for changes in ({"dtype": "bfloat16"}, {"template": "plain"}, {"max_new_tokens": 51}, {"stop": ["eos", "newline"]}):
         changed = with_protocol(entry, **changes)
         same = changed.run["protocol"] == entry.run["protocol"]
-        assert (make_card(changed).group == make_card(entry).group) == same
+        assert (brief_of(changed).group == brief_of(entry).group) == same
 
 
 def test_a_group_keeps_its_name(entry: Entry) -> None:
     """It is part of addresses: runs of versions that knew neither give the digest that they gave."""
 
     key = json.dumps([entry.run["haystack"]["manifest_sha256"], entry.run["protocol"]], sort_keys=True)
-    assert make_card(entry).group == hashlib.sha256(key.encode()).hexdigest()[:16]
+    assert brief_of(entry).group == hashlib.sha256(key.encode()).hexdigest()[:16]

@@ -12,7 +12,7 @@ from itertools import groupby
 
 import numpy as np
 
-from rh_bench.leaderboard.activity import Activity, activity_of
+from rh_bench.leaderboard.activity import Activity
 from rh_bench.leaderboard.collect import Entry
 from rh_bench.records import Json
 from rh_bench.scores.robustness import FACTORS, Robustness, robustness
@@ -24,7 +24,7 @@ NO_EVENTS = "its samples and events are not at hand"
 
 
 @dataclass(frozen=True, slots=True)
-class CrossCard:
+class ComparedHeads:
     """The heads of one run, as JSON can hold them."""
 
     grid: str
@@ -42,7 +42,7 @@ class CrossCard:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, document: Json) -> CrossCard:
+    def from_json(cls, document: Json) -> ComparedHeads:
         """Of what `to_json` gave, after any way through JSON."""
         values = {field.name: document[field.name] for field in fields(cls)}
         layers = tuple((int(layer), int(heads)) for layer, heads in document["layers"])
@@ -57,16 +57,16 @@ class CrossCard:
         return None if self.scores is None else unpacked(self.scores)
 
 
-def make_cross(entry: Entry) -> CrossCard:
-    """The cross card of a valid run. The same run gives the same card."""
+def compared_heads(entry: Entry, activity: Activity | None) -> ComparedHeads:
+    """The heads of a valid run, as pages compare them. The same run gives the same bytes."""
     layers = tuple((layer, len(list(heads))) for layer, heads in groupby(head.layer for head in entry.heads))
     scores = [head.score for head in entry.heads]
-    return CrossCard(
+    return ComparedHeads(
         grid=hashlib.sha256(json.dumps(layers).encode()).hexdigest()[:16],
         layers=layers,
         depth=len(entry.run["model"]["layers"]),
         scores=None if not scores or None in scores else packed(np.array(scores, dtype=np.float64)),
-        robustness=tuple(item.to_json() for item in _robustness(entry)),
+        robustness=tuple(item.to_json() for item in _robustness(activity)),
     )
 
 
@@ -83,8 +83,7 @@ def unpacked(text: str) -> NanoArray:
     return rows
 
 
-def _robustness(entry: Entry) -> tuple[Robustness, ...]:
-    activity = activity_of(entry)
+def _robustness(activity: Activity | None) -> tuple[Robustness, ...]:
     if activity is None:
         missing = Estimate.missing(0, NO_EVENTS)
         return tuple(Robustness(factor, 0, 0, missing, missing, None, None, None, (), 0, 0) for factor in FACTORS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rh_bench.records import Json
@@ -97,3 +97,32 @@ def visible(text: str) -> str:
 
 def _invisible(char: str) -> bool:
     return unicodedata.category(char) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def signed(value: float) -> str:
+    """0.845, −0.42: a true minus sign, and two digits that tell."""
+    text = f"{abs(value):.2f}" if abs(value) >= 0.1 or value == 0 else f"{abs(value):.3f}"
+    return f"−{text}" if value < 0 and float(text) else text
+
+
+def p_text(value: float | None) -> str:
+    """A p value; three digits, and no zeros alone."""
+    if value is None:
+        return MISSING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def points(value: float) -> str:
+    """0.123 as 12.3: percentage points, with a true minus sign."""
+    text = f"{abs(value) * 100:.1f}"
+    return f"−{text}" if value < 0 and float(text) else text
+
+
+def inline(figure: Figure) -> str:
+    """A figure within a sentence, its interval in brackets."""
+    return f"{figure.text} ({figure.interval})" if figure.interval else figure.text
+
+
+def head_name(head: Sequence[int]) -> str:
+    """[17, 3] as 17-3: layer and query head."""
+    return f"{head[0]}-{head[1]}"
