@@ -15,7 +15,8 @@ import pytest
 import torch
 from tiny import talkative_checkpoint, tiny_model, tiny_tokenizer
 from tiny_multimodal import tiny_whole
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import AttentionInterface, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 import rh_bench as rh
 from rh_bench.artifacts.levels import Evidence
@@ -481,6 +482,15 @@ def refusals() -> dict[str, tuple[Callable[[Place], Any], str]]:
             warnings.simplefilter("ignore")
             return torch.ao.quantization.quantize_dynamic(loaded(place)[0], {torch.nn.Linear}, dtype=torch.qint8)
 
+    def near(place: Place) -> Any:
+        def function(module: Any, query: Any, key: Any, value: Any, mask: Any, **kwargs: Any) -> Any:
+            return sdpa_attention_forward(module, query, key[:, :, -8:], value[:, :, -8:], None, **kwargs)
+
+        AttentionInterface.register("near", function)
+        model = loaded(place)[0]
+        model.set_attn_implementation("near")
+        return model
+
     class Twice(torch.nn.Module):
         """A wrapper that passes for one of PEFT's and does something of its own."""
 
@@ -498,6 +508,7 @@ def refusals() -> dict[str, tuple[Callable[[Place], Any], str]]:
         "a hook on the wrapper": (hooked_wrapper, "a forward hook sits on the wrapper"),
         "a wrapper that acts": (lambda place: Twice(loaded(place)[0]), "does something to the model within"),
         "a scale over all tokens": (dynamic, "a token sees the ones after it"),
+        "attention of its own": (near, "its attention is a function of its user's .near., which measuring replaces"),
         "float64": (doubled, "its numbers are float64"),
         "not in memory": (meta, "does not lie on one device"),
         "not finite": (broken, "logits are NaN"),
