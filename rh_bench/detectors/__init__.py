@@ -58,7 +58,7 @@ def _installed(name: str, own: dict[str, Detector]) -> Detector:
 def _refuse_same(chosen: Sequence[Detector]) -> None:
     names = [detector.name for detector in chosen]
     if len(set(names)) != len(names):
-        raise InputError("a detector stands there twice", where="--detectors", hint="give each once")
+        raise InputError("duplicate detector", where="--detectors", hint="give each once")
     scores = [score for detector in chosen for score in detector.scores]
     for score in scores:
         if scores.count(score) > 1:
