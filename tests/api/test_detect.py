@@ -211,7 +211,7 @@ def test_what_is_no_detector_is_refused_before_anything_is_loaded(detector: Any,
 def test_ours_are_ours_also_as_instances() -> None:
     assert choose_detectors([DETECTORS[1], "copy"]) == DETECTORS[:2]
     assert choose_detectors([type(DETECTORS[0])()]) == DETECTORS[:1]
-    with pytest.raises(rh.InputError, match="a detector stands there twice"):
+    with pytest.raises(rh.InputError, match="duplicate detector"):
         choose_detectors(["copy", type(DETECTORS[0])()])
     with pytest.raises(rh.InputError, match="there is no detector"):
         choose_detectors([])
