@@ -210,7 +210,7 @@ def _model_problems(model: Json) -> Iterator[tuple[str, str]]:
     if model["source"] == "gguf" and [f"gguf:{file['path']}" for file in model["files"]] != [model["id"]]:
         yield "/model/id", f"is {shown(model['id'][:120])}, its only file has another name"
     if (model["source"] == "memory") != ("memory" in model):
-        yield "/model/memory", "goes with the source memory, and with no other"
+        yield "/model/memory", "must be there exactly if the source is memory"
     elif "memory" in model:
         yield from _memory_problems(model)
     if "window_from" in model and (model["window"] is None) != (model["window_from"] is None):
@@ -221,11 +221,11 @@ def _memory_problems(model: Json) -> Iterator[tuple[str, str]]:
     """A model without files: its revision follows from its hashes, where there are hashes."""
     memory = model["memory"]
     if not is_memory_id(model["id"]):
-        yield "/model/id", "of a model in memory begins with memory: and goes on with a name"
+        yield "/model/id", "of a model in memory must be memory: and a name"
     if model["files"] or "adapter" in model:
         yield "/model/files", "a model in memory has no files"
     if (memory["weights_sha256"] is None) != (memory["unhashed"] is not None):
-        yield "/model/memory/unhashed", "goes with weights that were not hashed, and with no others"
+        yield "/model/memory/unhashed", "must be set exactly if the weights were not hashed"
     expected = memory_revision(memory)
     if expected is not None and model["revision"] != expected:
         yield "/model/revision", f"is {model['revision']}; the hashes in memory give {expected}"

@@ -94,7 +94,7 @@ def model_problems(run: Run, source: ModelSource, config: Any) -> list[str]:
 def _file_problems(run: Run, source: ModelSource) -> list[str]:
     """The revision, and the weights' hashes."""
     if source.revision != run.document["model"]["revision"]:
-        return ["this is another model than the run's: its revision differs"]
+        return ["this is not the run's model: its revision differs"]
     bases = (run.document["model"].get("adapter") or {}).get("base") or {}
     claimed = [*run.document["model"]["files"], *bases.get("files", [])]
     found = [*source.files, *(source.adapter.base.files if source.adapter else ())]

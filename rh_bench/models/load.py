@@ -232,7 +232,7 @@ def check_tokenizer(tokenizer: Any, where: str) -> None:
         InputError: it gives no character offsets.
     """
     if not getattr(tokenizer, "is_fast", False):
-        raise InputError("its tokenizer gives no character offsets", where=where, hint="a fast tokenizer is needed")
+        raise InputError("its tokenizer has no character offsets", where=where, hint="use a fast tokenizer")
 
 
 def _plain_tokenizer(source: ModelSource, files: ModelSource) -> dict[str, Any]:
