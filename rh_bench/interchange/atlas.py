@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.base import MOST_JSON, Written, all_heads, parse_grid
+from rh_bench.interchange.base import MOST_JSON, Format, Written, all_heads, parse_grid
 from rh_bench.interchange.names import own_name, quantisation_of
 from rh_bench.interchange.records import HeadList
 from rh_bench.records import Json
@@ -104,3 +104,10 @@ def write_atlas(heads: HeadList) -> Written:
     if "settings" not in heads.extra:
         document[_MASS] = heads.matrix().tolist()
     return Written({"atlas.json": dump_json(document)}, ())
+
+
+def _fits(document: object) -> bool:
+    return isinstance(document, dict) and is_atlas(document)
+
+
+FORMAT = Format("atlas", read_atlas, write_atlas, "retrieval-head-atlas", measure="attention", fits=_fits)

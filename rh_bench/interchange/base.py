@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.records import LARGEST_SCORE, MEASURES, Head, HeadList
+from rh_bench.interchange.records import LARGEST_SCORE, MEASURES, Head, HeadList, Measure
 from rh_bench.system.files import shown
 
 HEAD = re.compile(r"([0-9]{1,4})-([0-9]{1,4})")
@@ -43,6 +43,14 @@ class Format:
     """From a file, or from a folder of files."""
     write: Callable[[HeadList], Written] | None = None
     """To files, with what they cannot carry."""
+    project: str = ""
+    """Whose it is, as a site says it; its own name without it."""
+    measure: Measure | None = None
+    """What its numbers are, by the project's own definition. Without it they have to show it."""
+    suffixes: tuple[str, ...] = ()
+    """Ends of the names of its files, other than `.json`; an empty one stands for a folder."""
+    fits: Callable[[object], bool] | None = None
+    """Whether a JSON document is of this format, by what it says of itself."""
 
 
 def parse_head(text: str, where: object) -> Head:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.base import MOST_HEADS, MOST_JSON, Written, all_heads, read_text
+from rh_bench.interchange.base import MOST_HEADS, MOST_JSON, Format, Written, all_heads, read_text
 from rh_bench.interchange.names import own_name, quantisation_of
 from rh_bench.interchange.records import MEASURES, HeadList
 from rh_bench.stats.bootstrap import FloatArray
@@ -93,3 +93,6 @@ def write_duo(heads: HeadList, kv_heads: int | None = None, reduce: str = "max")
     lines = "".join("\t".join(f"{gate:.18e}" for gate in row) + "\n" for row in matrix.tolist())
     files = {"full_attention_heads.tsv": lines.encode(), "config.json": dump_json(config)}
     return Written(files, tuple(loss for loss in losses if loss))
+
+
+FORMAT = Format("duo", read_duo, write_duo, "DuoAttention", measure="gate", suffixes=("", ".tsv"))

@@ -18,7 +18,7 @@ import rh_bench.interchange.audit as auditing
 from rh_bench.artifacts.run import model_slug
 from rh_bench.artifacts.tables import read_table, table_bytes
 from rh_bench.errors import InputError
-from rh_bench.interchange.formats import MOST_JSON, READERS
+from rh_bench.interchange.formats import FORMATS, MOST_JSON, READERS
 from rh_bench.interchange.measures import measure_of_means, measure_of_samples
 from rh_bench.interchange.names import own_name
 from rh_bench.interchange.records import LARGEST_SCORE, MEASURES, HeadList, Measure
@@ -327,10 +327,6 @@ def _check_instances(tables: Mapping[str, pa.Table]) -> Iterator[Problem]:
             return
 
 
-_STATED: Mapping[str, Measure] = {"duo": "gate", "qrhead": "membership", "profile": "argmax", "atlas": "attention"}
-"""What the numbers of these formats are, by their projects' own definitions. Those of the others have to show it."""
-
-
 def _shown_measure(heads: HeadList) -> Measure:
     """What the numbers show that they are."""
     return measure_of_means(heads.values or ()) if heads.instances is None else measure_of_samples(heads.instances)
@@ -338,12 +334,10 @@ def _shown_measure(heads: HeadList) -> Measure:
 
 def _check_measure(heads: HeadList) -> Iterator[Problem]:
     """The document calls the numbers what they are: nothing else passes for copy scores."""
-    if heads.format in _STATED:
-        measure = _STATED[heads.format]
-    elif heads.format not in READERS and heads.measure != "score":
+    own = FORMATS.get(heads.format)
+    if own is None and heads.measure != "score":
         return  # as the package says that reads it
-    else:
-        measure = _shown_measure(heads)
+    measure = (own.measure if own else None) or _shown_measure(heads)
     if heads.measure != measure:
         words = f"must be {measure!r}: the numbers are {MEASURES[measure]}; import the file again"
         yield Problem(DOCUMENT, "/measure", words)

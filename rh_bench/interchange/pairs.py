@@ -8,7 +8,16 @@ import math
 from pathlib import Path
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.base import MOST_HEADS, MOST_JSON, Written, head_names, is_number, mislabelled, parse_pair
+from rh_bench.interchange.base import (
+    MOST_HEADS,
+    MOST_JSON,
+    Format,
+    Written,
+    head_names,
+    is_number,
+    mislabelled,
+    parse_pair,
+)
 from rh_bench.interchange.measures import measure_of_means
 from rh_bench.interchange.records import Head, HeadList
 from rh_bench.system.files import shown
@@ -72,3 +81,12 @@ def write_pairs(heads: HeadList) -> Written:
     data = json.dumps([[list(head), known[head]] for head in order], allow_nan=False).encode()
     losses = ("the model", "samples and intervals", "layers without scores", *mislabelled(heads, "score"))
     return Written({"heads.json": data}, () if own else losses)
+
+
+def _fits(document: object) -> bool:
+    if not isinstance(document, list) or not document or not isinstance(document[0], list):
+        return False
+    return bool(document[0]) and isinstance(document[0][0], list)
+
+
+FORMAT = Format("pairs", read_pairs, write_pairs, "a bare list of heads and scores", fits=_fits)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.base import MOST_JSON, Written, all_heads, mislabelled, parse_grid, parse_pair
+from rh_bench.interchange.base import MOST_JSON, Format, Written, all_heads, mislabelled, parse_grid, parse_pair
 from rh_bench.interchange.names import own_name, quantisation_of
 from rh_bench.interchange.records import HeadList
 from rh_bench.system.schema import dump_json, load_json
@@ -82,3 +82,10 @@ def write_profile(heads: HeadList) -> Written:
         *(["layers without scores, which are 0 here"] * holes),
     )
     return Written({"profile.json": dump_json(document)}, losses)
+
+
+def _fits(document: object) -> bool:
+    return isinstance(document, dict) and isinstance(document.get("argmax_scores"), list)
+
+
+FORMAT = Format("profile", read_profile, write_profile, "retrieval-head-profile", measure="argmax", fits=_fits)

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.base import Written, parse_head, read_text
+from rh_bench.interchange.base import Format, Written, parse_head, read_text
 from rh_bench.interchange.names import own_name, quantisation_of
 from rh_bench.interchange.records import HeadList
 from rh_bench.system.plain_yaml import plain_yaml
@@ -69,3 +69,6 @@ def write_qrhead(heads: HeadList) -> Written:
     text = yaml.safe_dump(document, sort_keys=False, width=100_000, allow_unicode=True)
     losses = ("comments",) if heads.format == "qrhead" else ("every score", "intervals", "heads that are not chosen")
     return Written({"heads.yaml": text.encode()}, losses)
+
+
+FORMAT = Format("qrhead", read_qrhead, write_qrhead, "QRHead", measure="membership", suffixes=(".yaml", ".yml"))

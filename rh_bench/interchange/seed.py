@@ -7,7 +7,17 @@ import math
 from pathlib import Path
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.base import MOST_HEADS, MOST_JSON, Written, head_names, is_number, mislabelled, parse_head
+from rh_bench.interchange.base import (
+    HEAD,
+    MOST_HEADS,
+    MOST_JSON,
+    Format,
+    Written,
+    head_names,
+    is_number,
+    mislabelled,
+    parse_head,
+)
 from rh_bench.interchange.measures import measure_of_samples
 from rh_bench.interchange.records import LARGEST_SCORE, Head, HeadList
 from rh_bench.system.files import shown
@@ -72,3 +82,12 @@ def write_seed(heads: HeadList) -> Written:
     data = json.dumps(document, allow_nan=False).encode()
     losses = ("the model", "sample ids, lengths and depths", "failed samples", "intervals", "layers without scores")
     return Written({"heads.json": data}, () if heads.format == "seed" else losses + mislabelled(heads, "score"))
+
+
+def _fits(document: object) -> bool:
+    if not isinstance(document, dict) or isinstance(document.get("argmax_scores"), list):  # which makes it a profile
+        return False
+    return any(HEAD.fullmatch(key) for key in document)
+
+
+FORMAT = Format("seed", read_seed, write_seed, "Retrieval_Head, the paper's released detections", fits=_fits)

@@ -52,6 +52,7 @@ class InMemory:
             InputError: it is nothing that can be measured.
         """
         inner = unwrapped(self.model)
+        _refuse_own_attention(inner)
         with as_it_was(inner), evaluation_mode(inner), _plain_arithmetic(inner):
             yield Loader(self, inner)
 
@@ -168,6 +169,26 @@ def _refuse_hooks(wrapper: Any) -> None:
             where=type(wrapper).__name__,
             hint="register it on the wrapped model (PEFT: get_base_model())",
         )
+
+
+def _refuse_own_attention(model: Any) -> None:
+    """While it is measured, a model's attention is computed by kernels of the library: a function that its user has put
+    in their place would be left out.
+
+    Raises:
+        InputError: there is such a function.
+    """
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    for part in model.modules():
+        named = getattr(getattr(part, "config", None), "_attn_implementation", None)
+        function = ALL_ATTENTION_FUNCTIONS.get(named) if named is not None and named != "eager" else None
+        if function is not None and not str(getattr(function, "__module__", "")).startswith("transformers."):
+            raise InputError(
+                f"its attention is a function of its user's ({shown(str(named))[:60]}), which measuring replaces",
+                where=type(model).__name__,
+                hint='give it back its own: model.set_attn_implementation("sdpa")',
+            )
 
 
 def _refuse_acting(model: Any, inner: Any) -> None:

@@ -59,6 +59,7 @@ def test_the_heads_are_gone_for_as_long_as_the_block(way: str) -> None:
     assert traces(model) == there and torch.equal(model(input_ids=ids()).logits, before)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @torch.no_grad()
 def test_compiled_code_keeps_its_heads_and_is_refused() -> None:

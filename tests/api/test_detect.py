@@ -127,6 +127,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # --- a user's own ---
 
 
+@pytest.mark.slow
 def test_a_detector_of_the_users_own(place: Path, tmp_path: Path) -> None:
     model, tokenizer = loaded(place)
     found = rh.detect(model, tokenizer, haystack=place / "set", detectors=["copy", Depth()])
@@ -143,6 +144,7 @@ def test_a_detector_of_the_users_own(place: Path, tmp_path: Path) -> None:
     assert main(["validate", str(folder)]) == 0
 
 
+@pytest.mark.slow
 def test_it_is_written_and_not_measured_twice(place: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"haystack": place / "set", "detectors": [Depth()], "out": tmp_path, "limit": 2}
     found = rh.detect(str(place / "model"), **options)
@@ -152,6 +154,7 @@ def test_it_is_written_and_not_measured_twice(place: Path, tmp_path: Path) -> No
     assert other.folder != found.folder
 
 
+@pytest.mark.slow
 def test_how_far_it_can_be_believed(place: Path, tmp_path: Path) -> None:
     """Its results are computed again; its scores cannot be measured again by who does not have the detector."""
     named: dict[str, Any] = {"haystack": place / "set", "detectors": ["attention-mass", Depth()], "out": tmp_path}
@@ -164,6 +167,7 @@ def test_how_far_it_can_be_believed(place: Path, tmp_path: Path) -> None:
     assert "test_detect:Depth is not installed here" in " ".join(rerun.reasons)
 
 
+@pytest.mark.slow
 def test_a_foreign_one_cannot_pass_for_ours(place: Path, tmp_path: Path) -> None:
     """Whoever leaves out the mark has a detector that this rh_bench does not know."""
     found = rh.detect(str(place / "model"), haystack=place / "set", detectors=["copy", Depth()])
@@ -216,6 +220,7 @@ def test_ours_are_ours_also_as_instances() -> None:
 # --- an installed package's ---
 
 
+@pytest.mark.slow
 def test_a_detector_of_an_installed_package(place: Path, tmp_path: Path, plugin: Path) -> None:
     out = ["--haystack", str(place / "set"), "--out", str(tmp_path / "e"), "--detectors", "copy,flat", "--limit", "2"]
     assert main(["detect", str(place / "model"), *out]) == 0

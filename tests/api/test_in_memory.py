@@ -15,7 +15,8 @@ import pytest
 import torch
 from tiny import talkative_checkpoint, tiny_model, tiny_tokenizer
 from tiny_multimodal import tiny_whole
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import AttentionInterface, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 import rh_bench as rh
 from rh_bench.artifacts.levels import Evidence
@@ -83,6 +84,7 @@ def with_adapter(model: Any, seed: int = 0) -> Any:
 # --- the same model, from a folder and from memory ---
 
 
+@pytest.mark.slow
 def test_the_same_weights_give_the_same_events(place: Place) -> None:
     model, tokenizer = loaded(place)
     run = measured(model, tokenizer, place.haystack)
@@ -97,6 +99,7 @@ def test_the_same_weights_give_the_same_events(place: Place) -> None:
     assert run.document["model"]["id"] == "memory:model" and str(place.root) not in json.dumps(run.document)
 
 
+@pytest.mark.slow
 def test_an_adapter_in_force_gives_the_events_of_the_saved_one(place: Place, tmp_path: Path) -> None:
     model, tokenizer = loaded(place)
     wrapped = with_adapter(model)
@@ -115,6 +118,7 @@ def test_an_adapter_in_force_gives_the_events_of_the_saved_one(place: Place, tmp
     assert any("not merged" in reason for reason in found[2].reasons)
 
 
+@pytest.mark.slow
 def test_a_hook_that_changes_the_model_is_measured(place: Place) -> None:
     model, tokenizer = loaded(place)
     quiet = measured(model, tokenizer, place.haystack, limit=4)
@@ -135,6 +139,7 @@ def test_a_hook_that_changes_the_model_is_measured(place: Place) -> None:
     assert back.id == quiet.id and events(back) == events(quiet)
 
 
+@pytest.mark.slow
 def test_a_hooked_run_is_what_the_model_says_when_it_generates(place: Place) -> None:
     model, tokenizer = loaded(place)
     with model.model.layers[1].register_forward_hook(lambda module, args, out: out * 1.7 + 0.3):
@@ -151,6 +156,7 @@ def test_a_hooked_run_is_what_the_model_says_when_it_generates(place: Place) -> 
     assert run.samples[0]["generated_ids"][:8] == said
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_compiled_model_is_the_model_within(place: Place) -> None:
     model, tokenizer = loaded(place)
@@ -179,6 +185,7 @@ def quantised(model: Any) -> Any:
     return model
 
 
+@pytest.mark.slow
 def test_a_quantised_model_is_measured_as_it_is(place: Place) -> None:
     model, tokenizer = loaded(place)
     plain = measured(model, tokenizer, place.haystack, limit=4)
@@ -211,6 +218,7 @@ def test_a_text_decoder_within_a_larger_model(place: Place) -> None:
 # --- given back as it was ---
 
 
+@pytest.mark.slow
 def test_the_model_is_given_back_as_it_was(place: Place) -> None:
     model, tokenizer = loaded(place)
     model.train()
@@ -242,6 +250,7 @@ def test_the_model_is_given_back_as_it_was(place: Place) -> None:
     assert measured(model, tokenizer, place.haystack, limit=2).id != run.id, "a step of training is another model"
 
 
+@pytest.mark.slow
 def test_what_positions_leave_behind_is_taken_back(place: Place) -> None:
     """A rotary embedding that depends on length overwrites its frequencies; training goes on with those of before."""
     tokenizer = tiny_tokenizer()
@@ -273,6 +282,7 @@ def test_a_failure_gives_it_back_too(place: Place) -> None:
     assert model.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.slow
 def test_autocast_around_it_changes_nothing(place: Place) -> None:
     model, tokenizer = loaded(place)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -283,6 +293,7 @@ def test_autocast_around_it_changes_nothing(place: Place) -> None:
 # --- what can be said of it ---
 
 
+@pytest.mark.slow
 def test_levels_of_a_run_in_memory(place: Place, tmp_path: Path) -> None:
     model, tokenizer = loaded(place)
     folder = measured(model, tokenizer, place.haystack).save(tmp_path)
@@ -300,6 +311,7 @@ def test_levels_of_a_run_in_memory(place: Place, tmp_path: Path) -> None:
     assert reached(haystack=haystack, model=str(place.model), rerun=3) == [True, True, True]
 
 
+@pytest.mark.slow
 def test_another_model_is_not_taken_for_it(place: Place, tmp_path: Path) -> None:
     model, tokenizer = loaded(place)
     with torch.no_grad():
@@ -311,6 +323,7 @@ def test_another_model_is_not_taken_for_it(place: Place, tmp_path: Path) -> None
     assert "SHA-256 of its weights differs" in rerun.reasons[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "pointer"),
     [
@@ -336,6 +349,7 @@ def test_a_run_that_contradicts_itself_is_not_valid(
     assert pointer in [problem.pointer for problem in validate_path(folder)]
 
 
+@pytest.mark.slow
 def test_what_makes_another_revision(place: Place) -> None:
     """The state, the configuration, what ends an answer, the code, the tokenizer: whatever decides the events."""
     model, tokenizer = loaded(place)
@@ -366,6 +380,7 @@ def test_what_makes_another_revision(place: Place) -> None:
     assert now() != first
 
 
+@pytest.mark.slow
 def test_adapters_make_another_revision_by_their_strength(place: Place) -> None:
     model, tokenizer = loaded(place)
     wrapped = with_adapter(model)
@@ -400,6 +415,7 @@ def test_the_hash_is_that_of_the_model_loaded_from_its_files(place: Place) -> No
 # --- on disk ---
 
 
+@pytest.mark.slow
 def test_it_is_written_and_gone_on_with(place: Place, tmp_path: Path) -> None:
     model, tokenizer = loaded(place)
 
@@ -418,6 +434,7 @@ def test_it_is_written_and_gone_on_with(place: Place, tmp_path: Path) -> None:
     assert again.id == run.id and again.document == run.document
 
 
+@pytest.mark.slow
 def test_without_out_nothing_is_written(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
@@ -465,6 +482,15 @@ def refusals() -> dict[str, tuple[Callable[[Place], Any], str]]:
             warnings.simplefilter("ignore")
             return torch.ao.quantization.quantize_dynamic(loaded(place)[0], {torch.nn.Linear}, dtype=torch.qint8)
 
+    def near(place: Place) -> Any:
+        def function(module: Any, query: Any, key: Any, value: Any, mask: Any, **kwargs: Any) -> Any:
+            return sdpa_attention_forward(module, query, key[:, :, -8:], value[:, :, -8:], None, **kwargs)
+
+        AttentionInterface.register("near", function)
+        model = loaded(place)[0]
+        model.set_attn_implementation("near")
+        return model
+
     class Twice(torch.nn.Module):
         """A wrapper that passes for one of PEFT's and does something of its own."""
 
@@ -482,6 +508,7 @@ def refusals() -> dict[str, tuple[Callable[[Place], Any], str]]:
         "a hook on the wrapper": (hooked_wrapper, "a forward hook on the wrapper"),
         "a wrapper that acts": (lambda place: Twice(loaded(place)[0]), "changes the wrapped model"),
         "a scale over all tokens": (dynamic, "a token sees the ones after it"),
+        "attention of its own": (near, "its attention is a function of its user's .near., which measuring replaces"),
         "float64": (doubled, "its weights are float64"),
         "not in memory": (meta, "is spread over several devices"),
         "not finite": (broken, "logits are NaN"),
@@ -538,6 +565,7 @@ def test_what_goes_with_what(place: Place) -> None:
         measured(model, object(), place.haystack)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3_next", "gemma3", "gpt_oss"])
 def test_architectures_in_memory(place: Place, name: str) -> None:
     """Random models whose vocabulary is wide enough for the tokenizer's bytes, by both engines."""

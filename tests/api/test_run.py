@@ -167,6 +167,7 @@ def test_wrong_exports_are_a_line(run: rh.Run, tmp_path: Path) -> None:
 # --- pictures and notebooks ---
 
 
+@pytest.mark.slow
 def test_the_heat_map(run: rh.Run, tmp_path: Path) -> None:
     figure = run.plot(size=(4, 3))
     axes = figure.axes[0]
@@ -321,6 +322,7 @@ def test_numbers_of_another_kind_have_no_threshold(run: rh.Run, tmp_path: Path) 
 # --- experiments ---
 
 
+@pytest.mark.slow
 def test_an_experiment(tmp_path: Path) -> None:
     folder = make_small_detectors(tmp_path / "experiments")
     found = rh.load_experiment(folder)

@@ -42,6 +42,8 @@ from rh_bench.records import head_grid
 from rh_bench.system.schema import dump_json
 from rh_bench.verification.verify import verify_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def asked(place: Path) -> Path:

@@ -144,10 +144,12 @@ def test_what_the_loaded_model_shows(name: str, measured: dict[str, Path], tmp_p
     assert rerun.reached is False and words in " ".join(rerun.reasons), rerun
 
 
+@pytest.mark.slow
 def test_an_honest_run_is_what_it_says(measured: dict[str, Path]) -> None:
     assert [level.reached for level in levels(measured["run"], measured, rerun=1)] == [True, True, True]
 
 
+@pytest.mark.slow
 def test_an_older_run_that_says_less_is_no_liar(measured: dict[str, Path], tmp_path: Path) -> None:
     def older(document: dict[str, Any]) -> None:
         document["schema_version"] = "1.2"

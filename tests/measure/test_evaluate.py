@@ -70,6 +70,7 @@ def without_times(folder: Path) -> dict[str, object]:
     return {"names": names, "run.json": document, "samples.parquet": samples, **rest}
 
 
+@pytest.mark.slow
 def test_a_run_is_valid_and_says_what_was_measured(whole: Outcome, place: Path) -> None:
     assert validate_path(whole.folder) == []
     document = whole.document
@@ -111,6 +112,7 @@ def test_the_engines_agree(whole: Outcome, place: Path) -> None:
     assert slow.document["run_id"] != whole.document["run_id"]
 
 
+@pytest.mark.slow
 def test_progress_goes_from_nothing_to_everything(place: Path, tmp_path: Path) -> None:
     steps: list[Step] = []
     stages: list[str] = []
@@ -185,6 +187,7 @@ def test_a_light_installation_says_what_to_install(
         evaluate(request(place, tmp_path))
 
 
+@pytest.mark.slow
 def test_a_damaged_run_is_not_taken_for_a_finished_one(place: Path, tmp_path: Path) -> None:
     folder = evaluate(request(place, tmp_path, limit=2)).folder
     (folder / "events.parquet").write_bytes(b"")

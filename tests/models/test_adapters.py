@@ -170,6 +170,7 @@ def test_another_base_or_adapter_is_another_model(base: Path, adapter: Path, tmp
 
 
 class TestWhereTheBaseIs:
+    @pytest.mark.slow
     def test_seen_from_here_and_from_the_adapter(
         self, base: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -180,6 +181,7 @@ class TestWhereTheBaseIs:
             monkeypatch.chdir(place if place == base.parent else "/")
             assert load_model(str(adapter), device="cpu").source.adapter is not None
 
+    @pytest.mark.slow
     def test_the_folder_itself(self, base: Path, adapter: Path, tmp_path: Path) -> None:
         """A whole model with an adapter beside it is that model with that adapter, whatever base the adapter names: so
         it is in transformers."""
@@ -199,6 +201,7 @@ class TestWhereTheBaseIs:
             "adapter_model.safetensors",
         }
 
+    @pytest.mark.slow_but_first(2)
     @pytest.mark.parametrize(
         ("name", "said"),
         [
@@ -258,6 +261,7 @@ def test_what_cannot_be_put_on_is_refused(changes: dict[str, Any], said: str, ad
     assert said in refusal(adapter)
 
 
+@pytest.mark.slow
 def test_a_setting_that_a_newer_peft_wrote_and_that_is_off_is_no_matter(adapter: Path) -> None:
     edit(adapter, quantum_rank=None, use_quanta=False)
     assert load_model(str(adapter), device="cpu").source.adapter
@@ -321,6 +325,7 @@ def test_tokens_that_were_added(options: dict[str, Any], base: Path, tmp_path: P
         assert torch.allclose(loaded.model(ids).logits, adapted.eval()(input_ids=ids).logits, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_adapter_of_a_model_that_also_sees(tmp_path: Path) -> None:
     """What it changes in the eyes is for parts that a text prompt never reaches."""
     whole = tiny_whole("llava", "AutoModelForImageTextToText")
@@ -357,6 +362,7 @@ class TestMeasured:
     def request(self, place: Path, **options: Any) -> Request:
         return Request(str(place / "adapter"), str(place / "set"), place / "runs", **{"limit": 3, **options})
 
+    @pytest.mark.slow
     def test_the_answers_are_those_of_peft(self, place: Path) -> None:
         told: list[str] = []
         outcome = evaluate(self.request(place, max_new_tokens=12), on_note=told.append)
@@ -376,6 +382,7 @@ class TestMeasured:
             assert one.generated_ids == other.generated_ids
             assert sorted(map(tuple, one.events.tolist())) == sorted(map(tuple, other.events.tolist()))
 
+    @pytest.mark.slow
     def test_the_run_is_verified_with_both(self, place: Path) -> None:
         run = evaluate(self.request(place)).folder
         found = verify_run(
@@ -387,6 +394,7 @@ class TestMeasured:
         found = verify_run(run, Evidence(haystack=str(place / "set"), model=str(other), rerun=2, device="cpu"))
         assert "another model" in found.levels[1].reasons[0]
 
+    @pytest.mark.slow
     def test_heads_are_removed_from_it(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
         model = load_model(str(place / "adapter"), device="cpu").describe()
         shape = {"layers": 3, "heads": 4, "kv_heads": 2, "model_id": "adapter"}

@@ -150,6 +150,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_evaluate_refuses_a_hostile_model_in_one_line(
     kind: str, made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -338,6 +338,7 @@ class TestGguf:
         assert loaded.notes == () and loaded.window == 4096
         assert all(torch.equal(tensor, want[key]) for key, tensor in loaded.model.state_dict().items())
 
+    @pytest.mark.slow_but_first(2)
     @pytest.mark.parametrize(
         ("options", "said"),
         [
@@ -368,6 +369,7 @@ class TestGguf:
             load_model(f"gguf:{path}", device="cpu")
         assert str(caught.value).startswith("gguf:a.gguf: ") and said in str(caught.value)
 
+    @pytest.mark.slow_but_first(2)
     @pytest.mark.parametrize(
         "options",
         [

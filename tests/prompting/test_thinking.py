@@ -252,6 +252,7 @@ def every_way() -> list[Thinking]:
     return [*ways, *(way for plan in plans if not isinstance(plan.after, str) and (way := plan.choose(AFTER, 9)))]
 
 
+@pytest.mark.slow
 def test_every_way_fits_the_schemas_and_has_a_note() -> None:
     from jsonschema import Draft202012Validator
 

@@ -87,6 +87,7 @@ def build_here(out: Path) -> None:
     build_set(Recipe(source=parse_source("synthetic:3"), grid=SMALL), out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["_move", "_write_file", "sync_folder"])
 def test_a_killed_build_leaves_nothing_after_the_next(tmp_path: Path, where: str) -> None:
     out = tmp_path / "set"
@@ -98,6 +99,7 @@ def test_a_killed_build_leaves_nothing_after_the_next(tmp_path: Path, where: str
     assert contents(out) == contents(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_two_builds_of_one_folder_do_not_disturb_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rh_bench.data_builders.build.PATIENCE", 0.2)
     with at_work(BUILD.replace("{where}", "_move"), tmp_path / "set"):
@@ -137,6 +139,7 @@ pathlib.Path.replace = lambda self, target: hang() if self.name == "new" else re
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", SITE_MOMENTS)
 def test_a_killed_leaderboard_leaves_nothing_after_the_next(
     tmp_path: Path, runs: Path, moment: str, capsys: pytest.CaptureFixture[str]

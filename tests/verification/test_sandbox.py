@@ -29,6 +29,8 @@ from rh_bench.interchange.folder import import_file
 from rh_bench.verification.sandbox import Ended, Limit, Limits, run_apart, unfinished, verify_apart
 from rh_bench.verification.verify import verify_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
