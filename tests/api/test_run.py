@@ -212,7 +212,7 @@ def test_one_run_among_several(folder: Path, tmp_path: Path) -> None:
     root = folder.parents[1]
     assert rh.load_run(root).id == folder.name  # type: ignore[union-attr]
     other = make_run(root, model_id="acme/tiny-2")
-    with pytest.raises(rh.InputError, match=r"holds 2 runs; say which: acme__tiny-1/"):
+    with pytest.raises(rh.InputError, match=r"holds 2 runs; choose one: acme__tiny-1/"):
         rh.load_run(root)
     for name in (other.name, f"acme__tiny-2/{other.name}"):
         if other.name != folder.name or "/" in name:
