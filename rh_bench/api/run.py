@@ -126,7 +126,7 @@ class Run:
 
         Args:
             format: seed, pairs, duo, qrhead, profile, atlas, eee, eval-results, or one that an installed package adds.
-            path: the file, or a folder for formats of several files.
+            path: the file, or a folder. Of a format of several files the others are written beside it.
             options: as of `rh-bench export`: `rule`, `threshold`, `top`, `reduce`, `dataset`, `developer`.
 
         Returns:
