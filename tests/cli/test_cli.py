@@ -102,7 +102,7 @@ def test_help_and_version(say: Any) -> None:
         (("show",), "Missing argument 'RUN'"),
         (("show", "x", "--top", "0"), "'--top'"),
         (("build", "--out", "x", "--grid", "huge"), "--grid: unknown grid 'huge'; use quick or paper"),
-        (("build", "--out", "x", "--source", "moon"), "--source: 'moon' is no source"),
+        (("build", "--out", "x", "--source", "moon"), "--source: 'moon' is not a source"),
         (("build", "--out", "x", "--needle-count", "0"), "--needle-count"),
         (("build", "--out", "x", "--needles", "/nowhere.json"), "/nowhere.json"),
         (("validate", "/nowhere"), "/nowhere: no such folder"),

@@ -116,7 +116,7 @@ def test_files_and_synthetic_pairs(tmp_path: Path) -> None:
     assert load_task("gsm8k", str(tmp_path / "q.jsonl")).questions[0].answers == ("3",)
     assert load_task("extractive", "synthetic") == load_task("extractive", "synthetic:0")
     assert load_task("extractive", "synthetic:4").source["name"].startswith("synthetic-pairs:4 ")
-    with pytest.raises(InputError, match="no synthetic questions of this task"):
+    with pytest.raises(InputError, match="no synthetic questions for this task"):
         load_task("gsm8k", "synthetic")
     with pytest.raises(InputError, match="there is no such file"):
         load_task("gsm8k", "openai/gsm8k")

@@ -164,7 +164,7 @@ def test_publishing_is_idempotent_and_loses_nothing(hub: WritableHub, runs: Path
     assert (again.sent, again.removed, again.commit) == ((), (), first.commit)
     repo = hub.repo("datasets", RESULTS)
     repo.commit(repo.commits[repo.branches["main"]] | {"runs/late/0/run.json": Blob(b"{}", lfs=False)})
-    with pytest.raises(InputError, match="holds runs/late/0/run.json, which is not here"):
+    with pytest.raises(InputError, match="has runs/late/0/run.json, which is missing here"):
         publish_folder(out, RESULTS, access=owner(hub))
     assert "runs/late/0/run.json" in repo.commits[repo.branches["main"]]
 
@@ -266,7 +266,7 @@ def test_valid_experiments_on_gathered_runs_are_taken_and_published(hub: Writabl
     assert report.new_experiments == 2
     reasons = dict(report.left_out)
     assert "does not belong" in reasons[f"experiments/{damaged.parent.name}/{damaged.name}"]
-    assert "is not among the results" in next(why for name, why in reasons.items() if "other__model" in name)
+    assert "is not in the results" in next(why for name, why in reasons.items() if "other__model" in name)
     for folder in good:
         copy = tmp_path / "results" / "experiments" / folder.parent.name / folder.name
         assert bytes_below(copy) == bytes_below(folder)
@@ -304,7 +304,7 @@ def test_judgements_travel_and_are_never_put_back(runs: Path, tmp_path: Path, hu
     # Meanwhile it was judged: an older folder takes nothing of that away.
     repo = hub.repo("datasets", RESULTS)
     repo.commit(repo.commits[repo.branches["main"]] | {path: Blob(verdict, lfs=False)})
-    with pytest.raises(InputError, match="the repository holds another judgements/"):
+    with pytest.raises(InputError, match="the repository has a different judgements/"):
         publish_folder(out, RESULTS, access=owner(hub))
     fresh, _ = fetch_results(RepoRef(RESULTS), tmp_path / "cache", endpoint=hub.url)
     collect_results(fresh, out)
@@ -313,7 +313,7 @@ def test_judgements_travel_and_are_never_put_back(runs: Path, tmp_path: Path, hu
     collect_results(source, out)
     assert (out / path).read_bytes() == verdict, "a draw does not take the place of its verdict"
     (out / path).unlink()
-    with pytest.raises(InputError, match=f"the repository holds {path}, which is not here"):
+    with pytest.raises(InputError, match=f"the repository has {path}, which is missing here"):
         publish_folder(out, RESULTS, access=owner(hub))
 
 
