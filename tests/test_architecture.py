@@ -31,6 +31,7 @@ def house() -> House:
     return read_house()
 
 
+@pytest.mark.slow
 def test_the_picture_is_what_the_code_is(house: House) -> None:
     assert PICTURE.read_text(encoding="utf-8") == draw(house), "run python docs/make_architecture.py"
 
@@ -94,6 +95,7 @@ def found(page: Path, name: str) -> Path:
     return place_of(target.relative_to(ROOT).as_posix()) if target.is_relative_to(ROOT) else target
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_what_a_page_refers_to_is_there(page: Path) -> None:
     wrong = []

@@ -28,6 +28,7 @@ def follow(model: Any, prompt: Prompt, claim: Claimed, stop: StopRule = NEVER, c
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MATRIX)
 def test_what_the_engine_found_is_found_along_its_answer(name: str) -> None:
     model = tiny_model(name)

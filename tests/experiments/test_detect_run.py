@@ -79,6 +79,7 @@ def test_an_experiment_is_valid_and_says_what_was_measured(whole: Outcome, place
     assert str(place) not in (whole.folder / "experiment.json").read_text()
 
 
+@pytest.mark.slow
 def test_copy_scores_are_those_of_a_run_on_the_same_samples(whole: Outcome, place: Path) -> None:
     run = read_run(evaluate(request(place, place / "runs")).folder)
     paper, _ = sample_scores(run.layers, run.results)

@@ -66,10 +66,10 @@ TOKENIZERS = {
 }
 
 
-REAL = [pytest.param(name, marks=pytest.mark.slow) for name in TOKENIZERS if not name.startswith("bytes")]
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in TOKENIZERS if name != "bytes"]
 
 
-@pytest.fixture(scope="module", params=["bytes", "bytes-chat", *REAL])
+@pytest.fixture(scope="module", params=["bytes", *OTHERS])
 def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return TOKENIZERS[request.param](tmp_path_factory.mktemp("tokenizer"))
 
@@ -184,6 +184,7 @@ def test_special_tokens_in_the_text_are_never_parsed(tokenizer: Any) -> None:
         assert (prompt.ids == number).sum() == (plain.ids == number).sum()
 
 
+@pytest.mark.slow
 def test_templates() -> None:
     plain, chat = tiny_tokenizer(), tiny_tokenizer(chat=True)
     assert builder_for(plain).template_name == "plain"
@@ -200,6 +201,7 @@ def test_templates() -> None:
         builder_for(plain, template="alpaca")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "end"),
     [
