@@ -32,9 +32,9 @@ with rh.ablate(model, run.top(10)):
 ```
 
 These names are what users may rely on; every other module is internal and may change. They are imported when they are
-first used: `import rh_bench` takes 0.03 to 0.1 s (a virtual machine with two busy cores of an Intel Xeon, Python
-3.11) and loads neither torch nor transformers nor NumPy. What is wrong is said in one line by an `InputError`.
-`examples/retrieval_heads.ipynb` is a notebook that uses most of this.
+first used: `import rh_bench` takes 0.03 to 0.1 s (a virtual machine with two busy cores of an Intel Xeon, Python 3.11)
+and loads neither torch nor transformers nor NumPy. What is wrong is said in one line by an `InputError`.
+[examples/retrieval_heads.ipynb](../examples/retrieval_heads.ipynb) is a notebook that uses most of this.
 
 In the examples below, which are tests, `model`, `tokenizer` and `ids` are a transformers model, its tokenizer and the
 token ids of a prompt; `run`, `runs`, `experiment`, `heads` and `haystacks` are what the functions give that make them;

@@ -126,7 +126,7 @@ def test_whatever_names_the_heads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("heads", [[3], ["02"], [(1, 2, 3)], [(0.5, 1)], [None], [("0", "1")]])
 def test_what_is_no_head_is_a_line(heads: Any) -> None:
-    with pytest.raises(rh.InputError, match=r"is no \(layer, head\)"), rh.ablate(tiny_model("llama"), heads):
+    with pytest.raises(rh.InputError, match=r"is not a \(layer, head\) pair"), rh.ablate(tiny_model("llama"), heads):
         pass
 
 

@@ -186,16 +186,16 @@ def test_a_foreign_one_cannot_pass_for_ours(place: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("detector", "said"),
     [
-        (Depth, "detector Depth: is a class; make one: MyDetector()"),
+        (Depth, "detector Depth: is a class; pass an instance: MyDetector()"),
         (object(), "has no name"),
-        (replace(Depth(), name="Copy!"), "its name must be small letters"),
+        (replace(Depth(), name="Copy!"), "its name must be at most 40 lower-case letters"),
         (replace(Depth(), name="copy"), "'copy' is a detector of rh_bench"),
         (replace(Depth(), scores=("copy",), rules=(rh.Rule("copy", "top", 1),)), "two detectors have a score 'copy'"),
         (replace(Depth(), scores="depth"), "its scores must be a tuple of names"),
         (replace(Depth(), scores=()), "its scores must be a tuple of names"),
         (replace(Depth(), rules=()), "its rules must be a tuple"),
-        (replace(Depth(), rules=(rh.Rule("width", "top", 1),)), "a rule names a score that it does not have"),
-        (replace(Depth(), rules=(rh.Rule("depth", "top", -1),)), "kind or value that there is not"),
+        (replace(Depth(), rules=(rh.Rule("width", "top", 1),)), "a rule names an unknown score"),
+        (replace(Depth(), rules=(rh.Rule("depth", "top", -1),)), "has an invalid kind or value"),
         (replace(Depth(), version=0), "its version must be"),
         (replace(Depth(), version=True), "its version must be"),
         (replace(Depth(), source="x" * 1001), "its source must be"),
@@ -211,9 +211,9 @@ def test_what_is_no_detector_is_refused_before_anything_is_loaded(detector: Any,
 def test_ours_are_ours_also_as_instances() -> None:
     assert choose_detectors([DETECTORS[1], "copy"]) == DETECTORS[:2]
     assert choose_detectors([type(DETECTORS[0])()]) == DETECTORS[:1]
-    with pytest.raises(rh.InputError, match="a detector stands there twice"):
+    with pytest.raises(rh.InputError, match="duplicate detector"):
         choose_detectors(["copy", type(DETECTORS[0])()])
-    with pytest.raises(rh.InputError, match="there is no detector"):
+    with pytest.raises(rh.InputError, match="give at least one detector"):
         choose_detectors([])
 
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 from tiny import talkative_checkpoint, tiny_model, tiny_tokenizer
 from tiny_multimodal import tiny_whole
-from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import AttentionInterface, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 import rh_bench as rh
 from rh_bench.artifacts.levels import Evidence
@@ -321,7 +322,7 @@ def test_another_model_is_not_taken_for_it(place: Place, tmp_path: Path) -> None
     evidence = Evidence(haystack=str(place.haystack), model=str(place.model), rerun=2)
     valid, recomputed, rerun = verify_run(folder, evidence).levels
     assert (valid.reached, recomputed.reached, rerun.reached) == (True, True, False)
-    assert "SHA-256 over its weights differs" in rerun.reasons[0]
+    assert "SHA-256 of its weights differs" in rerun.reasons[0]
 
 
 @pytest.mark.slow
@@ -483,6 +484,15 @@ def refusals() -> dict[str, tuple[Callable[[Place], Any], str]]:
             warnings.simplefilter("ignore")
             return torch.ao.quantization.quantize_dynamic(loaded(place)[0], {torch.nn.Linear}, dtype=torch.qint8)
 
+    def near(place: Place) -> Any:
+        def function(module: Any, query: Any, key: Any, value: Any, mask: Any, **kwargs: Any) -> Any:
+            return sdpa_attention_forward(module, query, key[:, :, -8:], value[:, :, -8:], None, **kwargs)
+
+        AttentionInterface.register("near", function)
+        model = loaded(place)[0]
+        model.set_attn_implementation("near")
+        return model
+
     class Twice(torch.nn.Module):
         """A wrapper that passes for one of PEFT's and does something of its own."""
 
@@ -496,12 +506,13 @@ def refusals() -> dict[str, tuple[Callable[[Place], Any], str]]:
             return out
 
     return {
-        "positions of an adapter": (prefix, "puts positions of its own before every prompt"),
-        "a hook on the wrapper": (hooked_wrapper, "a forward hook sits on the wrapper"),
-        "a wrapper that acts": (lambda place: Twice(loaded(place)[0]), "does something to the model within"),
+        "positions of an adapter": (prefix, "adds positions before every prompt"),
+        "a hook on the wrapper": (hooked_wrapper, "a forward hook on the wrapper"),
+        "a wrapper that acts": (lambda place: Twice(loaded(place)[0]), "changes the wrapped model"),
         "a scale over all tokens": (dynamic, "a token sees the ones after it"),
+        "attention of its own": (near, "its attention is a function of its user's .near., which measuring replaces"),
         "float64": (doubled, "its numbers are float64"),
-        "not in memory": (meta, "does not lie on one device"),
+        "not in memory": (meta, "is spread over several devices"),
         "not finite": (broken, "logits are NaN"),
         "few embeddings": (small, "its embedding has 40 rows"),
         "no head": (lambda place: AutoModel.from_pretrained(place.model), "has no head that predicts tokens"),
@@ -522,15 +533,15 @@ def test_what_cannot_be_measured_right_is_refused_in_a_line(place: Place, tmp_pa
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"device": "cuda"}, "device: the model lies on cpu"),
+        ({"device": "cuda"}, "device: the model is on cpu"),
         ({"dtype": "bfloat16"}, "dtype: the model computes in float32"),
         ({"lengths": [951, 2000]}, "memory:model: its window of 1000 tokens is too small"),
         ({"window": 10_000, "lengths": [5]}, "leaves no room for template and needle"),
         ({"template": "chat"}, "no chat template"),
         ({"name": " "}, "is no name of a model"),
         ({"name": "a\nb"}, "is no name of a model"),
-        ({"lengths": []}, "lengths: must be a list with something in it"),
-        ({"lengths": "512"}, "lengths: must be a list with something in it"),
+        ({"lengths": []}, "lengths: must be a non-empty list"),
+        ({"lengths": "512"}, "lengths: must be a non-empty list"),
         ({"lengths": [0.5]}, "'0.5' is no length in tokens"),
         ({"depths": [101]}, "'101' is no depth in percent"),
         ({"needles": ["no-such"]}, "the set has no needle 'no-such'"),

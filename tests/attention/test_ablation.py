@@ -359,7 +359,7 @@ def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(InputError, match="no tokens"):
         mean_inputs(model, [[]])
     with (
-        pytest.raises(ValueError, match="not of this model"),
+        pytest.raises(ValueError, match="belong to another model"),
         ablate(tiny_model("qwen3_next"), [(3, 0)], how="mean", means=means),
     ):
         pass

@@ -111,7 +111,7 @@ def test_help_and_version(say: Any) -> None:
         (("show", "/nowhere"), "run.json: cannot be read"),
         (("leaderboard", "/nowhere", "--out", "site"), "/nowhere: no such folder"),
         (("evaluate", "org/model", "--haystack", "/nowhere", "--out", "x"), "/nowhere: no such folder"),
-        (("evaluate", "m", "--haystack", "s", "--out", "x", "--lengths", "many"), "--lengths: 'many' is no length"),
+        (("evaluate", "m", "--haystack", "s", "--out", "x", "--lengths", "many"), "--lengths: 'many' is not a length"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(

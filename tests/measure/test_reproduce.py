@@ -78,7 +78,7 @@ def test_another_set_is_caught(measured: dict[str, Path], tmp_path: Path) -> Non
     build_set(Recipe(parse_source("synthetic:5"), GRID, needle_count=2), tmp_path / "s")
     report = verified({**measured, "set": tmp_path / "s"}, rerun=1)
     assert reached(report) == [True, False, None]
-    assert "another set" in report.levels[1].reasons[0]
+    assert "not the run's set" in report.levels[1].reasons[0]
 
 
 def test_another_model_is_caught(measured: dict[str, Path], tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ class TestRefused:
     def test_a_prompt_that_is_read_both_ways(self, tmp_path: Path) -> None:
         """PaliGemma's prompt is a prefix, in which every token sees every other."""
         said = refusal(save(tmp_path / "pali", tiny_whole("paligemma", IMAGES)))
-        assert "pali: models of the type paligemma read a text in both directions" in said
+        assert "pali: models of type paligemma read text in both directions" in said
 
     def test_it_is_seen_in_what_the_model_does(self) -> None:
         """Whatever its configuration says: a later token changes what came before it."""
@@ -136,14 +136,14 @@ class TestRefused:
     @pytest.mark.slow
     def test_positions_of_its_own(self, tmp_path: Path) -> None:
         said = refusal(save(tmp_path / "kosmos", tiny_whole("kosmos-2.5", IMAGES)))
-        assert "Kosmos2_5ForConditionalGeneration counts the positions of a text prompt in a way of its own" in said
+        assert "Kosmos2_5ForConditionalGeneration counts the positions of a text prompt in its own way" in said
 
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["blip-2", "kosmos-2"])
     def test_a_model_that_must_have_an_image(self, kind: str, tmp_path: Path) -> None:
         said = refusal(save(tmp_path / "blip", tiny_whole(kind, IMAGES)))
         assert (
-            "cannot be run on text alone" in said and "pixel_values" in said and "its language model by itself" in said
+            "cannot be run on text alone" in said and "pixel_values" in said and "its language model separately" in said
         )
 
 
