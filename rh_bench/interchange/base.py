@@ -61,7 +61,7 @@ def parse_head(text: str, where: object) -> Head:
     """
     match = HEAD.fullmatch(text)
     if match is None:
-        raise InputError(f"{shown(text[:40])!r} is no head; heads are written layer-head, as in 18-6", where=where)
+        raise InputError(f"{shown(text[:40])!r} is not a head; write heads as layer-head, like 18-6", where=where)
     return int(match[1]), int(match[2])
 
 
@@ -72,9 +72,9 @@ def parse_pair(pair: object, where: object, layers: int = MOST_INDEX, heads: int
         InputError: it is anything else; true and false are no numbers.
     """
     if not (isinstance(pair, list) and len(pair) == 2 and all(type(number) is int for number in pair)):
-        raise InputError(f"{shown(str(pair)[:40])} is no [layer, head]", where=where)
+        raise InputError(f"{shown(str(pair)[:40])} is not a [layer, head]", where=where)
     if not (0 <= pair[0] < layers and 0 <= pair[1] < heads):
-        raise InputError(f"{shown(str(pair)[:40])} is no [layer, head] of this model", where=where)
+        raise InputError(f"{shown(str(pair)[:40])} is not a [layer, head] of this model", where=where)
     return pair[0], pair[1]
 
 

@@ -31,7 +31,7 @@ def read_duo(path: Path) -> HeadList:
     table = path / "full_attention_heads.tsv" if path.is_dir() else path
     rows = [line.split("\t") for line in read_text(table).splitlines() if line.strip()]
     if not rows or len({len(row) for row in rows}) != 1 or len(rows) * len(rows[0]) > MOST_HEADS:
-        raise InputError("must be a table of tab-separated numbers, all rows of one length", where=table)
+        raise InputError("must be a table of tab-separated numbers with rows of equal length", where=table)
     try:
         gates = [[float(cell) for cell in row] for row in rows]
     except ValueError:
@@ -68,7 +68,7 @@ def write_duo(heads: HeadList, kv_heads: int | None = None, reduce: str = "max")
         InputError: there are no numbers, or the query heads do not divide into the key/value heads.
     """
     if heads.values is None:
-        raise InputError("has no numbers, which this format is made of", where=heads.format)
+        raise InputError("has no numbers, which this format needs", where=heads.format)
     matrix = heads.matrix()
     losses: tuple[str, ...] = ()
     if heads.unit == "query":

@@ -115,12 +115,12 @@ def guess_format(path: Path) -> str:
         if suffix in one.suffixes and (suffix or path.is_dir()):
             return one.name
     if suffix != ".json":
-        raise InputError("this is no format that is known", where=path, hint=hint)
+        raise InputError("unknown format", where=path, hint=hint)
     document = load_json(path, max_bytes=MOST_JSON, constant=lambda text: None)
     for one in FORMATS.values():
         if one.fits is not None and one.fits(document):
             return one.name
-    raise InputError(f"this is no format that is known: {_said(document)}", where=path, hint=hint)
+    raise InputError(f"unknown format: {_said(document)}", where=path, hint=hint)
 
 
 def project_of(name: str) -> str:
@@ -134,5 +134,5 @@ def _said(document: object) -> str:
         keys = ", ".join(shown(key[:30]) for key in list(document)[:4])
         return f"an object with {keys}" + (" and more" if len(document) > 4 else "") if document else "an empty object"
     if isinstance(document, list):
-        return "a list of anything but [[layer, head], score]" if document else "an empty list"
+        return "a list of something other than [[layer, head], score]" if document else "an empty list"
     return "neither an object nor a list"

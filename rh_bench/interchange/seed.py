@@ -39,7 +39,7 @@ def read_seed(path: Path) -> HeadList:
     for name, scores in document.items():
         head = parse_head(name, path)
         if head in rows:
-            raise InputError(f"has head {head[0]}-{head[1]} twice, spelt differently", where=path)
+            raise InputError(f"has head {head[0]}-{head[1]} twice, spelled differently", where=path)
         rows[head] = _row(scores, f"{path}#/{shown(name[:40])}")
     heads = tuple(sorted(rows))
     if not any(rows.values()):
@@ -77,7 +77,7 @@ def write_seed(heads: HeadList) -> Written:
         InputError: there are no scores of single samples.
     """
     if heads.instances is None:
-        raise InputError("has no scores of single samples, which this format is made of", where=heads.format)
+        raise InputError("has no scores of single samples, which this format needs", where=heads.format)
     document = {f"{layer}-{head}": list(row) for (layer, head), row in zip(heads.heads, heads.instances, strict=True)}
     data = json.dumps(document, allow_nan=False).encode()
     losses = ("the model", "sample ids, lengths and depths", "failed samples", "intervals", "layers without scores")

@@ -511,14 +511,14 @@ def refusals() -> dict[str, tuple[Callable[[Place], Any], str]]:
         "a wrapper that acts": (lambda place: Twice(loaded(place)[0]), "changes the wrapped model"),
         "a scale over all tokens": (dynamic, "a token sees the ones after it"),
         "attention of its own": (near, "its attention is a function of its user's .near., which measuring replaces"),
-        "float64": (doubled, "its numbers are float64"),
+        "float64": (doubled, "its weights are float64"),
         "not in memory": (meta, "is spread over several devices"),
         "not finite": (broken, "logits are NaN"),
         "few embeddings": (small, "its embedding has 40 rows"),
         "no head": (lambda place: AutoModel.from_pretrained(place.model), "has no head that predicts tokens"),
-        "no model": (lambda place: torch.nn.Linear(3, 3), "is no causal language model of transformers"),
-        "nothing": (lambda place: None, "is no causal language model of transformers"),
-        "a number": (lambda place: 3, "is no causal language model of transformers"),
+        "no model": (lambda place: torch.nn.Linear(3, 3), "is not a transformers causal language model"),
+        "nothing": (lambda place: None, "is not a transformers causal language model"),
+        "a number": (lambda place: 3, "is not a transformers causal language model"),
     }
 
 
@@ -538,12 +538,12 @@ def test_what_cannot_be_measured_right_is_refused_in_a_line(place: Place, tmp_pa
         ({"lengths": [951, 2000]}, "memory:model: its window of 1000 tokens is too small"),
         ({"window": 10_000, "lengths": [5]}, "leaves no room for template and needle"),
         ({"template": "chat"}, "no chat template"),
-        ({"name": " "}, "is no name of a model"),
-        ({"name": "a\nb"}, "is no name of a model"),
+        ({"name": " "}, "is not a valid model name"),
+        ({"name": "a\nb"}, "is not a valid model name"),
         ({"lengths": []}, "lengths: must be a non-empty list"),
         ({"lengths": "512"}, "lengths: must be a non-empty list"),
-        ({"lengths": [0.5]}, "'0.5' is no length in tokens"),
-        ({"depths": [101]}, "'101' is no depth in percent"),
+        ({"lengths": [0.5]}, "'0.5' is not a length in tokens"),
+        ({"depths": [101]}, "'101' is not a depth in percent"),
         ({"needles": ["no-such"]}, "the set has no needle 'no-such'"),
         ({"engine": "warp"}, "unknown engine 'warp'"),
     ],
@@ -557,9 +557,9 @@ def test_wrong_options_are_one_line(place: Place, options: dict[str, Any], said:
 
 def test_what_goes_with_what(place: Place) -> None:
     model, tokenizer = loaded(place)
-    with pytest.raises(rh.InputError, match="tokenizer: goes with a model in memory"):
+    with pytest.raises(rh.InputError, match="tokenizer: is only for a model in memory"):
         measured(str(place.model), tokenizer, place.haystack)
-    with pytest.raises(rh.InputError, match="name: goes with a model in memory"):
+    with pytest.raises(rh.InputError, match="name: is only for a model in memory"):
         measured(place.model, None, place.haystack, name="x")
     with pytest.raises(rh.InputError, match="a model in memory needs its tokenizer"):
         measured(model, None, place.haystack)

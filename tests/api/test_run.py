@@ -150,6 +150,18 @@ def test_exporting_writes_what_the_command_writes(run: rh.Run, folder: Path, tmp
     assert losses == export_run(folder, format).losses
 
 
+def test_a_format_of_two_files(run: rh.Run, tmp_path: Path) -> None:
+    """The second is beside the first, and nothing is written over for it."""
+    paths, _ = run.to("duo", tmp_path / "a" / "heads.tsv")
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == ["a/heads.tsv", "a/config.json"]
+    assert run.to("duo", tmp_path / "a" / "heads.tsv").paths == paths
+    assert READERS["duo"](paths[0]).heads
+    (tmp_path / "config.json").write_text("of a model, say")
+    with pytest.raises(rh.InputError, match=r"config\.json: would be written over"):
+        run.to("duo", tmp_path / "heads.tsv")
+    assert (tmp_path / "config.json").read_text() == "of a model, say" and not (tmp_path / "heads.tsv").exists()
+
+
 def test_a_run_in_memory_is_exported_too(run: rh.Run, tmp_path: Path) -> None:
     memory = rh.Run(run.document, run.layers, run.results, None, run._files)
     ((path,), losses) = memory.to("pairs", tmp_path / "heads.json", top=3)
@@ -214,7 +226,7 @@ def test_one_run_among_several(folder: Path, tmp_path: Path) -> None:
     root = folder.parents[1]
     assert rh.load_run(root).id == folder.name  # type: ignore[union-attr]
     other = make_run(root, model_id="acme/tiny-2")
-    with pytest.raises(rh.InputError, match=r"holds 2 runs; say which: acme__tiny-1/"):
+    with pytest.raises(rh.InputError, match=r"holds 2 runs; choose one: acme__tiny-1/"):
         rh.load_run(root)
     for name in (other.name, f"acme__tiny-2/{other.name}"):
         if other.name != folder.name or "/" in name:

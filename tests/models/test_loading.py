@@ -352,7 +352,7 @@ class TestGguf:
                 "9 tensors belong to layers beyond those in its metadata (blk.2.",
             ),
             ({"metadata": {"llama.block_count": 4}}, "9 weights are missing (model.layers.3."),
-            ({"damage": lambda t: t | {"blk.0.attn_q.bias": t["output_norm.weight"]}}, "holds 39,872 numbers"),
+            ({"damage": lambda t: t | {"blk.0.attn_q.bias": t["output_norm.weight"]}}, "it has 39,872 parameters"),
             (
                 {"damage": lambda t: t | {"rope_freqs.weight": 8 * t["output_norm.weight"][:4]}},
                 "its positions are scaled",

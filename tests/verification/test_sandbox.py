@@ -239,7 +239,7 @@ def test_a_process_that_ends_is_one_line(
     monkeypatch.setattr(sys, "path", [str(broken.parent), *sys.path])
     assert main(["verify", str(run)]) == 1
     said = capsys.readouterr()
-    assert "valid: no\n  it ends the process that reads it (SIGABRT)\n" in said.out
+    assert "valid: no\n  it kills the process that reads it (SIGABRT)\n" in said.out
     assert len(said.err.strip().splitlines()) == 1
 
 
