@@ -95,7 +95,6 @@ def found(page: Path, name: str) -> Path:
     return place_of(target.relative_to(ROOT).as_posix()) if target.is_relative_to(ROOT) else target
 
 
-@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_what_a_page_refers_to_is_there(page: Path) -> None:
     wrong = []

@@ -111,6 +111,7 @@ def test_again_is_not_measured_again(whole: Outcome, place: Path) -> None:
     assert (again.measured, again.resumed) == (0, 0) and again.document == whole.document
 
 
+@pytest.mark.slow
 @pytest.mark.slow_but_first(1)
 @pytest.mark.parametrize("after", [2, 5, 10])
 def test_an_interruption_changes_nothing(after: int, whole: Outcome, place: Path, tmp_path: Path) -> None:

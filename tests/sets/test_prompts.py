@@ -113,6 +113,7 @@ def test_what_a_prompt_promises(tokenizer: Any, length: int, depth: float) -> No
         assert (prompt.ids == bos).sum() == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=min(30, settings.default.max_examples), deadline=None, suppress_health_check=list(HealthCheck))
 @given(length=st.integers(400, 3000), depth=st.floats(0, 100))
 def test_the_needle_follows_the_last_sentence_before_its_depth(tokenizer: Any, length: int, depth: float) -> None:
