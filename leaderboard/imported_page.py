@@ -12,6 +12,7 @@ import numpy as np
 from rh_bench.display import formatting as words
 from rh_bench.display.formatting import Figure
 from rh_bench.interchange.folder import read_import
+from rh_bench.interchange.formats import project_of
 from rh_bench.interchange.records import MEASURES, HeadList, Measure
 from rh_bench.leaderboard.briefs import safe_name
 from rh_bench.leaderboard.charts import Curve, Profile, layer_profile, score_curve
@@ -34,14 +35,6 @@ WORDS: Mapping[Measure, str] = {
     "membership": "",
 }
 """What a number is called."""
-PROJECTS = {
-    "seed": "Retrieval_Head, the paper's released detections",
-    "pairs": "a bare list of heads and scores",
-    "duo": "DuoAttention",
-    "qrhead": "QRHead",
-    "profile": "retrieval-head-profile",
-    "atlas": "retrieval-head-atlas",
-}
 _LONGEST_VALUE = 300
 
 
@@ -110,7 +103,7 @@ def imported_page(one: Imported, heads: HeadList | None) -> ImportedPage:
         page=import_path(one.folder),
         model=words.visible(document["model"]["id"] or document["model"]["slug"]),
         named_by=named[document["model"]["named_by"]],
-        project=PROJECTS[document["format"]],
+        project=project_of(document["format"]),
         measure=measure_words(document),
         other=measure not in ("score", "membership"),
         heroes=_heroes(document),

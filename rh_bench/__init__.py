@@ -7,9 +7,8 @@ run = rh.evaluate("HuggingFaceTB/SmolLM2-135M-Instruct", haystack="sets/quick")
 run.top(10)
 ```
 
-The names in `__all__` are what users may rely on; every other module is internal. They are imported when they are first
-used, so that `import rh_bench` costs next to nothing and needs neither torch nor transformers. `docs/api.md` has a page
-of reference.
+The names in `__all__` are the public API; all other modules are internal. Names are imported on first use, so
+`import rh_bench` is fast and needs neither torch nor transformers. See `docs/api.md` for the reference.
 """
 
 from importlib import import_module
@@ -65,7 +64,7 @@ _HOMES = {
     "RhBenchError": "rh_bench.errors",
     "RhBenchWarning": "rh_bench.errors",
 }
-"""Public names, in the order of the reference, and the module that each lies in."""
+"""Public names in the order of the reference, and their modules."""
 
 __all__ = [
     "Detector",
@@ -95,7 +94,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used (PEP 562)."""
+    """Import a public name on first use (PEP 562)."""
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,6 +13,8 @@ from layered import lay_out
 from make_architecture import BEGIN, END, PAGE, PICTURE, House, draw, listed, page_with, read_house
 from source_tree import ROOT, floors, modules, needed, place_of
 
+import rh_bench
+
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *place_of("schemas").glob("*.md")])
 OTHERS = [path for folder in ("tests", "docs", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
 LINK = re.compile(r"\[((?:[^][]|\[[^]]*\])*)\]\(([^)\s]+)\)")
@@ -114,10 +116,13 @@ def test_what_a_page_refers_to_is_there(page: Path) -> None:
 
 
 def is_there(dotted: str) -> bool:
-    """Whether there is a module of that name, or one with that in it."""
+    """Whether there is a module of that name, one with that in it, a public name, or a group of entry points."""
     known = modules()
     module, _, name = dotted.rpartition(".")
-    return dotted in known or (module in known and has(known[module], name))
+    if dotted in known or (module == "rh_bench" and name in rh_bench.__all__):
+        return True
+    groups = (re.search(r'^_?GROUP = "(.+)"$', path.read_text(encoding="utf-8"), re.M) for path in known.values())
+    return (module in known and has(known[module], name)) or any(group and group[1] == dotted for group in groups)
 
 
 def has(path: Path, name: str) -> bool:

@@ -1,1 +1,1 @@
-"""What `import rh_bench` offers, one job a module. Users import the names from `rh_bench` itself."""
+"""The public API, one job per module. Users import the names from `rh_bench` itself."""

@@ -1,4 +1,4 @@
-"""Heads removed inside a `with` block, from a model in memory."""
+"""Removing heads from a model in memory, inside a `with` block."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def ablate(
     span: tuple[int, int] | None = None,
     prompt_length: int | None = None,
 ) -> Iterator[Ablation]:
-    """Remove heads from a model inside the block: in plain calls and in `generate`. After it no hook is left.
+    """Remove heads from a model inside the block, in plain calls and in `generate`. No hook is left afterwards.
 
     Args:
-        model: a transformers causal language model; PEFT may be around it.
+        model: a transformers causal language model, which may be wrapped by PEFT.
         heads: (layer, query head) pairs, as `run.top` gives them, or `Head` objects.
-        how: "zero" makes a head's output zero; "mean" makes it what it is on average (`means`, from
-            `rh_bench.attention.ablation.mean_inputs`); "span" hides some positions from it; "uniform" makes it look
-            alike everywhere. `docs/ablation.md` says which question each of them asks.
-        phase: "prefill" removes them while the prompt is read, "decode" while the answer is made, "both" throughout.
-        span, prompt_length: positions to hide, and tokens of the prompt, as of `docs/ablation.md`.
+        how: "zero" sets a head's output to zero; "mean" to its average (`means`, from
+            `rh_bench.attention.ablation.mean_inputs`); "span" hides some positions from it; "uniform" makes it attend
+            equally everywhere. `docs/ablation.md` says which question each answers.
+        phase: "prefill" removes heads while the prompt is read, "decode" while the answer is generated, "both" always.
+        span, prompt_length: positions to hide, and tokens of the prompt; see `docs/ablation.md`.
 
     Raises:
         InputError: a head does not exist, or heads of this architecture cannot be removed.
@@ -56,7 +56,7 @@ def ablate(
 
 
 def _refuse_compiled(model: Any) -> None:
-    """Compiled code calls no hook that was put on after it was compiled: its heads would stay, and nobody would know.
+    """Compiled code does not call hooks added after compilation: heads would silently not be removed.
 
     Raises:
         InputError: the model, or a part of it, is compiled.
@@ -64,15 +64,15 @@ def _refuse_compiled(model: Any) -> None:
     if hasattr(model, "_orig_mod") or any(
         getattr(part, "_compiled_call_impl", None) is not None for part in getattr(model, "modules", list)()
     ):
-        hint = "remove them from the model that was not compiled (model._orig_mod), and call that"
+        hint = "remove heads from the uncompiled model (model._orig_mod), and call that"
         raise InputError("heads cannot be removed from compiled code", where=type(model).__name__, hint=hint)
 
 
 def _place(head: Any) -> tuple[int, int]:
-    """(layer, head) of a pair of numbers of any kind.
+    """(layer, head) from a pair of numbers of any type.
 
     Raises:
-        InputError: it is none.
+        InputError: it is not such a pair.
     """
     pair = getattr(head, "place", head)
     try:
@@ -80,5 +80,5 @@ def _place(head: Any) -> tuple[int, int]:
         return index(layer), index(number)
     except (TypeError, ValueError):
         raise InputError(
-            f"{str(head)[:60]!r} is no (layer, head)", where="heads", hint="give run.top(10), say"
+            f"{str(head)[:60]!r} is not a (layer, head) pair", where="heads", hint="use run.top(10), for example"
         ) from None

@@ -1,4 +1,4 @@
-"""Which heads a user means: the strongest so many, those above a score, or a share of all."""
+"""Choosing heads: the k strongest, those above a score, or a share of all."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def choose_top(
 
     Args:
         ranked: every head, the strongest first.
-        k: so many of the strongest.
-        above: those with a score above it.
-        share: the strongest share of all heads, rounded down, at least one.
-        threshold: taken for `above` where nothing is asked for.
+        k: number of strongest heads.
+        above: heads with a score above this.
+        share: share of all heads, the strongest; rounded down, at least one.
+        threshold: value of `above` if nothing else is given.
 
     Raises:
-        InputError: more than one is asked for, or one is out of range.
+        InputError: more than one of them is given, or one is out of range.
     """
     if sum(one is not None for one in (k, above, share)) > 1:
-        raise InputError("asks for several things at once", where="top", hint="give a number, above= or share=")
+        raise InputError("takes only one of these", where="top", hint="give a number, above= or share=")
     if share is not None:
         if not 0 < share <= 1:
             raise InputError(f"must be above 0 and at most 1, not {share}", where="share")
@@ -39,5 +39,5 @@ def choose_top(
         return [head for head, score in ranked[:k] if score > 0]
     least = threshold if above is None else above
     if math.isnan(least):
-        raise InputError("is no number", where="above")
+        raise InputError("is not a number", where="above")
     return [head for head, score in ranked if score > least]

@@ -1,4 +1,4 @@
-"""Compare detectors of retrieval heads on a model: those of the package, and a user's own."""
+"""Comparing detectors of retrieval heads on a model: the package's and the user's own."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def detect(
     on_step: Callable[[Step], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
 ) -> Experiment:
-    """Measure detectors of retrieval heads on the same samples, and how far they agree.
+    """Run detectors of retrieval heads on the same samples, and measure how well they agree.
 
     Args:
-        detectors: names ("copy", "attention-mass", "induction", or one that an installed package adds), and detectors
-            of your own: instances of a class with the members of `Detector`. The package's own three without any.
-        out: folder of experiments. Without it nothing is written, see `Experiment.save`.
-        seed: of what detectors draw at random.
+        detectors: names ("copy", "attention-mass", "induction", or one added by an installed package) or your own
+            detectors: instances of a class with the members of `Detector`. By default the package's three.
+        out: folder for experiments. By default nothing is written; see `Experiment.save`.
+        seed: seed of the detectors' random choices.
 
-    The other arguments are those of `evaluate`.
+    For the other arguments see `evaluate`.
 
     Raises:
-        InputError: model, set, a detector or an option is wrong.
+        InputError: the model, the set, a detector or an option is wrong.
 
     ```python
     experiment = rh.detect(model, tokenizer, haystack="sets/quick", limit=2, detectors=["copy", "attention-mass"])

@@ -1,4 +1,4 @@
-"""Measure a model: named, or held in memory."""
+"""Measuring a model, by name or in memory."""
 
 from __future__ import annotations
 
@@ -42,31 +42,32 @@ def evaluate(
 ) -> Run:
     """Measure every attention head of a model on a haystack set.
 
-    A model in memory is measured where it is and as it is, in evaluation mode: with its adapters, its hooks and its
-    quantisation. Afterwards it is as it was. Its run says `origin: in-memory`.
+    A model in memory is measured in place and as it is, in evaluation mode: with its adapters, hooks and quantisation.
+    It is left unchanged. Its run says `origin: in-memory`.
 
     Args:
-        model: a Hub id (`org/name[@revision]`), a local folder, `gguf:<file>`, or a transformers model in memory.
-        tokenizer: of a model in memory.
-        haystack: folder of a set, or `org/name[@revision]` of one on the Hub.
-        out: folder of runs. The run is written there sample by sample, and the same call goes on where an earlier one
-            was interrupted. Without it nothing is written, see `Run.save`.
+        model: a Hub id (`org/name[@revision]`), a local folder, `gguf:FILE`, or a transformers model in memory.
+        tokenizer: the tokenizer of a model in memory.
+        haystack: folder of a set, or its `org/name[@revision]` on the Hub.
+        out: folder for runs. The run is written there sample by sample, and the same call resumes an interrupted one.
+            By default nothing is written; see `Run.save`.
         lengths: context lengths in tokens; with `depths` (percent) they make a grid of their own.
-        needles: ids of needles; all of the set's without them.
-        limit: measure so many samples, spread evenly over the grid.
-        engine: "fast", or "reference" (slow, the oracle).
-        device, dtype: where to load a named model, and in which type. A model in memory stays where and what it is.
+        needles: ids of needles (default: all of the set's).
+        limit: number of samples, evenly spaced over the grid (default: all).
+        engine: "fast", or "reference" (slow; what fast is tested against).
+        device, dtype: where to load a named model, and in which type. A model in memory stays as it is.
         template: "auto", "plain" or "chat".
-        thinking, thought_tokens: what to do about the thoughts of a model that has them, see `docs/protocol.md`.
-        max_new_tokens: tokens of an answer, at most.
-        window: largest number of positions, instead of what the model's configuration says.
-        trust_remote_code: run Python code that a model's repository ships. Read it first.
-        name: what to call a model in memory.
-        on_step: called when the measuring begins and after every sample, with what is done of what.
-        on_stage: called with a few words when something begins that takes seconds.
+        thinking, thought_tokens: how to treat the thoughts of reasoning models; see `docs/protocol.md`.
+        max_new_tokens: most tokens of an answer.
+        window: context window in tokens, instead of the one in the model's configuration.
+        trust_remote_code: run the Python code in a model's repository. Read it first.
+        name: name for a model in memory.
+        on_step: called when measuring starts and after every sample, with the progress.
+        on_stage: called with a short description when something starts that takes seconds.
 
     Raises:
-        InputError: model, set or an option is wrong, or the model cannot be measured correctly; one line says why.
+        InputError: the model, the set or an option is wrong, or the model cannot be measured correctly; one line says
+            why.
 
     ```python
     run = rh.evaluate(model, tokenizer, haystack="sets/quick", limit=2)

@@ -1,4 +1,4 @@
-"""An experiment in the hands of its user."""
+"""An experiment, as users see it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Experiment:
     document: Json
     """experiment.json."""
     folder: Path | None
-    """Where it lies; None where it has not been written."""
+    """Its folder; None if it was not written."""
     _tables: Tables = field(repr=False)
 
     @classmethod
     def of(cls, made: MadeExperiment) -> Experiment:
-        """An experiment that was just made."""
+        """An experiment just made."""
         return cls(made.document, None, made.tables)
 
     @classmethod
@@ -52,7 +52,7 @@ class Experiment:
         """An experiment in a folder.
 
         Raises:
-            InputError: something is wrong with it.
+            InputError: it is invalid.
         """
         problems = validate_experiment(folder)
         if problems:
@@ -65,7 +65,7 @@ class Experiment:
 
     @property
     def kind(self) -> str:
-        """What it is about: detectors, causal, dynamic, …"""
+        """Its kind: detectors, causal, dynamic, …"""
         return str(self.document["kind"])
 
     @property
@@ -82,7 +82,7 @@ class Experiment:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader should know of how it was made."""
+        """Notes on how it was made."""
         return list((self.document["engine"] or {}).get("notes", []))
 
     @cached_property
@@ -91,14 +91,14 @@ class Experiment:
         return {name: Table(table) for name, table in self._tables.items()}
 
     def named(self, detector: str) -> list[tuple[int, int]]:
-        """Of a comparison of detectors: the heads that a detector names by its own rule, in the model's order.
+        """For a comparison of detectors: the heads that a detector names by its own rule, in the model's order.
 
         Raises:
-            InputError: it is no such experiment or has no such detector, or the detector could name none.
+            InputError: this is not such an experiment, has no such detector, or the detector could name no heads.
         """
         found = {one["name"]: one for one in self.results["detectors"]} if self.kind == "detectors" else {}
         if detector not in found:
-            hint = f"it has {', '.join(found)}" if found else "only a comparison of detectors has some"
+            hint = f"it has {', '.join(found)}" if found else "only a comparison of detectors has detectors"
             raise InputError(f"there is no detector {shown(detector)!r}", where=f"{self.kind} experiment", hint=hint)
         if found[detector]["named"] is None:
             raise InputError(str(found[detector]["reason"]), where=detector)
@@ -108,7 +108,7 @@ class Experiment:
         """Write it below a folder of experiments, and return its own folder.
 
         Raises:
-            InputError: the folder cannot be written, or another lies there.
+            InputError: the folder cannot be written, or another experiment is there.
         """
         folder = experiment_folder(Path(out), self.document)
         save_files(folder, experiment_files(self._tables), DOCUMENT, dump_json(self.document))
@@ -119,7 +119,7 @@ class Experiment:
             ("kind", self.kind),
             ("experiment", str(self.document["experiment_id"])),
             *((f"table {name}", f"{len(table)} rows") for name, table in self._tables.items()),
-            ("lies in", "memory" if self.folder is None else str(self.folder)),
+            ("stored in", "memory" if self.folder is None else str(self.folder)),
         ]
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ _OPTIONS = ("rule", "threshold", "top", "reduce", "dataset", "developer")
 
 
 class Exported(NamedTuple):
-    """Files that were written, the main one first, and what their format cannot carry."""
+    """The files written, the main one first, and what their format cannot hold."""
 
     paths: list[Path]
     losses: tuple[str, ...]
@@ -23,7 +23,7 @@ def export(folder: Path, format: str, path: Path, options: dict[str, Any]) -> Ex
     """Write the run or import in `folder`.
 
     Raises:
-        InputError: there is no such format or option, or the run lacks what the format is made of.
+        InputError: there is no such format or option, or the run lacks data the format needs.
     """
     from rh_bench.interchange.export import export_run, write_files
 

@@ -1,4 +1,4 @@
-"""A head list of another project in the hands of its user."""
+"""A head list of another project, as users see it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COLUMNS = ("layer", "head", "value", "selected")
 
 @dataclass(frozen=True, repr=False, eq=False)
 class ImportedHeads:
-    """Heads that another project published, as `rh-bench import` keeps them. There are no events behind them.
+    """Heads that another project published, as imported by `rh-bench import`. There are no events behind them.
 
     ```python
     heads = rh.load_run(imported)
@@ -35,7 +35,7 @@ class ImportedHeads:
     """
 
     document: Json
-    """import.json: where the list comes from, and what is wrong with it."""
+    """import.json: the origin of the list, and what is wrong with it."""
     folder: Path
     record: HeadList
     """The list, as the package's own record."""
@@ -52,17 +52,17 @@ class ImportedHeads:
 
     @property
     def model(self) -> str | None:
-        """The model's name, where anybody says it."""
+        """The model's name, if known."""
         return self.record.model
 
     @property
     def measure(self) -> str:
-        """What the numbers are, in words: only retrieval scores can be compared with a run's."""
+        """What the numbers are. Only retrieval scores can be compared with a run's."""
         return MEASURES[self.record.measure]
 
     @cached_property
     def heads(self) -> Table:
-        """One row a head: layer, head, value, whether the list chooses it."""
+        """One row per head: layer, head, value, whether the list chooses it."""
         values = self.record.values or (None,) * len(self.record.heads)
         chosen = self.record.selected
         rows = [
@@ -79,11 +79,11 @@ class ImportedHeads:
     def top(
         self, k: int | None = None, *, above: float | None = None, share: float | None = None
     ) -> list[tuple[int, int]]:
-        """As of `Run.top`, by the list's own numbers; a list without numbers gives its heads in its own order, and
-        without arguments all that it chooses.
+        """Like `Run.top`, by the list's own numbers. A list without numbers gives its heads in its own order, and
+        without arguments all heads that it chooses.
 
         Raises:
-            InputError: as of `Run.top`; or the list stands for every head, or its numbers have no threshold of 0.1.
+            InputError: see `Run.top`; also if the list stands for every head, or 0.1 is no threshold for its numbers.
         """
         if self.record.values is None:
             if above is not None or share is not None or not self.record.heads:
@@ -95,12 +95,12 @@ class ImportedHeads:
         if k is None and above is None and share is None and self.record.measure != "score":
             chosen = self.record.selected
             if chosen is None:
-                raise InputError(f"its numbers are {self.measure}, which 0.1 means nothing for", where=self.folder)
+                raise InputError(f"its numbers are {self.measure}, for which 0.1 is not a threshold", where=self.folder)
             return [head for head, _ in ranked if head in chosen]
         return choose_top(ranked, k, above, share, HEAD_THRESHOLD)
 
     def to(self, format: str, path: str | Path, **options: Any) -> Exported:
-        """Write the heads in another format; as of `Run.to`."""
+        """Write the heads in another format; see `Run.to`."""
         return export(self.folder, format, Path(path), options)
 
     def _facts(self) -> list[tuple[str, str]]:
@@ -108,7 +108,7 @@ class ImportedHeads:
             ("format", str(self.document["format"])),
             ("measure", self.measure),
             ("heads", str(len(self.record.heads))),
-            ("lies in", str(self.folder)),
+            ("stored in", str(self.folder)),
         ]
 
     def __repr__(self) -> str:

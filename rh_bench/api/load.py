@@ -1,4 +1,4 @@
-"""Runs, imports, experiments and sets, read without trust: checked before anything of them is used."""
+"""Loading runs, imports, experiments and sets: everything is checked before it is used."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from rh_bench.system.files import shown
 
 
 def load_set(where: str | Path) -> HaystackSet:
-    """A haystack set, checked.
+    """Load and check a haystack set.
 
     Args:
-        where: its folder, or `org/name[@revision]` of one on the Hub.
+        where: its folder, or its `org/name[@revision]` on the Hub.
 
     Raises:
-        InputError: there is none, or something is wrong with it.
+        InputError: there is none, or it is invalid.
 
     ```python
     haystacks = rh.load_set("sets/quick")
@@ -41,15 +41,15 @@ def load_set(where: str | Path) -> HaystackSet:
 
 
 def load_run(where: str | Path, run: str | None = None, *, recompute: bool = False) -> Run | ImportedHeads:
-    """A run, or a head list that was imported, checked as `rh-bench validate` does.
+    """Load a run, or an imported head list, checked like `rh-bench validate`.
 
     Args:
-        where: its folder; or a folder of runs or a results repository `org/name[@revision]` on the Hub.
-        run: which one of several: its id, or `<model folder>/<run id>`.
-        recompute: also compute all scores again from the events, and refuse a run whose own differ.
+        where: its folder; or a folder of runs, or a results repository `org/name[@revision]` on the Hub.
+        run: which run, if there are several: its id, or `<model folder>/<run id>`.
+        recompute: also recompute all scores from the events, and refuse a run whose scores differ.
 
     Raises:
-        InputError: there is none, several are meant, or something is wrong with it; one line names file and place.
+        InputError: there is none, the choice is ambiguous, or it is invalid; one line says what is wrong and where.
 
     ```python
     run = rh.load_run(folder)
@@ -69,13 +69,13 @@ def load_run(where: str | Path, run: str | None = None, *, recompute: bool = Fal
 
 
 def load_runs(where: str | Path, *, recompute: bool = False) -> Runs:
-    """Every run of a folder of runs or of a results repository, each checked. Imports are left to `load_run`.
+    """Load and check every run in a folder of runs or a results repository. For imports use `load_run`.
 
-    What is wrong with some of them stands in `left_out` of the result, and is warned of.
+    Invalid runs are listed in `left_out` of the result, with a warning.
 
     Args:
         where: the folder, or `org/name[@revision]` on the Hub.
-        recompute: as of `load_run`.
+        recompute: see `load_run`.
 
     Raises:
         InputError: there is no such folder or repository.
@@ -99,18 +99,18 @@ def load_runs(where: str | Path, *, recompute: bool = False) -> Runs:
             runs.append(run)
     if left_out:
         first = left_out[0][1]
-        warnings.warn(f"{len(left_out)} runs are left out, the first since {first}", RhBenchWarning, stacklevel=2)
+        warnings.warn(f"{len(left_out)} runs were left out; the first because {first}", RhBenchWarning, stacklevel=2)
     return Runs(tuple(runs), tuple(left_out))
 
 
 def load_experiment(where: str | Path) -> Experiment:
-    """An experiment, checked as `rh-bench validate` does: its results are computed again from its tables.
+    """Load an experiment, checked like `rh-bench validate`: its results are recomputed from its tables.
 
     Args:
         where: its folder.
 
     Raises:
-        InputError: there is none, or something is wrong with it.
+        InputError: there is none, or it is invalid.
 
     ```python
     experiment = rh.load_experiment(folder)
@@ -122,7 +122,7 @@ def load_experiment(where: str | Path) -> Experiment:
 
 @dataclass(frozen=True, repr=False)
 class Runs(Sequence[Run]):
-    """Runs that were loaded together, by model and id, and what was left out.
+    """Runs loaded together, ordered by model and id, and what was left out.
 
     ```python
     len(runs), runs[0].id, runs.left_out
@@ -131,7 +131,7 @@ class Runs(Sequence[Run]):
 
     _runs: tuple[Run, ...]
     left_out: tuple[tuple[Path, str], ...] = field(default=())
-    """Folders that hold no sound run, each with the reason."""
+    """Folders without a valid run, each with the reason."""
 
     @overload
     def __getitem__(self, place: int) -> Run: ...
@@ -158,7 +158,7 @@ def read_run_folder(folder: Path) -> Run:
     """A run in a folder.
 
     Raises:
-        InputError: something is wrong with it; names the first place, and how many more there are.
+        InputError: it is invalid; names the first problem and how many more there are.
     """
     refuse_problems(folder, validate_path(folder))
     read = read_run(folder)
@@ -181,11 +181,13 @@ def refuse_problems(folder: Path, problems: Sequence[Problem]) -> None:
 def _refuse_other_scores(run: Run) -> None:
     for name, data in derive_outputs(run.document, run.layers, run.results).items():
         if data != run._files[name]:
-            raise InputError("is not what the events give", where=f"{run.folder}/{name}", hint="see rh-bench verify")
+            raise InputError(
+                "does not follow from the events", where=f"{run.folder}/{name}", hint="see rh-bench verify"
+            )
 
 
 def _folder(where: str | Path) -> Path:
-    """A folder as it is; what is none and looks like a repository is fetched."""
+    """The folder itself; something else that looks like a repository is downloaded."""
     path, text = Path(where).expanduser(), str(where)
     if path.exists() or isinstance(where, Path) or text.startswith((".", "/", "~")) or text.count("/") != 1:
         if not path.is_dir():
@@ -198,12 +200,12 @@ def _folder(where: str | Path) -> Path:
 
 
 def _one(folder: Path, where: str | Path, run: str | None) -> Path:
-    """The one run below a folder that is meant."""
+    """The run below a folder that is meant."""
     found = list(run_folders(find_layout(folder).runs))
     meant = [one for one in found if run is None or run in (one.name, f"{one.parent.name}/{one.name}")]
     if len(meant) == 1:
         return meant[0]
     what = f"{len(meant)} runs" if run is None or meant else f"no run {run!r}"
     names = ", ".join(f"{one.parent.name}/{one.name}" for one in (meant or found)[:4])
-    hint = f"say which: {shown(names)}" if names else "give the folder of a finished run"
+    hint = f"choose one: {shown(names)}" if names else "give the folder of a finished run"
     raise InputError(f"holds {shown(what)}", where=shown(str(where)), hint=hint)

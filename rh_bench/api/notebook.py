@@ -1,4 +1,4 @@
-"""HTML for notebooks. Every name and text comes from somebody's file, and is escaped."""
+"""HTML for notebooks. Names and texts may come from anyone's file, and are escaped."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def table_html(columns: Sequence[str], rows: Sequence[Mapping[str, object]], tot
 
 
 def facts_html(title: str, facts: Sequence[tuple[str, str]], notes: Sequence[str] = ()) -> str:
-    """A title, what is to be known in short, and notes."""
+    """A title, a few facts, and notes."""
     lines = "".join(f"<tr><th>{escape(name)}</th><td>{escape(cell(value))}</td></tr>" for name, value in facts)
     listed = "".join(f"<li>{escape(cell(note))}</li>" for note in notes)
     return f"<h4>{escape(cell(title))}</h4><table>{lines}</table>" + (f"<ul>{listed}</ul>" if listed else "")
 
 
 def cell(value: object) -> str:
-    """A value as text: numbers to four places, nothing as a dash, long texts cut."""
+    """A value as text: numbers to four places, None as a dash, long texts cut."""
     if value is None:
         return "–"
     if isinstance(value, float):

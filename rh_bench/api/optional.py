@@ -1,4 +1,4 @@
-"""Packages that only some of this needs, and the line that says what to install."""
+"""Optional packages, and an error that says what to install."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _INSTALL = "pip install 'rh-bench[plot]'"
 
 
 def heat_map(run: Run, size: tuple[float, float] | None = None) -> Figure:
-    """Layers × heads in the colours of their scores; cells without a score are grey, retrieval heads have a dot.
+    """Layers × heads, coloured by score; cells without a score are grey, retrieval heads have a dot.
 
     Args:
         size: width and height in inches.
@@ -36,7 +36,7 @@ def heat_map(run: Run, size: tuple[float, float] | None = None) -> Figure:
             values[head.layer, head.head] = head.score
 
     class Shown(figures.Figure):  # type: ignore[name-defined, misc]
-        """A figure that a notebook shows by itself."""
+        """A figure that a notebook displays by itself."""
 
         def _repr_png_(self) -> bytes:
             data = io.BytesIO()
@@ -51,7 +51,7 @@ def heat_map(run: Run, size: tuple[float, float] | None = None) -> Figure:
     axes.plot(marked[:, 1], marked[:, 0], ".", color="#ff4d00", markersize=4, label=f"above {HEAD_THRESHOLD}")
     axes.set_xlabel("query head")
     axes.set_ylabel("layer")
-    # A model's name is somebody's text, and no formula.
+    # A model's name is arbitrary text, not a formula.
     axes.set_title(f"Retrieval scores of {cell(run.model)}, n = {run.document['counts']['counted']}", parse_math=False)
     figure.colorbar(image, ax=axes, label="retrieval score")
     found: Figure = figure

@@ -1,4 +1,4 @@
-"""From what a user gives to what the package measures, with one line for what is wrong."""
+"""From a user's arguments to a request, with a one-line error for what is wrong."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def model_of(model: Any, tokenizer: Any, name: str | None) -> tuple[str, InMemor
     """The name of a model to load, or a model in memory.
 
     Raises:
-        InputError: a tokenizer or a name goes with a model in memory alone, which needs the former.
+        InputError: tokenizer and name are for a model in memory, which needs the tokenizer.
     """
     if isinstance(model, str | Path):
         for value, what in ((tokenizer, "tokenizer"), (name, "name")):
             if value is not None:
-                raise InputError("goes with a model in memory", where=what, hint="a named model brings its own")
+                raise InputError("is only for a model in memory", where=what, hint="a named model has its own")
         return str(model), None
     refuse_light_install("measuring a model")
     from rh_bench.models.in_memory import InMemory
 
     if tokenizer is None:
-        raise InputError("a model in memory needs its tokenizer", where="tokenizer", hint="give it after the model")
+        raise InputError("a model in memory needs its tokenizer", where="tokenizer", hint="pass it after the model")
     return "", InMemory(model, tokenizer, name)
 
 
 @dataclass(frozen=True)
 class HeldRequest(Request):
-    """A request for a model that its user holds in memory."""
+    """A request for a model in memory."""
 
     _: KW_ONLY
     loader: Loader | None = None
@@ -55,7 +55,7 @@ class HeldRequest(Request):
         prompts: Prompts | None = None,
         on_plan: Callable[[MemoryPlan], None] | None = None,
     ) -> LoadedModel:
-        """The model made ready. Arguments and errors as of `ModelRequest.load`."""
+        """Prepare the model. Arguments and errors as for `ModelRequest.load`."""
         assert self.loader is not None
         return self.loader(
             dtype=self.dtype or "auto",
@@ -69,10 +69,10 @@ class HeldRequest(Request):
 
 @contextmanager
 def requested(model: Any, tokenizer: Any, name: str | None, **asked: Any) -> Iterator[Request]:
-    """The request of a call; a model in memory is held inside the block, and is as it was after it.
+    """The request of a call. A model in memory is prepared inside the block, and restored after it.
 
     Args:
-        asked: as of `make_request`.
+        asked: arguments of `make_request`.
 
     Raises:
         InputError: something about the call is wrong.
@@ -98,11 +98,11 @@ def make_request(
     """The request of a call.
 
     Raises:
-        InputError: lengths, depths or needles are none.
+        InputError: lengths, depths or needles are not valid.
     """
     for value, what in ((lengths, "lengths"), (depths, "depths"), (needles, "needles")):
         if isinstance(value, str | bytes) or (value is not None and not list(value)):
-            raise InputError("must be a list with something in it", where=what)
+            raise InputError("must be a non-empty list", where=what)
     where = haystack.folder if isinstance(haystack, HaystackSet) else haystack
     return kind(
         haystack=str(where),

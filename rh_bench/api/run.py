@@ -1,4 +1,4 @@
-"""A measured run in the hands of its user."""
+"""A measured run, as users see it."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ class Run:
     results: tuple[SampleResult, ...]
     """Every sample with its copy events, as the package's own records."""
     folder: Path | None
-    """Where the run lies; None where it has not been written."""
+    """The run's folder; None if it was not written."""
     _files: Mapping[str, bytes] = field(repr=False)
 
     @classmethod
     def of(cls, made: MadeRun, folder: Path | None = None) -> Run:
-        """A run that was just measured."""
+        """A run just measured."""
         return cls(made.document, made.layers, made.results, folder, made.files)
 
     @property
     def id(self) -> str:
-        """The run's id, from all that decides its events."""
+        """The run's id, a hash of everything that determines its events."""
         return str(self.document["run_id"])
 
     @property
@@ -66,7 +66,7 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader should know of how it was measured."""
+        """Notes on how it was measured."""
         found = [*self.document["model"].get("notes", []), *self.document["engine"]["notes"]]
         note = coverage(self.document).note
         return [*found, note] if note else found
@@ -83,12 +83,12 @@ class Run:
 
     @cached_property
     def samples(self) -> Table:
-        """One row a sample: needle, length, depth, the answer, what the model said, whether it counts."""
+        """One row per sample: needle, length, depth, the answer, the model's response, whether it counts."""
         return Table(_table(self._files["samples.parquet"]))
 
     @cached_property
     def events(self) -> Table:
-        """One row a copy event: sample, layer, head, step of the answer, offset in the answer's span."""
+        """One row per copy event: sample, layer, head, step of the answer, offset in the answer's span."""
         return Table(_table(self._files["events.parquet"]))
 
     @cached_property
@@ -102,15 +102,15 @@ class Run:
     ) -> list[tuple[int, int]]:
         """The strongest heads as (layer, head), the strongest first; heads of equal score by layer, then head.
 
-        A head that never copies is not among the `k` strongest or a share, so that fewer may come back.
+        Heads that never copy are never included, so fewer heads may be returned.
 
         Args:
-            k: so many heads.
-            above: heads with a score above it. Without any argument it is 0.1, above which a head is a retrieval head.
-            share: the strongest share of all heads, rounded down, at least one.
+            k: number of heads.
+            above: heads with a score above this. Without any argument it is 0.1, the threshold of retrieval heads.
+            share: share of all heads, the strongest; rounded down, at least one.
 
         Raises:
-            InputError: no sample counted, so that no head has a score; or several things are asked for at once.
+            InputError: no sample counted, so no head has a score; or more than one argument is given.
 
         ```python
         run.top(10), run.top(above=0.1), run.top(share=0.05)
@@ -125,15 +125,15 @@ class Run:
         """Write the heads in another project's format; `docs/interchange.md` describes the formats.
 
         Args:
-            format: seed, pairs, duo, qrhead, profile, atlas, eee, eval-results, or one that an installed package adds.
-            path: the file, or a folder. Of a format of several files the others are written beside it.
-            options: as of `rh-bench export`: `rule`, `threshold`, `top`, `reduce`, `dataset`, `developer`.
+            format: seed, pairs, duo, qrhead, profile, atlas, eee, eval-results, or one added by an installed package.
+            path: the file, or a folder. For a format of several files the others are written beside it.
+            options: as for `rh-bench export`: `rule`, `threshold`, `top`, `reduce`, `dataset`, `developer`.
 
         Returns:
-            The files written, and what the format cannot carry.
+            The files written, and what the format cannot hold.
 
         Raises:
-            InputError: there is no such format, or the run lacks what it is made of.
+            InputError: there is no such format, or the run lacks data it needs.
 
         ```python
         run.to("duo", "heads.tsv").losses
@@ -143,10 +143,10 @@ class Run:
             return export(folder, format, Path(path), options)
 
     def save(self, out: str | Path) -> Path:
-        """Write the run below a folder of runs, as `rh-bench evaluate --out` does, and return its own folder.
+        """Write the run below a folder of runs, like `rh-bench evaluate --out`, and return its own folder.
 
         Raises:
-            InputError: the folder cannot be written, or another run lies there.
+            InputError: the folder cannot be written, or another run is there.
 
         ```python
         folder = run.save("runs")
@@ -191,7 +191,7 @@ class Run:
             ("measured on", coverage(self.document).words),
             ("success", success),
             ("retrieval heads", found),
-            ("lies in", "memory" if self.folder is None else str(self.folder)),
+            ("stored in", "memory" if self.folder is None else str(self.folder)),
         ]
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Tables for people: rows to look at here, columns for pandas, polars and Arrow."""
+"""Tables: rows to look at, columns for pandas, polars and Arrow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SHOWN = 10
-"""Rows that are shown where a table is printed."""
+"""Rows shown when a table is printed."""
 
 
 class Table:
@@ -84,7 +84,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One attention head and its scores. All numbers but `n` are None where no sample counted.
+    """One attention head and its scores. All numbers except `n` are None if no sample counted.
 
     ```python
     strongest = run.heads.by_rank()[0]
@@ -96,12 +96,12 @@ class Head:
     head: int
     """The query head, counted within its layer."""
     score: float | None
-    """The retrieval score: share of the answer that the head copies, averaged over the samples that count."""
+    """The retrieval score: share of the answer that the head copies, averaged over the counted samples."""
     score_low: float | None
     score_high: float | None
-    """Bounds of its 95% bootstrap interval; None where a single sample counted."""
+    """Bounds of its 95% bootstrap interval; None if only one sample counted."""
     events_score: float | None
-    """By the rule of the paper's released code: copy events / length of the answer, uncapped."""
+    """Score by the rule of the paper's released code: copy events / length of the answer, uncapped."""
     events_low: float | None
     events_high: float | None
     rank: int | None
@@ -109,9 +109,9 @@ class Head:
     rank_low: int | None
     rank_high: int | None
     activation_frequency: float | None
-    """Share of the samples that count in which the head copies at least one token."""
+    """Share of the counted samples in which the head copies at least one token."""
     n: int
-    """Samples that count."""
+    """Number of counted samples."""
 
     @property
     def place(self) -> tuple[int, int]:
@@ -136,7 +136,7 @@ class HeadTable(Table):
         return found if isinstance(key, str) else Head(**found)
 
     def by_rank(self) -> list[Head]:
-        """All heads, the strongest first; of equal ones the first in the model. In the model's order without scores."""
+        """All heads, the strongest first; equal ones in the model's order, as are heads without scores."""
         return sorted(self, key=lambda head: (head.rank or 0, head.layer, head.head))
 
     def _repr_html_(self) -> str:

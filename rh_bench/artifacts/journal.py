@@ -137,7 +137,9 @@ def _lock(path: Path, file: FileIO) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InputError("another rh-bench is at work on this run", where=path, hint="wait for it") from None
+        raise InputError(
+            "another rh-bench process is measuring this run", where=path, hint="wait for it to finish"
+        ) from None
     except OSError:
         pass  # a file system without locks
 
@@ -168,9 +170,9 @@ def _refuse_other(path: Path, header: Json, identity: Json) -> None:
     differing = [key for key in identity if before.get(key) != identity[key]]
     what = ", ".join(f"{key} {before.get(key)!r} (now {identity[key]!r})" for key in differing) or "something else"
     raise InputError(
-        f"this unfinished run was begun with {what}, and its samples cannot be mixed with new ones",
+        f"this unfinished run was started with {what}, and its samples cannot be mixed with new ones",
         where=path,
-        hint="go on with what it was begun with, or remove this file to start again",
+        hint="resume with the original settings, or remove this file to start over",
     )
 
 

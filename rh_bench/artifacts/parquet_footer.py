@@ -70,13 +70,13 @@ class _Thrift:
             number = number + (head >> 4) if head >> 4 else self.integer()
             kind = head & 15
             if number in fields:  # readers differ in which of the two they take
-                raise ValueError("a field of the footer stands twice")
+                raise ValueError("a field of the footer occurs twice")
             fields[number] = kind == _TRUE if kind in (_TRUE, _FALSE) else self.value(kind, depth + 1)
         return fields
 
     def value(self, kind: int, depth: int) -> Any:
         if depth > _MOST_DEPTH:
-            raise ValueError("the footer is nested too deep")
+            raise ValueError("the footer is nested too deeply")
         if kind in _INTEGERS:
             return self.integer()
         if kind == _BINARY:
@@ -89,13 +89,13 @@ class _Thrift:
             return self.byte()
         if kind == _DOUBLE:
             return self.take(8)
-        raise ValueError(f"no type of a footer's field is {kind}")
+        raise ValueError(f"unknown type {kind} of a field in the footer")
 
     def items(self, depth: int) -> list[Any]:
         head = self.byte()
         size = head >> 4 if head >> 4 < 15 else self.varint()
         if size > len(self.data) - self.place:  # each item takes a byte at least
-            raise ValueError("a list of the footer is longer than the footer")
+            raise ValueError("a list in the footer is longer than the footer")
         return [self.value(head & 15, depth + 1) for _ in range(size)]
 
     def byte(self) -> int:
@@ -115,7 +115,7 @@ class _Thrift:
             result |= (part & 127) << shift
             if part < 128:
                 return result
-        raise ValueError("a number of the footer is too long")
+        raise ValueError("a number in the footer is too long")
 
     def integer(self) -> int:
         found = self.varint()

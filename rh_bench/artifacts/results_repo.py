@@ -54,7 +54,7 @@ def find_layout(root: Path) -> Layout:
         InputError: `root` is not a folder.
     """
     if not root.is_dir():
-        raise InputError("no such folder", where=root, hint="give what was --out of rh-bench evaluate")
+        raise InputError("no such folder", where=root, hint="give the --out folder of rh-bench evaluate")
     if (root / RUNS).is_dir() and not (root / RUNS).is_symlink():
         verification, judgements = (
             folder if folder.is_dir() and not folder.is_symlink() else None

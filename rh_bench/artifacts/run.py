@@ -147,7 +147,7 @@ def read_run(folder: Path) -> Run:
         InputError: it is unfinished or damaged; names the file.
     """
     if not (folder / "run.json").is_file():
-        raise InputError("there is no run.json", where=folder, hint="give a finished run's folder")
+        raise InputError("there is no run.json", where=folder, hint="give the folder of a finished run")
     document = load_json(folder / "run.json")
     problems = validate_document(document, "run")
     if problems:

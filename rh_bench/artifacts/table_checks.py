@@ -126,7 +126,7 @@ def _sample_cells(samples: pa.Table) -> Iterator[Found]:
     outside = ~((depth >= 0) & (depth <= 100))
     yield from listed(outside, "depth", lambda row: f"is {depth[row]:g}, must be from 0 to 100 percent")
     endless = ~((seconds >= 0) & np.isfinite(seconds))
-    yield from listed(endless, "seconds", lambda row: f"is {seconds[row]:g}, must be a finite number from 0 on")
+    yield from listed(endless, "seconds", lambda row: f"is {seconds[row]:g}, must be a finite number of at least 0")
 
 
 def _sample_spans(samples: pa.Table) -> Iterator[Found]:
@@ -141,7 +141,7 @@ def _sample_spans(samples: pa.Table) -> Iterator[Found]:
         "span_start",
         lambda row: f"is {start[row]}, before the needle at insert_at {insert_at[row]}",
     )
-    yield from listed(span.lengths[:-1] == 0, "span_ids", lambda row: "must have a token")
+    yield from listed(span.lengths[:-1] == 0, "span_ids", lambda row: "must not be empty")
     yield from listed(
         (span.lengths[:-1] > 0) & (end > length),
         "span_ids",
@@ -166,7 +166,7 @@ def _sample_answers(samples: pa.Table) -> Iterator[Found]:
     yield from listed(
         flipped,
         "success",
-        lambda row: f"is {str(bool(success[row])).lower()}, the recall of {found[row]:.9g} says otherwise",
+        lambda row: f"is {str(bool(success[row])).lower()}, which contradicts the recall of {found[row]:.9g}",
     )
 
 
@@ -182,7 +182,7 @@ def _sample_spelling(samples: pa.Table) -> Iterator[Found]:
     """Every token has its place in its text, and the texts end with the last of them."""
     answers, spans, texts = (samples.column(name).to_pylist() for name in ("answer", "span_text", "text"))
     foreign = np.array([answer not in span for answer, span in zip(answers, spans, strict=True)], dtype=bool)
-    yield from listed(foreign, "span_text", lambda row: "does not hold the answer")
+    yield from listed(foreign, "span_text", lambda row: "does not contain the answer")
     for ids, ends, whole in (("span_ids", "span_ends", spans), ("generated_ids", "generated_ends", texts)):
         tokens, places = _Lists.of(samples.column(ids)), _Lists.of(samples.column(ends))
         lengths = np.array([len(text) for text in whole], dtype=np.int64)
@@ -193,7 +193,7 @@ def _sample_spelling(samples: pa.Table) -> Iterator[Found]:
         yield from listed(
             wrong,
             ends,
-            lambda row: f"must rise from 0 to the text's {lengths[row]} characters",  # noqa: B023
+            lambda row: f"offsets must not decrease, and must end at the text's {lengths[row]} characters",  # noqa: B023
         )
 
 
@@ -228,7 +228,7 @@ def _sample_thoughts(samples: pa.Table, thinking: Json | None) -> Iterator[Found
     limit = None if thinking is None else thinking["limit"]
     name = THOUGHTS.names[0]
     if (limit is not None) != (name in samples.column_names):
-        there = "is there, the protocol lets the model think nothing" if limit is None else "is missing"
+        there = "must not be there: the protocol has no thoughts" if limit is None else "is missing"
         yield "", f"column {name!r} {there}"
         return
     if thinking is None or limit is None:
@@ -241,7 +241,7 @@ def _sample_thoughts(samples: pa.Table, thinking: Json | None) -> Iterator[Found
     ids = samples.column(name).to_pylist()
     unended = np.array([not ends_with(thought, closing) for thought in ids], dtype=bool)
     yield from listed(
-        unended & (generated > 0), "generated_ids", lambda row: "must be empty where the thought did not end"
+        unended & (generated > 0), "generated_ids", lambda row: "must be empty if the thought did not end"
     )
 
 
@@ -343,7 +343,7 @@ def _event_order(
     order = np.argsort(key, kind="stable") if late.any() else np.arange(len(key))
     twice[rows[order[1:][np.diff(key[order]) == 0]]] = True
     yield from listed(
-        twice, "head", lambda row: "a second event of this head at this step; a head looks at one position a step"
+        twice, "head", lambda row: "a second event of this head at this step; a head looks at one position per step"
     )
     yield from listed(
         late, "sample_id", lambda row: "events must be sorted by sample (as in samples.parquet), step, layer, head"
@@ -401,7 +401,7 @@ def _head_presence(heads: pa.Table, counted: int) -> Iterator[Found]:
         if counted >= least:
             yield from listed(null, name, lambda row: f"is null although {counted} samples count")
         else:
-            yield from listed(~null, name, lambda row: f"must be null where {counted} samples count")
+            yield from listed(~null, name, lambda row: f"must be null if {counted} samples count")
 
 
 def _head_interval(heads: pa.Table, value: str, low: str, high: str) -> Iterator[Found]:
@@ -415,7 +415,7 @@ def _head_interval(heads: pa.Table, value: str, low: str, high: str) -> Iterator
 def _head_range(heads: pa.Table, name: str, lowest: float, highest: float) -> Iterator[Found]:
     values = _numbers(heads, name)
     wrong = ~_nulls(heads, name) & ~((values >= lowest) & (values <= highest) & np.isfinite(values))
-    allowed = f"from {lowest:g} to {highest:g}" if np.isfinite(highest) else f"a finite number from {lowest:g} on"
+    allowed = f"from {lowest:g} to {highest:g}" if np.isfinite(highest) else f"a finite number of at least {lowest:g}"
     yield from listed(wrong, name, lambda row: f"is {values[row]:g}, must be {allowed}")
 
 

@@ -164,7 +164,7 @@ def _check_columns(path: Path, found: pa.Schema, wanted: pa.Schema) -> None:
     if missing:
         raise InputError(f"column {missing[0]!r} is missing", where=path)
     if extra:
-        raise InputError(f"column {extra[0][:80]!r} is not known", where=path)
+        raise InputError(f"column {extra[0][:80]!r} is unknown", where=path)
     if found.names != wanted.names:
         raise InputError(f"the columns must be {', '.join(wanted.names)}, once each, in this order", where=path)
     for field in wanted:

@@ -141,7 +141,7 @@ def _identity_problems(path: Path, run: Json) -> Iterator[tuple[str, str]]:
     """The run's id follows from what was measured, and the folders are called after the model and the id."""
     model, engine = run["model"], run["engine"]
     if run["origin"] not in ORIGINS:
-        yield "/origin", f"is {run['origin']}: what an engine did not measure is no run"
+        yield "/origin", f"is {run['origin']}: only what an engine measured is a run"
     elif (run["origin"] == IN_MEMORY) != (model["source"] == "memory"):
         yield "/origin", f"is {run['origin']}, the model's source is {model['source']}"
     expected = compute_run_id(
@@ -185,15 +185,15 @@ def _work_problems(run: Json) -> Iterator[tuple[str, str]]:
 def _protocol_problems(protocol: Json) -> Iterator[tuple[str, str]]:
     """Fields of the protocol that go with one another."""
     if ("turn" in protocol["stop"]) != ("turn_token" in protocol):
-        yield "/protocol/stop", "answers end at a turn's token where turn_token names one, and nowhere else"
+        yield "/protocol/stop", 'must contain "turn" exactly if turn_token names a token'
     thinking = protocol.get("thinking")
     if thinking is None:
         return
     for name in ("limit", "closing_ids"):
         if (thinking["way"] == AFTER) != (thinking[name] is not None):
-            yield f"/protocol/thinking/{name}", f"goes with the way {AFTER!r}, here it is {thinking['way']!r}"
+            yield f"/protocol/thinking/{name}", f"only belongs to the way {AFTER!r}; here it is {thinking['way']!r}"
     if protocol["template"] != CHAT:
-        yield "/protocol/thinking", "only prompts of a chat template deal with thoughts"
+        yield "/protocol/thinking", "only chat-template prompts can have thoughts"
 
 
 def _model_problems(model: Json) -> Iterator[tuple[str, str]]:
@@ -204,28 +204,28 @@ def _model_problems(model: Json) -> Iterator[tuple[str, str]]:
         names = [file["path"] for file in part["files"]] if part else []
         for number, name in enumerate(names):
             if name in names[:number]:
-                yield f"{place}/files/{number}/path", f"{shown(name[:120])} is named twice"
+                yield f"{place}/files/{number}/path", f"{shown(name[:120])} is listed twice"
             elif not name or "/" in name or "\\" in name or not name.isprintable() or name in (".", ".."):
-                yield f"{place}/files/{number}/path", f"{shown(name[:120])!r} is no name of a file"
+                yield f"{place}/files/{number}/path", f"{shown(name[:120])!r} is not a file name"
     if model["source"] == "gguf" and [f"gguf:{file['path']}" for file in model["files"]] != [model["id"]]:
-        yield "/model/id", f"is {shown(model['id'][:120])}, its one file is called otherwise"
+        yield "/model/id", f"is {shown(model['id'][:120])}, its only file has another name"
     if (model["source"] == "memory") != ("memory" in model):
-        yield "/model/memory", "goes with the source memory, and with no other"
+        yield "/model/memory", "must be there exactly if the source is memory"
     elif "memory" in model:
         yield from _memory_problems(model)
     if "window_from" in model and (model["window"] is None) != (model["window_from"] is None):
-        yield "/model/window_from", "goes with a window, and with nothing else"
+        yield "/model/window_from", "must be there exactly if there is a window"
 
 
 def _memory_problems(model: Json) -> Iterator[tuple[str, str]]:
     """A model without files: its revision follows from its hashes, where there are hashes."""
     memory = model["memory"]
     if not is_memory_id(model["id"]):
-        yield "/model/id", "of a model in memory begins with memory: and goes on with a name"
+        yield "/model/id", "of a model in memory must be memory: and a name"
     if model["files"] or "adapter" in model:
         yield "/model/files", "a model in memory has no files"
     if (memory["weights_sha256"] is None) != (memory["unhashed"] is not None):
-        yield "/model/memory/unhashed", "goes with weights that were not hashed, and with no others"
+        yield "/model/memory/unhashed", "must be set exactly if the weights were not hashed"
     expected = memory_revision(memory)
     if expected is not None and model["revision"] != expected:
         yield "/model/revision", f"is {model['revision']}; the hashes in memory give {expected}"

@@ -77,7 +77,7 @@ def find_projections(model: Any) -> dict[int, Projection]:
     if missing or shared or not probe.layers:
         which = f"layer {missing[0]}" if missing else "its attention" if not shared else "one layer for all"
         raise InputError(
-            f"{which} has no output projection whose input keeps the heads apart",
+            f"{which} has no output projection whose input keeps heads separate",
             where=type(model).__name__,
             hint="heads of this architecture cannot be removed",
         )
@@ -140,7 +140,7 @@ def mean_inputs(model: Any, sequences: Sequence[Sequence[int]]) -> MeanInputs:
     """
     tokens = sum(len(ids) for ids in sequences)
     if not tokens:
-        raise InputError("the mean of no tokens does not exist", where="reference sample")
+        raise InputError("has no tokens to average over", where="reference sample")
     projections = find_projections(model)
     sums = {layer: torch.zeros(p.heads, p.width, dtype=torch.float64) for layer, p in projections.items()}
 
@@ -282,7 +282,7 @@ class Ablation:
         place = self.place or self._given
         length = self._begun if place is None else place.length
         if length is None:
-            raise ValueError("give prompt_length: this pass goes on with a cache whose beginning was not seen")
+            raise ValueError("give prompt_length: this pass continues a cache whose beginning was not seen")
         answering = min(max(length - 1 - self._first, 0), queries)
         return slice(0, answering) if self.phase == "prefill" else slice(answering, queries)
 
@@ -293,7 +293,7 @@ class Ablation:
         if self.how == "uniform":
             return torch.div(visible.float(), visible.sum(-1, keepdim=True).clamp(min=1))
         if call.kwargs.get("position_bias") is not None:
-            raise UnsupportedAttention("a position bias does not go with a span; remove heads by zero")
+            raise UnsupportedAttention('how="span" does not support a position bias; use how="zero"')
         first, last = self._span()
         allowed = visible.clone()
         allowed[..., first:last] = False
@@ -368,11 +368,11 @@ def ablate_rows(
 ) -> Iterator[Ablation]:
     """As :func:`ablate`, with one set of heads for each row of a batch. A single set is for all rows."""
     if how not in HOW or phase not in PHASES:
-        raise ValueError(f"how is one of {', '.join(HOW)}, phase one of {', '.join(PHASES)}")
+        raise ValueError(f"how must be one of {', '.join(HOW)}, phase one of {', '.join(PHASES)}")
     if (how == "mean") != (means is not None):
-        raise ValueError("means are needed for how='mean', and for nothing else")
+        raise ValueError("give means with how='mean', and only then")
     if not sets:
-        raise ValueError("there is no set of heads")
+        raise ValueError("give at least one set of heads")
     known = prompt_length is not None or span is not None
     place = Place(prompt_length if prompt_length is not None else 0, span or (0, 0)) if known else None
     if span is not None and prompt_length is None and phase != "both":
@@ -401,7 +401,7 @@ def _masks(
             projection = projections.get(layer)
             if projection is None or not 0 <= head < projection.heads:
                 held = (
-                    f"layer {layer} has {projection.heads} query heads" if projection else f"{layer} is no such layer"
+                    f"layer {layer} has {projection.heads} query heads" if projection else f"there is no layer {layer}"
                 )
                 raise InputError(f"there is no head ({layer}, {head})", where=type(model).__name__, hint=held)
             if layer not in masks:
@@ -422,13 +422,13 @@ def _fill(projection: Projection, means: MeanInputs | None, how: How) -> torch.T
         return torch.zeros(projection.heads, projection.width)
     value = means.values.get(projection.layer)
     if value is None or value.shape != (projection.heads, projection.width):
-        raise ValueError(f"the means are not of this model: layer {projection.layer} differs")
+        raise ValueError(f"the means belong to another model: layer {projection.layer} differs")
     return value
 
 
 def _refuse_other_batch(mask: torch.Tensor, x: torch.Tensor) -> None:
     if len(mask) not in (1, x.shape[0]):
-        raise ValueError(f"{len(mask)} sets of heads do not go with a batch of {x.shape[0]}")
+        raise ValueError(f"{len(mask)} sets of heads do not match a batch of {x.shape[0]}")
 
 
 def _blocks(rows: slice, per_row: int) -> Iterator[slice]:

@@ -11,11 +11,10 @@ from rich.markup import escape
 
 from rh_bench.cli.options import FOLDER, Verb, json_option, out, print_json
 from rh_bench.errors import CheckFailed
+from rh_bench.interchange.formats import FORMATS
 from rh_bench.protocol import HEAD_THRESHOLD
 
-FOREIGN = ("seed", "pairs", "duo", "qrhead", "profile", "atlas")
-"""Formats of other projects that are read and written. Installed packages add others."""
-_OR_INSTALLED = f"{', '.join(FOREIGN)}, or one that an installed package adds"
+_OR_INSTALLED = f"{', '.join(FORMATS)}, or one that an installed package adds"
 
 
 @click.command(

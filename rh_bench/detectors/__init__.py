@@ -37,12 +37,12 @@ def choose_detectors(wanted: Sequence[str | Detector] | None) -> tuple[Detector,
         else:
             refuse_unfit(one)
             if own.get(one.name, one) != one:
-                hint = "call it otherwise"
+                hint = "rename it"
                 raise InputError(f"{one.name!r} is a detector of rh_bench", where="--detectors", hint=hint)
             chosen.append(own.get(one.name, one))
     _refuse_same(chosen)
     if not chosen:
-        raise InputError("there is no detector", where="--detectors", hint=f"choose from {', '.join(own)}")
+        raise InputError("give at least one detector", where="--detectors", hint=f"choose from {', '.join(own)}")
     places = {id(detector): place for place, detector in enumerate(DETECTORS)}
     return tuple(sorted(chosen, key=lambda detector: places.get(id(detector), len(places))))
 
@@ -58,7 +58,7 @@ def _installed(name: str, own: dict[str, Detector]) -> Detector:
 def _refuse_same(chosen: Sequence[Detector]) -> None:
     names = [detector.name for detector in chosen]
     if len(set(names)) != len(names):
-        raise InputError("a detector stands there twice", where="--detectors", hint="give each once")
+        raise InputError("duplicate detector", where="--detectors", hint="give each once")
     scores = [score for detector in chosen for score in detector.scores]
     for score in scores:
         if scores.count(score) > 1:

@@ -37,7 +37,7 @@ def installed(name: str) -> Detector | None:
     detector: Any = found() if inspect.isclass(found) else found
     refuse_unfit(detector)
     if detector.name != name:
-        raise InputError(f"calls itself {shown(detector.name)!r}", where=f"the installed detector {shown(name)!r}")
+        raise InputError(f"is named {shown(detector.name)!r}", where=f"the installed detector {shown(name)!r}")
     made: Detector = detector
     return made
 
@@ -50,10 +50,12 @@ def refuse_unfit(detector: Any) -> None:
     """
     where = f"detector {shown(type(detector).__name__)}"
     if inspect.isclass(detector):
-        raise InputError("is a class", where=f"detector {shown(detector.__name__)}", hint="make one: MyDetector()")
+        raise InputError(
+            "is a class", where=f"detector {shown(detector.__name__)}", hint="pass an instance: MyDetector()"
+        )
     for name in ("name", "version", "source", "scores", "rules", "needs_data", "counted_only", "measure"):
         if not hasattr(detector, name):
-            raise InputError(f"has no {name}", where=where, hint="docs/extending.md says what a detector has")
+            raise InputError(f"has no {name}", where=where, hint="see docs/extending.md for what a detector needs")
     for problem in _problems(detector):
         raise InputError(problem, where=where)
 
@@ -62,23 +64,23 @@ def _problems(detector: Any) -> list[str]:
     found = []
     scores, rules = detector.scores, detector.rules
     if not (isinstance(detector.name, str) and _NAME.fullmatch(detector.name)):
-        found.append("its name must be small letters, digits and hyphens, at most 40")
+        found.append("its name must be at most 40 lower-case letters, digits and hyphens")
     if isinstance(scores, str) or not scores or not all(isinstance(s, str) and _NAME.fullmatch(s) for s in scores):
-        found.append("its scores must be a tuple of names: small letters, digits and hyphens, at most 40")
+        found.append("its scores must be a tuple of names of at most 40 lower-case letters, digits and hyphens")
     elif not 1 <= len(set(scores)) == len(scores) <= 8:
         found.append("has more than 8 scores, or two of the same name")
     if type(detector.version) is not int or not 1 <= detector.version <= 10_000:
         found.append("its version must be a number from 1 to 10000")
     if not isinstance(detector.source, str) or len(detector.source) > 1000:
-        found.append("its source must be a text of at most 1000 characters")
+        found.append("its source must be a string of at most 1000 characters")
     if not 1 <= len(rules) <= 8 or not all(isinstance(rule, Rule) for rule in rules):
         found.append("its rules must be a tuple of one to eight rh_bench.Rule")
     elif any(rule.score not in scores or rule.kind not in _KINDS or not 0 <= rule.value <= 100_000 for rule in rules):
-        found.append("a rule names a score that it does not have, or has a kind or value that there is not")
+        found.append("a rule names an unknown score, or has an invalid kind or value")
     if not callable(detector.measure) or any(
         type(getattr(detector, n)) is not bool for n in ("needs_data", "counted_only")
     ):
-        found.append("measure must be a method, needs_data and counted_only true or false")
+        found.append("measure must be a method; needs_data and counted_only must be true or false")
     return found
 
 

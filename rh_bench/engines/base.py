@@ -139,7 +139,7 @@ class Forward:
             arguments["output_attentions"] = True
         out = self._model(**arguments)
         if use_cache and getattr(out, "past_key_values", None) is None:
-            raise UnsupportedAttention("it hands on no key/value cache from one call to the next")
+            raise UnsupportedAttention("it does not pass a key/value cache from one call to the next")
         return out
 
 
@@ -160,7 +160,7 @@ def not_finite(model: Any) -> InputError:
     dtype = str(model.dtype).removeprefix("torch.")
     other = "bfloat16 or float32" if dtype == "float16" else "float32"
     return InputError(
-        f"its logits are NaN or infinite in {dtype}, so its answers mean nothing",
+        f"its logits are NaN or infinite in {dtype}, so its answers are meaningless",
         where=type(model).__name__,
         hint=f"give --dtype {other}" if dtype != "float32" else "the weights themselves may be broken",
     )

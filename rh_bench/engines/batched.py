@@ -124,7 +124,7 @@ class BatchedEngine:
         for prompt in prompts:
             if self._rope.starts_over(len(prompt.ids), len(prompt.ids) + self._max_new):
                 raise InputError(
-                    f"a prompt of {len(prompt.ids)} tokens and its answer lie on both sides of the window at which "
+                    f"a prompt of {len(prompt.ids)} tokens and its answer straddle the window at which "
                     "this model changes its rotary factors",
                     where=type(self._model).__name__,
                     hint="give other --lengths",

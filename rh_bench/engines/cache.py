@@ -30,7 +30,7 @@ class BufferLayer(DynamicLayer):  # type: ignore[misc]
         first = self.keys.shape[2]
         last = first + keys.shape[2]
         if last > self._capacity:
-            raise ValueError(f"{last} positions do not fit in a cache of {self._capacity}")
+            raise ValueError(f"{last} positions do not fit into a cache of {self._capacity}")
         for buffer, new in zip(self._buffers or (), (keys, values), strict=True):
             buffer[:, :, first:last] = new
         self.cut(last)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.base import MOST_JSON, Written, all_heads, parse_grid
+from rh_bench.interchange.base import MOST_JSON, Format, Written, all_heads, parse_grid
 from rh_bench.interchange.names import own_name, quantisation_of
 from rh_bench.interchange.records import HeadList
 from rh_bench.records import Json
@@ -41,11 +41,11 @@ def read_atlas(path: Path) -> HeadList:
     """
     document = load_json(path, max_bytes=MOST_JSON)
     if not isinstance(document, dict) or not is_atlas(document):
-        raise InputError("has no model_id, so it is no object of an atlas", where=path)
+        raise InputError("has no model_id, so it is not an atlas object", where=path)
     entry = document if "model_id" in document else _only_entry(document, path)
     model, quantisation = entry.get("model_id"), quantisation_of(entry)
     if not isinstance(model, str):
-        raise InputError("must be a text", where=f"{path}#/model_id")
+        raise InputError("must be a string", where=f"{path}#/model_id")
     grids = _grids(entry, path)
     layers, heads = entry["n_layers"], entry["n_heads"]
     return HeadList(
@@ -68,8 +68,8 @@ def read_atlas(path: Path) -> HeadList:
 def _only_entry(document: Json, path: Path) -> Json:
     if len(document) > 1:
         names = ", ".join(shown(name[:60]) for name in list(document)[:3])
-        hint = "put each model's object into a file of its own"
-        raise InputError(f"is of {len(document)} models ({names})", where=path, hint=hint)
+        hint = "put each model's object into its own file"
+        raise InputError(f"has {len(document)} models ({names})", where=path, hint=hint)
     ((name, entry),) = document.items()
     return {"model_id": name, **entry}
 
@@ -87,7 +87,7 @@ def _grids(entry: Json, path: Path) -> list[list[list[float]]]:
             for name, setting in found.items()
         }
     if not tables:
-        raise InputError(f"names a model and has no {_MASS}, so it says nothing about its heads", where=path)
+        raise InputError(f"names a model but has no {_MASS}, so it says nothing about its heads", where=path)
     sizes = entry.get("n_layers"), entry.get("n_heads")
     return [parse_grid(table, *sizes, f"{path}#{place}", _MASS) for place, table in tables.items()]
 
@@ -99,8 +99,15 @@ def write_atlas(heads: HeadList) -> Written:
         InputError: it holds no attention mass; numbers of another kind are not written under that name.
     """
     if heads.measure != "attention" or heads.values is None or heads.layers is None or heads.heads_per_layer is None:
-        raise InputError("has no attention mass for every head, which this format is made of", where=heads.format)
+        raise InputError("does not have attention mass for every head, which this format needs", where=heads.format)
     document = {"model_id": heads.model, **heads.extra, "n_layers": heads.layers, "n_heads": heads.heads_per_layer}
     if "settings" not in heads.extra:
         document[_MASS] = heads.matrix().tolist()
     return Written({"atlas.json": dump_json(document)}, ())
+
+
+def _fits(document: object) -> bool:
+    return isinstance(document, dict) and is_atlas(document)
+
+
+FORMAT = Format("atlas", read_atlas, write_atlas, "retrieval-head-atlas", measure="attention", fits=_fits)

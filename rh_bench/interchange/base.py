@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.records import LARGEST_SCORE, MEASURES, Head, HeadList
+from rh_bench.interchange.records import LARGEST_SCORE, MEASURES, Head, HeadList, Measure
 from rh_bench.system.files import shown
 
 HEAD = re.compile(r"([0-9]{1,4})-([0-9]{1,4})")
@@ -43,6 +43,14 @@ class Format:
     """From a file, or from a folder of files."""
     write: Callable[[HeadList], Written] | None = None
     """To files, with what they cannot carry."""
+    project: str = ""
+    """Whose it is, as a site says it; its own name without it."""
+    measure: Measure | None = None
+    """What its numbers are, by the project's own definition. Without it they have to show it."""
+    suffixes: tuple[str, ...] = ()
+    """Ends of the names of its files, other than `.json`; an empty one stands for a folder."""
+    fits: Callable[[object], bool] | None = None
+    """Whether a JSON document is of this format, by what it says of itself."""
 
 
 def parse_head(text: str, where: object) -> Head:
@@ -53,7 +61,7 @@ def parse_head(text: str, where: object) -> Head:
     """
     match = HEAD.fullmatch(text)
     if match is None:
-        raise InputError(f"{shown(text[:40])!r} is no head; heads are written layer-head, as in 18-6", where=where)
+        raise InputError(f"{shown(text[:40])!r} is not a head; write heads as layer-head, like 18-6", where=where)
     return int(match[1]), int(match[2])
 
 
@@ -64,9 +72,9 @@ def parse_pair(pair: object, where: object, layers: int = MOST_INDEX, heads: int
         InputError: it is anything else; true and false are no numbers.
     """
     if not (isinstance(pair, list) and len(pair) == 2 and all(type(number) is int for number in pair)):
-        raise InputError(f"{shown(str(pair)[:40])} is no [layer, head]", where=where)
+        raise InputError(f"{shown(str(pair)[:40])} is not a [layer, head]", where=where)
     if not (0 <= pair[0] < layers and 0 <= pair[1] < heads):
-        raise InputError(f"{shown(str(pair)[:40])} is no [layer, head] of this model", where=where)
+        raise InputError(f"{shown(str(pair)[:40])} is not a [layer, head] of this model", where=where)
     return pair[0], pair[1]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.base import MOST_HEADS, MOST_JSON, Written, all_heads, read_text
+from rh_bench.interchange.base import MOST_HEADS, MOST_JSON, Format, Written, all_heads, read_text
 from rh_bench.interchange.names import own_name, quantisation_of
 from rh_bench.interchange.records import MEASURES, HeadList
 from rh_bench.stats.bootstrap import FloatArray
@@ -31,7 +31,7 @@ def read_duo(path: Path) -> HeadList:
     table = path / "full_attention_heads.tsv" if path.is_dir() else path
     rows = [line.split("\t") for line in read_text(table).splitlines() if line.strip()]
     if not rows or len({len(row) for row in rows}) != 1 or len(rows) * len(rows[0]) > MOST_HEADS:
-        raise InputError("must be a table of tab-separated numbers, all rows of one length", where=table)
+        raise InputError("must be a table of tab-separated numbers with rows of equal length", where=table)
     try:
         gates = [[float(cell) for cell in row] for row in rows]
     except ValueError:
@@ -68,7 +68,7 @@ def write_duo(heads: HeadList, kv_heads: int | None = None, reduce: str = "max")
         InputError: there are no numbers, or the query heads do not divide into the key/value heads.
     """
     if heads.values is None:
-        raise InputError("has no numbers, which this format is made of", where=heads.format)
+        raise InputError("has no numbers, which this format needs", where=heads.format)
     matrix = heads.matrix()
     losses: tuple[str, ...] = ()
     if heads.unit == "query":
@@ -93,3 +93,6 @@ def write_duo(heads: HeadList, kv_heads: int | None = None, reduce: str = "max")
     lines = "".join("\t".join(f"{gate:.18e}" for gate in row) + "\n" for row in matrix.tolist())
     files = {"full_attention_heads.tsv": lines.encode(), "config.json": dump_json(config)}
     return Written(files, tuple(loss for loss in losses if loss))
+
+
+FORMAT = Format("duo", read_duo, write_duo, "DuoAttention", measure="gate", suffixes=("", ".tsv"))

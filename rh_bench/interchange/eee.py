@@ -42,7 +42,7 @@ def every_eval_ever(folder: Path, developer: str | None = None) -> Written:
     prefix, _, name = model["id"].partition("/")
     if not name and developer is None:
         raise InputError(
-            f"its model {shown(model['id'])!r} names no developer, by whom records are filed",
+            f"its model {shown(model['id'])!r} has no developer, which records are filed under",
             where=folder,
             hint="give --developer NAME",
         )
@@ -84,10 +84,10 @@ def _component(text: str, folder: Path) -> str:
     part = "_".join(text.split("/")).replace(":", "_")
     empty = not all(piece.strip() for piece in text.split("/")) or text.strip() != text
     if empty or _UNSAFE.search(part) or part.endswith(".") or _RESERVED.fullmatch(part) or not part.isprintable():
-        raise InputError(f"{shown(text)!r} cannot be the name of a folder everywhere", where=folder)
+        raise InputError(f"{shown(text)!r} is not a valid folder name on every system", where=folder)
     if part.casefold() in ("unknown", "data"):
-        hint = "give the developer's name with --developer NAME"
-        raise InputError(f"{shown(text)!r} is no name of a developer or a model there", where=folder, hint=hint)
+        hint = "give the developer with --developer NAME"
+        raise InputError(f"{shown(text)!r} is not a valid name of a developer or model there", where=folder, hint=hint)
     return part
 
 

@@ -18,7 +18,7 @@ import rh_bench.interchange.audit as auditing
 from rh_bench.artifacts.run import model_slug
 from rh_bench.artifacts.tables import read_table, table_bytes
 from rh_bench.errors import InputError
-from rh_bench.interchange.formats import MOST_JSON, READERS
+from rh_bench.interchange.formats import FORMATS, MOST_JSON, READERS
 from rh_bench.interchange.measures import measure_of_means, measure_of_samples
 from rh_bench.interchange.names import own_name
 from rh_bench.interchange.records import LARGEST_SCORE, MEASURES, HeadList, Measure
@@ -108,7 +108,7 @@ def import_file(path: Path, out: Path, *, format: str | None = None, model: str 
     }
     wrong = validate_document(document, "import")
     if wrong:
-        raise InputError(f"cannot be kept as an import: {wrong[0][1]}", where=f"{shown(path)}#{wrong[0][0]}")
+        raise InputError(f"cannot be imported: {wrong[0][1]}", where=f"{shown(path)}#{wrong[0][0]}")
     folder = out / slug / identity
     make_folder(folder)
     for file, data in tables.items():
@@ -130,8 +130,8 @@ def _main_file(path: Path) -> Path:
 
 def _checked_name(model: str) -> str:
     if not model.strip() or not model.isprintable() or model != model.strip():
-        hint = "give org/name, or any printable name without blanks around it"
-        raise InputError("is no name of a model", where=f"--model {shown(model)!r}", hint=hint)
+        hint = "give org/name, or any printable name without surrounding spaces"
+        raise InputError("is not a valid model name", where=f"--model {shown(model)!r}", hint=hint)
     return model
 
 
@@ -293,7 +293,7 @@ def _check_heads(document: Json, table: pa.Table) -> Iterator[Problem]:
     if len(rows) != document["counts"]["heads"]:
         yield Problem(DOCUMENT, "/counts/heads", f"heads.parquet has {len(rows)} rows")
     if bool(rows) == document.get("every_head", False):
-        yield Problem("heads.parquet", "", "must have heads, or none where the file stands for every head")
+        yield Problem("heads.parquet", "", "must have heads, or none if the file stands for every head")
     values = [row["value"] for row in rows if row["value"] is not None]
     if not all(abs(value) <= LARGEST_SCORE for value in values):
         yield Problem("heads.parquet", "/value", "must be finite, and small enough to add up")
@@ -315,7 +315,7 @@ def _check_instances(tables: Mapping[str, pa.Table]) -> Iterator[Problem]:
         return
     wanted = np.repeat(np.array(heads, dtype=np.int64).reshape(-1, 2), counts, axis=0)
     if not (np.array_equal(layer, wanted[:, 0]) and np.array_equal(head, wanted[:, 1])):
-        yield Problem("instances.parquet", "", "its rows must follow the heads of heads.parquet")
+        yield Problem("instances.parquet", "", "its rows must be in the order of heads.parquet")
         return
     ends = np.cumsum([0, *counts])
     for row, first, last in zip(rows, ends[:-1], ends[1:], strict=True):
@@ -327,10 +327,6 @@ def _check_instances(tables: Mapping[str, pa.Table]) -> Iterator[Problem]:
             return
 
 
-_STATED: Mapping[str, Measure] = {"duo": "gate", "qrhead": "membership", "profile": "argmax", "atlas": "attention"}
-"""What the numbers of these formats are, by their projects' own definitions. Those of the others have to show it."""
-
-
 def _shown_measure(heads: HeadList) -> Measure:
     """What the numbers show that they are."""
     return measure_of_means(heads.values or ()) if heads.instances is None else measure_of_samples(heads.instances)
@@ -338,12 +334,10 @@ def _shown_measure(heads: HeadList) -> Measure:
 
 def _check_measure(heads: HeadList) -> Iterator[Problem]:
     """The document calls the numbers what they are: nothing else passes for copy scores."""
-    if heads.format in _STATED:
-        measure = _STATED[heads.format]
-    elif heads.format not in READERS and heads.measure != "score":
+    own = FORMATS.get(heads.format)
+    if own is None and heads.measure != "score":
         return  # as the package says that reads it
-    else:
-        measure = _shown_measure(heads)
+    measure = (own.measure if own else None) or _shown_measure(heads)
     if heads.measure != measure:
         words = f"must be {measure!r}: the numbers are {MEASURES[measure]}; import the file again"
         yield Problem(DOCUMENT, "/measure", words)

@@ -17,14 +17,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.atlas import is_atlas, read_atlas, write_atlas
-from rh_bench.interchange.base import HEAD, MOST_JSON, Format, Written, head_names, parse_head
-from rh_bench.interchange.duo import REDUCTIONS, read_duo, write_duo
-from rh_bench.interchange.pairs import read_pairs, write_pairs
-from rh_bench.interchange.profile import read_profile, write_profile
-from rh_bench.interchange.qrhead import read_qrhead, write_qrhead
+from rh_bench.interchange import atlas, duo, pairs, profile, qrhead, seed
+from rh_bench.interchange.base import MOST_JSON, Format, Written, head_names, parse_head
+from rh_bench.interchange.duo import REDUCTIONS, write_duo
+from rh_bench.interchange.qrhead import read_qrhead
 from rh_bench.interchange.records import HeadList
-from rh_bench.interchange.seed import read_seed, write_seed
 from rh_bench.system.files import shown
 from rh_bench.system.plain_yaml import plain_yaml
 from rh_bench.system.plugins import load_plugin, plugin_names
@@ -46,23 +43,13 @@ __all__ = [
     "write",
 ]
 
+FORMATS: Mapping[str, Format] = {
+    one.name: one for one in (seed.FORMAT, pairs.FORMAT, duo.FORMAT, qrhead.FORMAT, profile.FORMAT, atlas.FORMAT)
+}
+"""The formats of this package, by name. A file is of the first that it fits."""
 READERS: Mapping[str, Callable[[Path], HeadList]] = {
-    "seed": read_seed,
-    "pairs": read_pairs,
-    "duo": read_duo,
-    "qrhead": read_qrhead,
-    "profile": read_profile,
-    "atlas": read_atlas,
+    name: one.read for name, one in FORMATS.items() if one.read is not None
 }
-_WRITERS: Mapping[str, Callable[[HeadList], Written]] = {
-    "seed": write_seed,
-    "pairs": write_pairs,
-    "qrhead": write_qrhead,
-    "profile": write_profile,
-    "atlas": write_atlas,
-}
-
-
 GROUP = "rh_bench.formats"
 """Entry points of formats that installed packages add."""
 REPORTS = ("eee", "eval-results")
@@ -95,9 +82,7 @@ def write(heads: HeadList, format: str, *, kv_heads: int | None = None, reduce: 
     """
     if format == "duo":
         return write_duo(heads, kv_heads, reduce)
-    if format in _WRITERS:
-        return _WRITERS[format](heads)
-    found = _installed(format)
+    found = FORMATS.get(format) or _installed(format)
     if found.write is None:
         raise InputError(f"nothing writes the format {shown(format)!r}", where="format", hint="it can only be read")
     return found.write(heads)
@@ -125,29 +110,22 @@ def guess_format(path: Path) -> str:
         InputError: it is none that is known.
     """
     hint = "give --format " + ", ".join(READERS)
-    if path.is_dir() or path.suffix == ".tsv":
-        return "duo"
-    if path.suffix in (".yaml", ".yml"):
-        return "qrhead"
-    if path.suffix != ".json":
-        raise InputError("this is no format that is known", where=path, hint=hint)
+    suffix = "" if path.is_dir() else path.suffix
+    for one in FORMATS.values():
+        if suffix in one.suffixes and (suffix or path.is_dir()):
+            return one.name
+    if suffix != ".json":
+        raise InputError("unknown format", where=path, hint=hint)
     document = load_json(path, max_bytes=MOST_JSON, constant=lambda text: None)
-    found = _json_format(document)
-    if found is None:
-        raise InputError(f"this is no format that is known: {_said(document)}", where=path, hint=hint)
-    return found
+    for one in FORMATS.values():
+        if one.fits is not None and one.fits(document):
+            return one.name
+    raise InputError(f"unknown format: {_said(document)}", where=path, hint=hint)
 
 
-def _json_format(document: object) -> str | None:
-    if isinstance(document, dict):
-        if isinstance(document.get("argmax_scores"), list):
-            return "profile"
-        if any(HEAD.fullmatch(key) for key in document):
-            return "seed"
-        return "atlas" if is_atlas(document) else None
-    if isinstance(document, list) and document and isinstance(document[0], list):
-        return "pairs" if document[0] and isinstance(document[0][0], list) else None
-    return None
+def project_of(name: str) -> str:
+    """Whose format it is, in words; that of an installed package goes by its name."""
+    return FORMATS[name].project if name in FORMATS else name
 
 
 def _said(document: object) -> str:
@@ -156,5 +134,5 @@ def _said(document: object) -> str:
         keys = ", ".join(shown(key[:30]) for key in list(document)[:4])
         return f"an object with {keys}" + (" and more" if len(document) > 4 else "") if document else "an empty object"
     if isinstance(document, list):
-        return "a list of anything but [[layer, head], score]" if document else "an empty list"
+        return "a list of something other than [[layer, head], score]" if document else "an empty list"
     return "neither an object nor a list"

@@ -8,7 +8,16 @@ import math
 from pathlib import Path
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.base import MOST_HEADS, MOST_JSON, Written, head_names, is_number, mislabelled, parse_pair
+from rh_bench.interchange.base import (
+    MOST_HEADS,
+    MOST_JSON,
+    Format,
+    Written,
+    head_names,
+    is_number,
+    mislabelled,
+    parse_pair,
+)
 from rh_bench.interchange.measures import measure_of_means
 from rh_bench.interchange.records import Head, HeadList
 from rh_bench.system.files import shown
@@ -31,10 +40,10 @@ def read_pairs(path: Path) -> HeadList:
     for place, entry in enumerate(document):
         where = f"{path}#/{place}"
         if not isinstance(entry, list) or len(entry) != 2:
-            raise InputError(f"{shown(str(entry)[:40])} is no [[layer, head], score]", where=where)
+            raise InputError(f"{shown(str(entry)[:40])} is not a [[layer, head], score]", where=where)
         head = parse_pair(entry[0], where)
         if not is_number(entry[1]):
-            raise InputError(f"{shown(str(entry[1])[:40])} is no score", where=where)
+            raise InputError(f"{shown(str(entry[1])[:40])} is not a score", where=where)
         if head in scores:
             raise InputError(f"has head {head[0]}-{head[1]} twice", where=where)
         scores[head] = float(entry[1])
@@ -65,10 +74,19 @@ def write_pairs(heads: HeadList) -> Written:
         InputError: there are no scores.
     """
     if heads.values is None:
-        raise InputError("has no scores, which this format is made of", where=heads.format)
+        raise InputError("has no scores, which this format needs", where=heads.format)
     known = {head: value for head, value in zip(heads.heads, heads.values, strict=True) if not math.isnan(value)}
     own = heads.format == "pairs" and heads.order is not None
     order = heads.order if own and heads.order else sorted(known, key=lambda head: (-known[head], head))
     data = json.dumps([[list(head), known[head]] for head in order], allow_nan=False).encode()
     losses = ("the model", "samples and intervals", "layers without scores", *mislabelled(heads, "score"))
     return Written({"heads.json": data}, () if own else losses)
+
+
+def _fits(document: object) -> bool:
+    if not isinstance(document, list) or not document or not isinstance(document[0], list):
+        return False
+    return bool(document[0]) and isinstance(document[0][0], list)
+
+
+FORMAT = Format("pairs", read_pairs, write_pairs, "a bare list of heads and scores", fits=_fits)

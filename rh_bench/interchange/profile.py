@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.base import MOST_JSON, Written, all_heads, mislabelled, parse_grid, parse_pair
+from rh_bench.interchange.base import MOST_JSON, Format, Written, all_heads, mislabelled, parse_grid, parse_pair
 from rh_bench.interchange.names import own_name, quantisation_of
 from rh_bench.interchange.records import HeadList
 from rh_bench.system.schema import dump_json, load_json
@@ -26,7 +26,7 @@ def read_profile(path: Path) -> HeadList:
     document = load_json(path, max_bytes=MOST_JSON, constant=constants.append)  # which gives None
     missing = [name for name in _FIELDS if not isinstance(document, dict) or name not in document]
     if missing:
-        raise InputError(f"has no {missing[0]}, so it is not the profile of a model", where=path)
+        raise InputError(f"has no {missing[0]}, so it is not a model's profile", where=path)
     layers, heads = document["n_layers"], document["n_heads"]
     scores = parse_grid(document["argmax_scores"], layers, heads, path, "argmax_scores")
     named, where = document["argmax_heads"], f"{path}#/argmax_heads"
@@ -61,7 +61,7 @@ def write_profile(heads: HeadList) -> Written:
         InputError: there is no number for every head.
     """
     if heads.values is None or heads.layers is None or heads.heads_per_layer is None:
-        raise InputError("has no score for every head, which this format needs", where=heads.format)
+        raise InputError("does not have a score for every head, which this format needs", where=heads.format)
     matrix = heads.matrix()
     holes = bool(np.isnan(matrix).any())
     document = {
@@ -82,3 +82,10 @@ def write_profile(heads: HeadList) -> Written:
         *(["layers without scores, which are 0 here"] * holes),
     )
     return Written({"profile.json": dump_json(document)}, losses)
+
+
+def _fits(document: object) -> bool:
+    return isinstance(document, dict) and isinstance(document.get("argmax_scores"), list)
+
+
+FORMAT = Format("profile", read_profile, write_profile, "retrieval-head-profile", measure="argmax", fits=_fits)

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.base import Written, parse_head, read_text
+from rh_bench.interchange.base import Format, Written, parse_head, read_text
 from rh_bench.interchange.names import own_name, quantisation_of
 from rh_bench.interchange.records import HeadList
 from rh_bench.system.plain_yaml import plain_yaml
@@ -25,7 +25,7 @@ def read_qrhead(path: Path) -> HeadList:
     document = plain_yaml(read_text(path), path)
     named = document.get("attn_head_set") if isinstance(document, dict) else None
     if not isinstance(named, str):
-        raise InputError("must have attn_head_set, a text", where=path)
+        raise InputError("must have attn_head_set, a string", where=path)
     every = named.strip() == EVERY_HEAD
     order = () if every else tuple(parse_head(part.strip(), path) for part in named.split(","))
     if len(set(order)) != len(order):
@@ -59,7 +59,7 @@ def write_qrhead(heads: HeadList) -> Written:
     """
     chosen = heads.order or tuple(sorted(heads.selected or ()))
     if not chosen and not heads.every_head:
-        raise InputError("no head is chosen, so there is nothing to list", where="qrhead")
+        raise InputError("no head is selected, so there is nothing to list", where="qrhead")
     base = heads.extra.get("model_base_class") or (heads.model or "").rsplit("/", 1)[-1]
     document = {
         "attn_head_set": EVERY_HEAD if heads.every_head else ",".join(f"{layer}-{head}" for layer, head in chosen),
@@ -69,3 +69,6 @@ def write_qrhead(heads: HeadList) -> Written:
     text = yaml.safe_dump(document, sort_keys=False, width=100_000, allow_unicode=True)
     losses = ("comments",) if heads.format == "qrhead" else ("every score", "intervals", "heads that are not chosen")
     return Written({"heads.yaml": text.encode()}, losses)
+
+
+FORMAT = Format("qrhead", read_qrhead, write_qrhead, "QRHead", measure="membership", suffixes=(".yaml", ".yml"))

@@ -104,5 +104,5 @@ def kv_heads(layers: Sequence[Layer], where: object) -> int:
     """
     counts = {layer.kv_heads for layer in layers if layer.scored}
     if len(counts) != 1:
-        raise InputError(f"its layers have {sorted(counts)} key/value heads, a table needs one number", where=where)
+        raise InputError(f"its layers have {sorted(counts)} key/value heads; a table needs one number", where=where)
     return counts.pop()

@@ -7,7 +7,17 @@ import math
 from pathlib import Path
 
 from rh_bench.errors import InputError
-from rh_bench.interchange.base import MOST_HEADS, MOST_JSON, Written, head_names, is_number, mislabelled, parse_head
+from rh_bench.interchange.base import (
+    HEAD,
+    MOST_HEADS,
+    MOST_JSON,
+    Format,
+    Written,
+    head_names,
+    is_number,
+    mislabelled,
+    parse_head,
+)
 from rh_bench.interchange.measures import measure_of_samples
 from rh_bench.interchange.records import LARGEST_SCORE, Head, HeadList
 from rh_bench.system.files import shown
@@ -29,7 +39,7 @@ def read_seed(path: Path) -> HeadList:
     for name, scores in document.items():
         head = parse_head(name, path)
         if head in rows:
-            raise InputError(f"has head {head[0]}-{head[1]} twice, spelt differently", where=path)
+            raise InputError(f"has head {head[0]}-{head[1]} twice, spelled differently", where=path)
         rows[head] = _row(scores, f"{path}#/{shown(name[:40])}")
     heads = tuple(sorted(rows))
     if not any(rows.values()):
@@ -67,8 +77,17 @@ def write_seed(heads: HeadList) -> Written:
         InputError: there are no scores of single samples.
     """
     if heads.instances is None:
-        raise InputError("has no scores of single samples, which this format is made of", where=heads.format)
+        raise InputError("has no scores of single samples, which this format needs", where=heads.format)
     document = {f"{layer}-{head}": list(row) for (layer, head), row in zip(heads.heads, heads.instances, strict=True)}
     data = json.dumps(document, allow_nan=False).encode()
     losses = ("the model", "sample ids, lengths and depths", "failed samples", "intervals", "layers without scores")
     return Written({"heads.json": data}, () if heads.format == "seed" else losses + mislabelled(heads, "score"))
+
+
+def _fits(document: object) -> bool:
+    if not isinstance(document, dict) or isinstance(document.get("argmax_scores"), list):  # which makes it a profile
+        return False
+    return any(HEAD.fullmatch(key) for key in document)
+
+
+FORMAT = Format("seed", read_seed, write_seed, "Retrieval_Head, the paper's released detections", fits=_fits)

@@ -85,7 +85,7 @@ def ask(
     chat = choose_template(loaded.tokenizer, template)
     if chat is None:
         if choice != AUTO:
-            raise InputError("a plain prompt knows no thoughts", where="--thinking", hint="use --template chat")
+            raise InputError("plain prompts have no thoughts", where="--thinking", hint="use --template chat")
         return _asking(loaded, haystacks, samples, template, None)
 
     def begin(left: Thinking) -> str:

@@ -104,7 +104,7 @@ def memory_claims(model: Json, loaded: LoadedModel) -> list[str]:
 
     if weights_sha256(loaded.model) == model["memory"]["weights_sha256"]:
         return []
-    return ["this is another model than the run's: the SHA-256 over its weights differs"]
+    return ["this is not the run's model: the SHA-256 of its weights differs"]
 
 
 def unknown_weights(model: Json) -> str | None:

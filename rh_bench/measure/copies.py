@@ -188,7 +188,7 @@ class CopyMeasurement:
         """A model that begins its first answer with a thought all the same would be measured while it thinks."""
         if self._builder.chat is not None and begins_thought(self._builder.raw_text(first.generated)):
             raise self._measured_thoughts(
-                f"the model begins its answer to {first.sample_id} with a thought, which its prompt does not ask for"
+                f"the model starts its answer to {first.sample_id} with a thought, which its prompt does not ask for"
             )
 
     def _refuse_thoughts(self, results: Iterable[SampleResult]) -> None:
@@ -196,7 +196,7 @@ class CopyMeasurement:
         texts = (self._builder.raw_text(result.generated_ids) for result in results)
         if self._builder.chat is not None and mostly_thoughts(texts):
             raise self._measured_thoughts(
-                "the model begins more than half of its answers with a thought, which its prompt does not ask for"
+                "the model starts more than half of its answers with a thought, which its prompt does not ask for"
             )
 
     def _measured_thoughts(self, problem: str) -> BeginsWithThoughtError:

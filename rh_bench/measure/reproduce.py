@@ -62,7 +62,7 @@ def set_of(run: Run, haystack: str | None) -> tuple[HaystackSet, list[str]]:
     named = run.document["haystack"]
     haystacks, location, commit = find_set(haystack or f"{named['location']}@{named['revision']}")
     if haystacks.manifest_sha256 != named["manifest_sha256"]:
-        return haystacks, ["this is another set than the run's: the SHA-256 of its manifest.json differs"]
+        return haystacks, ["this is not the run's set: the SHA-256 of its manifest.json differs"]
     return haystacks, set_claims(named, haystacks, location, commit)
 
 
@@ -87,14 +87,14 @@ def model_problems(run: Run, source: ModelSource, config: Any) -> list[str]:
         problems.append(f"run.json has {len(run.layers)} layers, the model's configuration {layers}")
     heads = max((layer.query_heads for layer in run.layers), default=0)
     if heads != shape.query_heads:
-        problems.append(f"run.json has {heads} query heads a layer, the model's configuration {shape.query_heads}")
+        problems.append(f"run.json has {heads} query heads per layer, the model's configuration {shape.query_heads}")
     return problems
 
 
 def _file_problems(run: Run, source: ModelSource) -> list[str]:
     """The revision, and the weights' hashes."""
     if source.revision != run.document["model"]["revision"]:
-        return ["this is another model than the run's: its revision differs"]
+        return ["this is not the run's model: its revision differs"]
     bases = (run.document["model"].get("adapter") or {}).get("base") or {}
     claimed = [*run.document["model"]["files"], *bases.get("files", [])]
     found = [*source.files, *(source.adapter.base.files if source.adapter else ())]
@@ -128,7 +128,7 @@ def _sample_problems(run: Run, haystacks: HaystackSet) -> list[str]:
     problems += [f"sample {name} is missing" for name in expected if name not in found]
     problems += [f"sample {name} is not in the set" for name in found if name not in expected]
     return problems + [
-        f"sample {name} is another one in the set"
+        f"sample {name} differs from that of the set"
         for name in found
         if name in expected and found[name] != expected[name]
     ]
@@ -147,7 +147,7 @@ def _stop_problems(run: Run, builder: PromptBuilder) -> list[str]:
         variables = dict(builder.thinking.variables) if builder.thinking else None
         turn = None if builder.chat is None else turn_token(builder.chat, frozenset(), variables)
         if turn is None or turn[1] != claimed:
-            problems.append(f"run.json#/protocol/turn_token is {claimed!r}, the template ends a turn otherwise")
+            problems.append(f"run.json#/protocol/turn_token is {claimed!r}, the template ends a turn differently")
     return problems
 
 
@@ -156,8 +156,8 @@ def _prompt_problems(builder: PromptBuilder, result: SampleResult) -> Iterator[s
     if prompt.sha256 != result.prompt_sha256:
         yield "its prompt is not reproduced"
     if (prompt.insert_at, prompt.span_start) != (result.insert_at, result.span_start):
-        yield "its needle stands elsewhere"
+        yield "its needle is elsewhere"
     if tuple(prompt.span_ids.tolist()) != result.span_ids or prompt.answer != result.answer:
-        yield "its answer is another one"
+        yield "its answer differs"
     if builder.text(list(result.generated_ids)) != result.text:
-        yield "its text is not what its tokens say"
+        yield "its text does not match its tokens"

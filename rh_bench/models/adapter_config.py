@@ -49,16 +49,16 @@ def read_adapter_config(folder: Path, where: str) -> AdapterConfig:
     # Files of the Hub's cache are links, and what they lead to was downloaded by its digest.
     settings = load_json((folder / ADAPTER_CONFIG).resolve(), max_bytes=_MOST_BYTES, constant=lambda text: None)
     if not isinstance(settings, dict):
-        raise InputError(f"{ADAPTER_CONFIG} is no JSON object", where=where)
+        raise InputError(f"{ADAPTER_CONFIG} is not a JSON object", where=where)
     method, task = _text(settings, "peft_type", where), _text(settings, "task_type", where)
     if method is None:
         raise InputError(f"{ADAPTER_CONFIG} has no peft_type", where=where, hint="save the adapter with a current peft")
     _refuse_method(method, where)
     if task not in _TASKS:
         raise InputError(
-            f"this adapter is for the task {shown(task)[:60]}, not for producing text",
+            f"this adapter is for the task {shown(task)[:60]}, not for generating text",
             where=where,
-            hint="give one whose task_type is CAUSAL_LM",
+            hint="use one whose task_type is CAUSAL_LM",
         )
     more = next((name for name in _NOT_MERGED if settings.get(name)), None)
     if more is not None:
@@ -77,7 +77,7 @@ def _refuse_method(method: str, where: str) -> None:
         return
     if method in _VIRTUAL_TOKENS:
         raise InputError(
-            f"this adapter ({method}) puts virtual tokens before the prompt: positions are not those of its tokens",
+            f"this adapter ({method}) adds virtual tokens before the prompt, which shift the positions of its tokens",
             where=where,
             hint=f"adapters that change weights are supported: {', '.join(METHODS)}",
         )
@@ -91,5 +91,5 @@ def _text(settings: Json, name: str, where: str) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
-        raise InputError(f"{name} of {ADAPTER_CONFIG} is no text", where=where)
+        raise InputError(f"{name} in {ADAPTER_CONFIG} is not a string", where=where)
     return value

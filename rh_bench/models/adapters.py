@@ -46,7 +46,7 @@ def refuse_without_peft(where: str) -> None:
     """
     if find_spec("peft") is None:
         raise InputError(
-            "is an adapter, and PEFT, which loads adapters, is not installed",
+            "is an adapter, but PEFT, which loads adapters, is not installed",
             where=where,
             hint="run: pip install 'rh-bench[peft]'",
         )
@@ -72,9 +72,9 @@ def merge_adapter(
     refuse_without_peft(where)
     if getattr(model, "hf_quantizer", None) is not None and getattr(model, "is_quantized", False):
         raise InputError(
-            "its base is quantised, and an adapter cannot be merged into that without loss",
+            "its base is quantised, and an adapter cannot be merged into it without loss",
             where=where,
-            hint="name a base with plain weights",
+            hint="use a base with unquantised weights",
         )
     try:
         with quiet_libraries(), warnings.catch_warnings():
@@ -86,9 +86,9 @@ def merge_adapter(
         raise
     except Exception as error:  # files from outside, and the two libraries, fail in any way
         raise InputError(
-            f"the adapter cannot be put on its base {adapter.base.id} ({type(error).__name__}: {in_words(error)})",
+            f"the adapter cannot be applied to its base {adapter.base.id} ({type(error).__name__}: {in_words(error)})",
             where=where,
-            hint=f"give the base that it was trained on; {TRACE}",
+            hint=f"use the base it was trained on; {TRACE}",
         ) from error
 
 
@@ -105,13 +105,15 @@ def _config(adapter: Adapter, where: str) -> Any:
 
     cls = PEFT_TYPE_TO_CONFIG_MAPPING.get(PeftType(adapter.config.method))
     if cls is None:
-        raise InputError(f"this PEFT does not know {adapter.config.method}", where=where, hint="install a newer peft")
+        raise InputError(
+            f"this PEFT does not support {adapter.config.method}", where=where, hint="install a newer peft"
+        )
     known = {field.name for field in dataclasses.fields(cls)}
     settings = {name: value for name, value in adapter.config.settings.items() if name not in _IGNORED}
     unknown = sorted(name for name, value in settings.items() if name not in known and value)
     if unknown:
         raise InputError(
-            f"{ADAPTER_CONFIG} has {shown(unknown[0])[:60]!r}, which this version of PEFT does not know",
+            f"{ADAPTER_CONFIG} has {shown(unknown[0])[:60]!r}, which this version of PEFT does not support",
             where=where,
             hint="install a newer peft",
         )
@@ -140,10 +142,10 @@ def _resize(model: Any, folder: Path, where: str) -> None:
     ends = (True,) if last is None or last.weight is first.weight else (True, False)
     if any(rows[end] != {wanted} for end in ends):
         raise InputError(
-            f"it was trained on {wanted} rows of embedding, which are not all in it, and its base has"
+            f"it was trained with {wanted} embedding rows, not all of which it contains, and its base has"
             f" {first.weight.shape[0]}",
             where=where,
-            hint="save it with modules_to_save for both ends of the model",
+            hint="save it with modules_to_save for both embeddings",
         )
     model.resize_token_embeddings(wanted, mean_resizing=False)
 
@@ -165,7 +167,7 @@ def _merged(model: Any, config: Any, folder: Path, where: str, outside: tuple[st
             raise InputError(
                 f"{many} {what} the adapter ({', '.join(shown(n)[:120] for n in names[:3])})",
                 where=where,
-                hint="give the base that it was trained on",
+                hint="use the base it was trained on",
             )
     layers = [module for module in peft_model.modules() if isinstance(module, BaseTunerLayer)]
     if not layers and not config.modules_to_save:

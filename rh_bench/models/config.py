@@ -40,7 +40,7 @@ def config_problems(model: Json, named: str | None) -> list[str]:
     if layers is not None and layers != len(model["layers"]):
         problems.append(f"run.json has {len(model['layers'])} layers, the model's configuration {layers}")
     if heads is not None and heads != claimed:
-        problems.append(f"run.json has {claimed} query heads a layer, the model's configuration {heads}")
+        problems.append(f"run.json has {claimed} query heads per layer, the model's configuration {heads}")
     return problems
 
 
@@ -62,7 +62,7 @@ def _config_path(model: Json, named: str | None) -> Path | None:
     if model["source"] == "memory" and (folder / ADAPTER_CONFIG).is_file():
         return None  # the adapter that was in force, saved by itself
     if not (folder / "config.json").is_file():
-        raise InputError("there is no config.json", where=folder, hint="give the folder that save_pretrained wrote")
+        raise InputError("there is no config.json", where=folder, hint="give a folder written by save_pretrained")
     return folder / "config.json"
 
 

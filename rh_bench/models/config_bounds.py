@@ -74,7 +74,7 @@ def refuse_beyond_bounds(folder: Path, names: list[str], where: str) -> None:
     config = load_json(folder / "config.json", max_bytes=MOST_CONFIG, constant=lambda text: None)
     problem = next(bounds_problems(config), None)
     if problem is not None:
-        raise InputError(f"config.json: {problem}", where=where, hint="this is no model that can be measured")
+        raise InputError(f"config.json: {problem}", where=where, hint="this is not a model that can be measured")
 
 
 def refuse_more_layers_than_weights(folder: Path, names: list[str], where: str) -> None:
@@ -89,9 +89,9 @@ def refuse_more_layers_than_weights(folder: Path, names: list[str], where: str) 
     layers, tensors = _largest_count(config), len(weight_shapes(folder, weights, where))
     if layers is not None and layers > tensors:
         raise InputError(
-            f"config.json: {layers} layers, and its weights hold {tensors} tensors",
+            f"config.json: {layers} layers, but its weights have {tensors} tensors",
             where=where,
-            hint="give the configuration of these weights",
+            hint="use the configuration of these weights",
         )
 
 
@@ -104,13 +104,13 @@ def refuse_large_files(folder: Path, names: list[str], where: str) -> None:
     for name in names:
         most = next((size << 20 for pattern, size in _FILES if pattern.fullmatch(name)), None)
         if most is not None and (folder / name).stat().st_size > most:
-            raise InputError(f"{shown(name)} is larger than {most} bytes", where=where, hint="no model needs so much")
+            raise InputError(f"{shown(name)} is larger than {most} bytes", where=where, hint="no model needs that much")
 
 
 def bounds_problems(config: Any) -> Iterator[str]:
     """What of a configuration's numbers and lists is beyond bounds."""
     if not isinstance(config, dict):
-        yield "is no JSON object"
+        yield "is not a JSON object"
         return
     left: list[tuple[str, Any]] = [("", config)]
     while left:

@@ -63,5 +63,5 @@ def _refusal(path: Path, why: str) -> InputError:
     return InputError(
         f"this version of transformers reads its tokenizer wrongly: {why}",
         where=f"gguf:{path.name}",
-        hint="install a newer transformers (5.23 is known to be right), or give the model's safetensors folder",
+        hint="install a newer transformers (5.23 is known to work), or give the model's safetensors folder",
     )

@@ -39,7 +39,7 @@ def check_gguf_weights(path: Path, model: Any) -> None:
     blocks = {name: int(match[1]) for name in sizes if (match := _BLOCK.match(name))}
     beyond = sorted(name for name, block in blocks.items() if block >= config.num_hidden_layers)
     if beyond and not ahead:
-        raise _no_match(path, f"{len(beyond)} tensors are of layers that its metadata does not count ({beyond[0]})")
+        raise _no_match(path, f"{len(beyond)} tensors belong to layers beyond those in its metadata ({beyond[0]})")
     if _is_reported(architecture):
         return
     used = sum(size for name, size in sizes.items() if name not in beyond and not _FACTORS.search(name))
@@ -47,7 +47,7 @@ def check_gguf_weights(path: Path, model: Any) -> None:
         used -= sizes.get("output.weight", 0)  # a second copy
     has = sum({tensor.data_ptr(): tensor.numel() for tensor in model.state_dict().values()}.values())
     if used != has:
-        raise _no_match(path, f"it holds {used:,} numbers, and {type(model).__name__} with its metadata {has:,}")
+        raise _no_match(path, f"it has {used:,} parameters, but {type(model).__name__} with its metadata has {has:,}")
 
 
 def refuse_gguf_beyond_bounds(path: Path) -> None:
@@ -71,7 +71,7 @@ def refuse_gguf_beyond_bounds(path: Path) -> None:
     if problem is None and layers > len(reader.tensors):
         problem = f"it has {layers} layers and {len(reader.tensors)} tensors"
     if problem is not None:
-        raise InputError(f"its metadata: {problem}", where=where, hint="this is no model that can be measured")
+        raise InputError(f"its metadata: {problem}", where=where, hint="this is not a model that can be measured")
 
 
 def _is_reported(architecture: str) -> bool:
@@ -95,7 +95,7 @@ def _refuse_unread_scaling(path: Path, reader: Any, architecture: str, config: A
         raise InputError(
             "its positions are scaled for long contexts, which transformers does not read from GGUF files",
             where=f"gguf:{path.name}",
-            hint="give the model's safetensors folder",
+            hint="use the model's safetensors folder",
         )
 
 
@@ -106,7 +106,7 @@ def _value(reader: Any, name: str) -> Any:
 
 def _no_match(path: Path, why: str) -> InputError:
     return InputError(
-        f"its tensors and its metadata do not belong together: {why}",
+        f"its tensors do not match its metadata: {why}",
         where=f"gguf:{path.name}",
-        hint="convert the model again, or give its safetensors folder",
+        hint="convert the model again, or use its safetensors folder",
     )

@@ -128,8 +128,8 @@ def unwrapped(model: Any) -> Any:
         inner = within
     name: str = type(inner).__name__
     if not isinstance(inner, torch.nn.Module) or not hasattr(inner, "config"):
-        hint = "give a transformers model, or the name of one as text"
-        raise InputError(f"{name} is no causal language model of transformers", where="model", hint=hint)
+        hint = "give a transformers model, or a model's name as a string"
+        raise InputError(f"{name} is not a transformers causal language model", where="model", hint=hint)
     ends: Any = getattr(inner, "get_output_embeddings", None)
     if not hasattr(inner, "generate") or ends is None or ends() is None:
         raise InputError(
@@ -155,7 +155,7 @@ def _within(model: Any) -> Any:
     settings = model.peft_config
     if any(getattr(one, "is_prompt_learning", False) for one in settings.values()):
         raise InputError(
-            "its adapter puts positions of its own before every prompt, so that no prompt has the length it says",
+            "its adapter adds positions before every prompt, so no prompt has its stated length",
             where=type(model).__name__,
             hint="adapters that change weights can be measured",
         )
@@ -165,9 +165,9 @@ def _within(model: Any) -> Any:
 def _refuse_hooks(wrapper: Any) -> None:
     if any(getattr(wrapper, name, None) for name in ("_forward_hooks", "_forward_pre_hooks")):
         raise InputError(
-            "a forward hook sits on the wrapper, which is left aside",
+            "there is a forward hook on the wrapper, which is not used",
             where=type(wrapper).__name__,
-            hint="register it on the model within (PEFT: get_base_model())",
+            hint="register it on the wrapped model (PEFT: get_base_model())",
         )
 
 
@@ -205,7 +205,7 @@ def _refuse_acting(model: Any, inner: Any) -> None:
     scale = float(both[1].abs().max())
     if not bool((both[0] - both[1]).abs().max() <= 1e-3 * max(scale, 1e-6)):
         raise InputError(
-            f"{type(model).__name__} does something to the model within that is left out without it",
+            f"{type(model).__name__} changes the wrapped model in a way that would be lost",
             where="model",
             hint="merge the adapter into the model (merge_and_unload) first",
         )
@@ -265,7 +265,7 @@ def _source(held: InMemory, model: Any) -> ModelSource:
     name = held.name if held.name is not None else _name(model)
     if not isinstance(name, str) or not is_memory_id(MEMORY + name) or len(name) > _LONGEST_NAME:
         where = f"name {shown(str(name)[:80])!r}"
-        raise InputError("is no name of a model", where=where, hint="give a short, printable one")
+        raise InputError("is not a valid model name", where=where, hint="give a short, printable one")
     adapters = {key: one.to_dict() for key, one in (getattr(held.model, "peft_config", None) or {}).items()}
     memory = identify(model, held.tokenizer, adapters)
     return ModelSource("memory", MEMORY + name, memory_slug(MEMORY + name), Path(), revision(memory), (), memory=memory)
@@ -286,13 +286,13 @@ def _device(model: Any, where: str, wanted: str) -> torch.device:
     devices = sorted({str(value.device) for value in (*model.parameters(), *model.buffers())})
     if devices != [str(model.device)] or devices == ["meta"]:
         raise InputError(
-            f"it does not lie on one device ({', '.join(devices[:8])})",
+            f"it is spread over several devices ({', '.join(devices[:8])})",
             where=where,
-            hint="move it to one: model.to(device)",
+            hint="move it to one device: model.to(device)",
         )
     here = torch.device(devices[0])
     if wanted not in ("auto", str(here), here.type):
-        raise InputError(f"the model lies on {here}", where="device", hint=f"move it: model.to({wanted!r})")
+        raise InputError(f"the model is on {here}", where="device", hint=f"move it: model.to({wanted!r})")
     return here
 
 
@@ -305,9 +305,9 @@ def _dtype(model: Any, where: str, wanted: str) -> str:
     found = _DTYPES.get(model.dtype)
     if found is None:
         said = str(model.dtype).removeprefix("torch.")
-        raise InputError(f"its numbers are {said}", where=where, hint=f"cast it to {', '.join(_DTYPES.values())}")
+        raise InputError(f"its weights are {said}", where=where, hint=f"cast it to {', '.join(_DTYPES.values())}")
     if wanted not in ("auto", found):
-        raise InputError(f"the model computes in {found}", where="dtype", hint="cast the model itself")
+        raise InputError(f"the model computes in {found}", where="dtype", hint="cast the model instead")
     return found
 
 

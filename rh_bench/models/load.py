@@ -232,7 +232,7 @@ def check_tokenizer(tokenizer: Any, where: str) -> None:
         InputError: it gives no character offsets.
     """
     if not getattr(tokenizer, "is_fast", False):
-        raise InputError("its tokenizer gives no character offsets", where=where, hint="a fast tokenizer is needed")
+        raise InputError("its tokenizer has no character offsets", where=where, hint="use a fast tokenizer")
 
 
 def _plain_tokenizer(source: ModelSource, files: ModelSource) -> dict[str, Any]:
@@ -337,7 +337,7 @@ def load_model(
 def _resolved(text: str, trust_remote_code: bool, base_revision: str | None) -> ModelSource:
     """The files, with what can be refused before anything of them is read."""
     if trust_remote_code:
-        warnings.warn("code from the model's repository runs on this machine", RhBenchWarning, stacklevel=3)
+        warnings.warn("running code from the model's repository on this machine", RhBenchWarning, stacklevel=3)
     source = resolve_model(text, trust_remote_code=trust_remote_code, base_revision=base_revision)
     if source.adapter is not None:
         from rh_bench.models.adapters import refuse_without_peft

@@ -87,10 +87,10 @@ def _unreadable(source: ModelSource, error: Exception, trust_remote_code: bool) 
         return unreadable
     kind = document.get("model_type") if isinstance(document, dict) else None
     if isinstance(document, dict) and "auto_map" in document and not trust_remote_code:
-        hint = "read that code, then give --trust-remote-code"
-        return InputError("it brings code of its own, which is not run unasked", where=source.id, hint=hint)
+        hint = "read that code, then use --trust-remote-code"
+        return InputError("it ships its own code, which only runs with your permission", where=source.id, hint=hint)
     if isinstance(kind, str) and kind not in CONFIG_MAPPING_NAMES:
-        said = f"transformers {transformers.__version__} does not know its model type {shown(kind)[:60]!r}"
+        said = f"transformers {transformers.__version__} does not support its model type {shown(kind)[:60]!r}"
         return InputError(said, where=source.id, hint="install a newer transformers")
     return _cannot("be loaded", error, source.id)
 
@@ -119,7 +119,7 @@ def refuse_encoders(config: Any, where: str) -> None:
     kind = str(config.model_type)
     if getattr(config, "is_encoder_decoder", False):
         raise InputError(
-            f"encoder-decoder models ({kind}) are not supported", where=where, hint="give a decoder-only model"
+            f"encoder-decoder models ({kind}) are not supported", where=where, hint="use a decoder-only model"
         )
     text = config.get_text_config(decoder=True)
     # Only the BERT family has an is_decoder that says how it reads; GPT-NeoX has one that says nothing.
@@ -127,9 +127,9 @@ def refuse_encoders(config: Any, where: str) -> None:
     both_ways = encodes and not (getattr(text, "is_decoder", False) or getattr(text, "causal", False))
     if both_ways or getattr(text, "use_bidirectional_attention", None) in (True, "all"):
         raise InputError(
-            f"models of the type {kind} read a text in both directions and do not predict the next token",
+            f"models of type {kind} read text in both directions and do not predict the next token",
             where=where,
-            hint="give a causal language model"
+            hint="use a causal language model"
             + (", or, if this one was trained as a decoder, set is_decoder in its config.json" if encodes else ""),
         )
 
@@ -148,7 +148,7 @@ def _refuse_unknown(config: Any, trust_remote_code: bool) -> None:
         raise InputError(
             f"transformers {transformers.__version__} has no causal language model of this type",
             where=str(config.model_type),
-            hint="give a model of another type, or --trust-remote-code if it brings code of its own",
+            hint="use a model of another type, or --trust-remote-code if it ships its own code",
         )
 
 

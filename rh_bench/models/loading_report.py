@@ -19,7 +19,7 @@ from rh_bench.system.files import shown
 
 _NAMED = 3
 """Weights that a line names."""
-_MEND = "give the files and the config.json of one model, as save_pretrained writes them"
+_MEND = "use the files and the config.json of one model, as save_pretrained writes them"
 
 _BUFFERS = re.compile(
     r"(^|\.)(rotary_emb\.(inv_freq|cos_cached|sin_cached)|rope\.freqs|masked_bias|causal_mask|position_ids"
@@ -94,9 +94,7 @@ def judge(
     if unknown:
         problems.append(f"{_count(unknown)} unknown to the architecture ({_names(unknown)})")
     if problems:
-        raise InputError(
-            f"its weights do not belong to its configuration: {'; '.join(problems)}", where=where, hint=_MEND
-        )
+        raise InputError(f"its weights do not match its configuration: {'; '.join(problems)}", where=where, hint=_MEND)
     notes = [f"{_count(names)} not used: {words} ({_names(names, 1)})" for words, names in groups.items()]
     lacking = [name for name in report.missing if name.startswith(parts)]
     if lacking:

@@ -111,14 +111,14 @@ def keep_text_part(model: Any, where: str) -> TextPart:
         other[0, -1] = ids[0, 0]
         if _differ(logits[:, :-1], _logits(model, other)[:, :-1]):
             raise InputError(
-                f"{name} reads a prompt in both directions, so that no token can be told from the ones before it",
+                f"{name} reads a prompt in both directions, so no token can be predicted from those before it",
                 where=where,
                 hint="only models that read from left to right can be measured",
             )
         positions = torch.arange(ids.shape[1])[None]
         if _differ(logits, _logits(model, ids, position_ids=positions)):
             raise InputError(
-                f"{name} counts the positions of a text prompt in a way of its own", where=where, hint="not supported"
+                f"{name} counts the positions of a text prompt in its own way", where=where, hint="not supported"
             )
         removed = _take_off(model, called, ids, logits)
     return TextPart(removed)
@@ -144,7 +144,7 @@ def _run_and_watch(model: Any, ids: torch.Tensor, where: str) -> tuple[set[int],
         raise InputError(
             f"{type(model).__name__} cannot be run on text alone ({in_words(error)})",
             where=where,
-            hint="measure its language model by itself",
+            hint="measure its language model separately",
         ) from error
     finally:
         for hook in hooks:

@@ -151,7 +151,7 @@ def resolve_model(text: str, *, trust_remote_code: bool = False, base_revision: 
     if path.is_dir():
         return _with_base(_folder_source(path.resolve()), base_revision)
     if text.startswith((".", "/", "~")) or "\\" in text or text.count("/") > 1:
-        raise InputError("no such folder", where=text, hint="give a Hub id, a local folder or gguf:<file>")
+        raise InputError("no such folder", where=text, hint="give a Hub id, a local folder or gguf:FILE")
     return _with_base(_hub_source(parse_repo(text), trust_remote_code), base_revision)
 
 
@@ -185,7 +185,7 @@ def _gguf_source(path: Path) -> ModelSource:
 
 def _folder_source(path: Path) -> ModelSource:
     if not (path / "config.json").is_file() and not (path / ADAPTER_CONFIG).is_file():
-        raise InputError("there is no config.json", where=path, hint="give the folder that save_pretrained wrote")
+        raise InputError("there is no config.json", where=path, hint="give a folder written by save_pretrained")
     if not list(path.glob("*.safetensors")):
         raise InputError("there are no safetensors weights", where=path, hint="convert them; pickle is never loaded")
     files = _hashes(path)
@@ -245,12 +245,12 @@ def _base_source(config: AdapterConfig, source: ModelSource, revision: str | Non
         try:
             ref = parse_repo(name)
         except InputError:
-            where = "no folder here and no Hub id" if source.kind == "folder" else "no Hub id"
+            where = "neither a folder here nor a Hub id" if source.kind == "folder" else "not a Hub id"
             raise InputError(f"its base {shown(name)[:200]!r} is {where}", where=source.id, hint=hint) from None
         base = _hub_source(RepoRef(ref.repo_id, revision or config.base_revision or ref.revision), False)
     if (base.folder / ADAPTER_CONFIG).is_file():
         raise InputError(
-            f"its base {shown(base.id)} is an adapter, too", where=source.id, hint="merge that one into its base first"
+            f"its base {shown(base.id)} is itself an adapter", where=source.id, hint="merge it into its base first"
         )
     return base
 
@@ -284,7 +284,7 @@ def refuse_other_files(source: ModelSource) -> None:
     document = load_json(index)
     shards = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(shards, dict):
-        raise InputError(f"{index.name} names no weight_map of files", where=source.id)
+        raise InputError(f"{index.name} has no weight_map of files", where=source.id)
     for shard in shards.values():
         if shard not in hashed or not str(shard).endswith(".safetensors"):
             raise _other_file(source, index.name, shard)
@@ -292,7 +292,7 @@ def refuse_other_files(source: ModelSource) -> None:
 
 def _other_file(source: ModelSource, name: str, named: object) -> InputError:
     return InputError(
-        f"{name} names {shown(named)[:200]!r}, which is no safetensors file of this folder",
+        f"{name} names {shown(named)[:200]!r}, which is not a safetensors file in this folder",
         where=source.id,
         hint="save the model again with save_pretrained",
     )

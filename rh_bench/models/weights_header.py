@@ -57,7 +57,7 @@ def _header(path: Path) -> dict[str, Any]:
         raise ValueError("it is cut short in its header")
     document = parse_json(data.decode("utf-8"))
     if not isinstance(document, dict):
-        raise ValueError("its header is no object")
+        raise ValueError("its header is not an object")
     return document
 
 
@@ -66,7 +66,7 @@ def _shape(key: str, tensor: Any, size: int) -> tuple[int, ...]:
     entry = tensor if isinstance(tensor, dict) else {}
     found, offsets = _sizes(entry.get("shape")), _sizes(entry.get("data_offsets"))
     if found is None or offsets is None or len(offsets) != 2:
-        raise ValueError(f"its header says of {key[:80]!r} neither shape nor place")
+        raise ValueError(f"its header gives neither shape nor place for {key[:80]!r}")
     first, last = offsets
     if not first <= last <= size:
         raise ValueError(f"it is cut short: {key[:80]!r} ends at {last} of {size} bytes")

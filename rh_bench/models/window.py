@@ -146,7 +146,7 @@ def refuse_beyond_table(window: Window, model: Any, where: str) -> None:
     rows = position_table(model)
     if window.origin == OPTION and window.size is not None and rows is not None and window.size > rows:
         raise InputError(
-            f"{where} has a table of {rows} positions and nothing beyond it",
+            f"{where} has a table of {rows} positions and none beyond",
             where="--window",
             hint=f"give at most {rows}",
         )

@@ -103,7 +103,7 @@ def refuse_beyond_window(samples: Sequence[Sample], window: int | None, max_new_
     if beyond:
         listed = ", ".join(str(length) for length in beyond[:8]) + (" …" if len(beyond) > 8 else "")
         raise InputError(
-            f"its window of {window} tokens is too small for the lengths {listed} and {max_new_tokens} new tokens",
+            f"its window of {window} tokens is too small for the lengths {listed} plus {max_new_tokens} new tokens",
             where=model,
-            hint=f"give --lengths of at most {window - max_new_tokens}, or --window N if the model is for more",
+            hint=f"give --lengths of at most {window - max_new_tokens}, or --window N if the model supports more",
         )

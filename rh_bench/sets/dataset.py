@@ -119,7 +119,9 @@ def read_set(folder: Path) -> HaystackSet:
         raise InputError("no such folder", where=folder, hint="build a set with `rh-bench build`")
     if not is_set(folder):
         raise InputError(
-            "there is no manifest.json, so it is no haystack set", where=folder, hint="build one with `rh-bench build`"
+            "there is no manifest.json, so this is not a haystack set",
+            where=folder,
+            hint="build one with `rh-bench build`",
         )
     reader = _Reader(folder)
     found = reader.read()
@@ -229,9 +231,9 @@ def _needle_problems(rows: Sequence[Json], haystack_ids: set[str]) -> Iterator[t
     for place, row in enumerate(rows):
         start, end = row["answer_start"], row["answer_end"]
         if not 0 <= start < end <= len(row["needle"]):
-            yield f"/{place}/answer_end", f"characters {start} to {end} do not lie in the needle"
+            yield f"/{place}/answer_end", f"characters {start} to {end} are not inside the needle"
         elif row["needle"][start:end] != row["answer"]:
-            yield f"/{place}/answer", "is not what stands in the needle at answer_start"
+            yield f"/{place}/answer", "differs from the needle's text at answer_start"
         else:
             given_away = question_problem(row["question"], row["answer"])
             if given_away:
@@ -268,7 +270,7 @@ def _twice(rows: Sequence[Json], column: str) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
     for place, row in enumerate(rows):
         if counts[row[column]] > 1 and row[column] in seen:
-            yield f"/{place}/{column}", f"{shown(row[column])!r} stands there twice"
+            yield f"/{place}/{column}", f"duplicate {shown(row[column])!r}"
         seen.add(row[column])
 
 

@@ -85,7 +85,7 @@ def parse_lengths(text: str, where: str = "--lengths") -> tuple[int, ...]:
         digits = part.strip().replace("_", "")
         if not (digits.isascii() and digits.isdigit() and 0 < int(digits[:20]) <= MAX_LENGTH):
             raise InputError(
-                f"{part.strip()!r} is no length in tokens", where=where, hint="write whole numbers, as in 512,1024"
+                f"{part.strip()!r} is not a length in tokens", where=where, hint="write whole numbers, like 512,1024"
             )
         numbers.append(int(digits))
     return _distinct(numbers, where)
@@ -105,7 +105,9 @@ def parse_depths(text: str, where: str = "--depths") -> tuple[float, ...]:
             number = math.nan
         if not 0 <= number <= 100:
             raise InputError(
-                f"{part.strip()!r} is no depth in percent", where=where, hint="write numbers from 0 to 100, as in 0,50"
+                f"{part.strip()!r} is not a depth in percent",
+                where=where,
+                hint="write numbers from 0 to 100, like 0,50",
             )
         numbers.append(number + 0.0)  # -0.0 becomes 0.0
     return _distinct(numbers, where)
@@ -113,7 +115,7 @@ def parse_depths(text: str, where: str = "--depths") -> tuple[float, ...]:
 
 def _distinct(numbers: list[Number], where: str) -> tuple[Number, ...]:
     if len(set(numbers)) != len(numbers):
-        raise InputError("a number stands there twice", where=where, hint="give each once")
+        raise InputError("duplicate number", where=where, hint="give each once")
     return tuple(sorted(numbers))
 
 

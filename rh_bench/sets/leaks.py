@@ -25,9 +25,9 @@ def question_problem(question: str, answer: str) -> str | None:
     size = len(wanted)
     stands = size and any(asked[i : i + size] == wanted for i in range(len(asked) - size + 1))
     if stands or (not answer.isascii() and folded(answer) in folded(question)):
-        return f"the answer {shown(answer[:80])!r} stands in the question"
+        return f"the answer {shown(answer[:80])!r} is in the question"
     if size and succeeds(rouge1_recall(answer, question)):
-        return f"more than half of the words of the answer {shown(answer[:80])!r} stand in the question"
+        return f"more than half of the words of the answer {shown(answer[:80])!r} are in the question"
     return None
 
 
@@ -44,7 +44,7 @@ def refuse_given_away(haystacks: Mapping[str, str], needles: Mapping[str, Needle
     for needle in needles.values():
         if folded(needle.answer) in texts.get(needle.haystack_id, ""):
             raise InputError(
-                f"the answer {needle.answer!r} already stands in haystack {needle.haystack_id!r}",
+                f"the answer {needle.answer!r} is already in haystack {needle.haystack_id!r}",
                 where=needle.needle_id,
                 hint="choose another needle",
             )

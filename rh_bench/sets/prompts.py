@@ -121,9 +121,9 @@ class PromptBuilder:
     ) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise InputError(
-                "this tokenizer gives no character offsets",
+                "this tokenizer has no character offsets",
                 where=tokenizer_name(tokenizer),
-                hint="a fast tokenizer is needed",
+                hint="use a fast tokenizer",
             )
         self.chat = choose_template(tokenizer, template)
         """The chat template that prompts are written with; None for plain text."""
@@ -165,7 +165,7 @@ class PromptBuilder:
             )
         if room > len(haystack):
             raise InputError(
-                f"the haystack has {len(haystack)} tokens for this tokenizer, {room} are needed",
+                f"the haystack has {len(haystack)} tokens with this tokenizer, but {room} are needed",
                 where=sample.sample_id,
                 hint="build the set with a longer haystack or shorter lengths",
             )
@@ -235,7 +235,7 @@ class PromptBuilder:
         found = self._control.keys() & set(ids.tolist())
         if found:
             raise InputError(
-                f"its text holds {self._control[min(found)]!r}, a control token of this tokenizer",
+                f"its text contains {self._control[min(found)]!r}, a control token of this tokenizer",
                 where=where,
                 hint="remove it from the text",
             )
@@ -260,7 +260,7 @@ class PromptBuilder:
             raise InputError("its answer has no tokens of its own", where=needle_id, hint="lengthen the answer")
         first, last = int(inside[0]), int(inside[-1]) + 1
         if self._tokenizer.unk_token_id in tokens.ids[first:last]:
-            raise InputError("its answer holds characters that this tokenizer does not know", where=needle_id)
+            raise InputError("its answer has characters that this tokenizer does not know", where=needle_id)
         begin, ends = int(tokens.offsets[first, 0]), np.maximum.accumulate(tokens.offsets[first:last, 1])
         return tokens.ids, (first, last), (text[begin : int(ends[-1])], tuple((ends - begin).tolist()))
 
@@ -286,7 +286,7 @@ class PromptBuilder:
         before, _, after = rendered.partition(_SENTINEL)
         if _SENTINEL in after:
             raise InputError(
-                "its chat template prints a part of the user's text twice",
+                "its chat template prints part of the user's text twice",
                 where=self.chat.name,
                 hint="use --template plain",
             )

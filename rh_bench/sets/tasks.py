@@ -121,11 +121,11 @@ def gather(task: str, rows: Iterable[tuple[str, Question | None]], where: str, s
             continue
         if question.item_id in kept:
             raise InputError(
-                f"the id {question.item_id!r} stands twice", where=place, hint="give each question its own"
+                f"the id {question.item_id!r} occurs twice", where=place, hint="give each question its own"
             )
         kept[question.item_id] = question
     if not kept:
-        raise InputError("holds no questions that have an answer", where=where)
+        raise InputError("has no questions with an answer", where=where)
     return TaskData(task, tuple(kept.values()), {**source, "left_out": left_out})
 
 
@@ -144,7 +144,7 @@ def row_question(task: str, row: object, number: int, where: str) -> Question | 
         InputError: a field is missing or holds what it must not.
     """
     if not isinstance(row, dict):
-        raise InputError("is no JSON object", where=where)
+        raise InputError("is not a JSON object", where=where)
     return _ROWS[task](row, number, where)
 
 
@@ -165,7 +165,7 @@ def _mmlu(row: Json, number: int, where: str) -> Question:
     if choices is None and all(letter in row for letter in "ABCD"):
         choices = [row[letter] for letter in "ABCD"]
     if not isinstance(choices, list | tuple) or not 2 <= len(choices) <= len(LETTERS):
-        raise InputError(f"field 'choices' must be a list of 2 to {len(LETTERS)} texts", where=where)
+        raise InputError(f"field 'choices' must be a list of 2 to {len(LETTERS)} strings", where=where)
     texts = tuple(_checked(choice, "choices", where, MAX_SHORT) for choice in choices)
     given, letters = row.get("answer"), LETTERS[: len(texts)]
     if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < len(letters):
@@ -187,12 +187,12 @@ def _musique(row: Json, number: int, where: str) -> Question | None:
     parts = []
     for paragraph in paragraphs:
         if not isinstance(paragraph, dict):
-            raise InputError("field 'paragraphs' must hold objects", where=where)
+            raise InputError("field 'paragraphs' must contain objects", where=where)
         parts.append(f"{_text(paragraph, 'title', where)}: {_text(paragraph, 'paragraph_text', where, MAX_TEXT)}")
     name = _id(_text(row, "id", where), where) if "id" in row else f"musique-{number}"
     aliases = row.get("answer_aliases") or []
     if not isinstance(aliases, list):
-        raise InputError("field 'answer_aliases' must be a list of texts", where=where)
+        raise InputError("field 'answer_aliases' must be a list of strings", where=where)
     answers = _answers([row.get("answer"), *aliases], where)
     group = name.split("__")[0] if "__" in name else ""
     return Question(name, _text(row, "question", where), answers, "\n\n".join(parts), (), group)
@@ -207,13 +207,13 @@ def _extractive(row: Json, number: int, where: str) -> Question | None:
     if given is None and "answer" in row:
         given = [row["answer"]]
     if not isinstance(given, list):
-        raise InputError("field 'answers' must be a list of texts", where=where)
+        raise InputError("field 'answers' must be a list of strings", where=where)
     if not given:
         return None
     passage = _text(row, field, where, MAX_TEXT)
     answers = _answers(given, where)
     if not any(answer.casefold() in passage.casefold() for answer in answers):
-        raise InputError("none of its answers stands in its passage", where=where, hint="it cannot be copied")
+        raise InputError("none of its answers is in its passage", where=where, hint="only answers in it can be copied")
     name = _id(_text(row, "id", where), where) if "id" in row else f"extractive-{number}"
     title = _text(row, "title", where) if row.get("title") else ""
     return Question(name, _text(row, "question", where), answers, passage, (), title)
@@ -232,7 +232,7 @@ def _answers(given: Sequence[object], where: str) -> tuple[str, ...]:
     if len(given) > _MOST_ANSWERS:
         raise InputError(f"has more than {_MOST_ANSWERS} answers", where=where)
     if not any(normalise(text) for text in texts):
-        raise InputError("its answers hold no words", where=where)
+        raise InputError("its answers have no words", where=where)
     return texts
 
 
@@ -244,11 +244,11 @@ def _text(row: Json, field: str, where: str, most: int = MAX_SHORT) -> str:
 
 def _checked(value: object, field: str, where: str, most: int) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"field {field!r} must hold text", where=where)
+        raise InputError(f"field {field!r} must be a string", where=where)
     if len(value) > most:
         raise InputError(f"field {field!r} has more than {most} characters", where=where)
     if _UNPRINTABLE.search(value):
-        raise InputError(f"field {field!r} holds a control character", where=where)
+        raise InputError(f"field {field!r} contains a control character", where=where)
     return value.replace("\r\n", "\n").strip()
 
 
@@ -337,7 +337,7 @@ def _squad_rows(path: Path) -> Rows:
             place = f"{pointer}/paragraphs/{below}"
             for last, asked in enumerate(_list(paragraph, "qas", place)):
                 if not isinstance(asked, dict):
-                    raise InputError("is no JSON object", where=f"{place}/qas/{last}")
+                    raise InputError("is not a JSON object", where=f"{place}/qas/{last}")
                 yield f"{place}/qas/{last}", _squad(asked, paragraph, title, number, f"{place}/qas/{last}")
                 number += 1
 

@@ -207,12 +207,12 @@ def unfinished(known: int, ended: Ended, limit: Limit) -> Iterator[Level]:
     if exceeded is not None:
         yield Level(name, False, (_too_much(name, limit.words(exceeded)),), exceeded)
     elif known == 0:
-        yield Level(name, False, (f"it ends the process that reads it ({ended.signal})",))
+        yield Level(name, False, (f"it kills the process that reads it ({ended.signal})",))
     else:
-        yield Level(name, None, (f"the process that tried it was ended ({ended.signal})",), ENDED)
+        yield Level(name, None, (f"the process that tried it was killed ({ended.signal})",), ENDED)
     reason = f"it is not {name}"
     if exceeded is None and known > 0:
-        reason = f"the process that tried it was ended ({ended.signal})"
+        reason = f"the process that tried it was killed ({ended.signal})"
     yield from (Level(later, None, (reason,)) for later in LEVELS[known + 1 :])
 
 

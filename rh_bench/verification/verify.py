@@ -37,7 +37,7 @@ def verify_run(folder: Path, evidence: Evidence | None = None) -> Verification:
 def verify_levels(folder: Path, evidence: Evidence) -> Iterator[Level]:
     """The levels one by one, as soon as each is known. Arguments and errors as of `verify_run`."""
     if not folder.is_dir():
-        raise InputError("no such folder", where=folder, hint="give a finished run's folder")
+        raise InputError("no such folder", where=folder, hint="give the folder of a finished run")
     from rh_bench.experiments.artifact import is_experiment
 
     if is_experiment(folder):
@@ -49,7 +49,7 @@ def verify_levels(folder: Path, evidence: Evidence) -> Iterator[Level]:
     level = _valid_import(folder) if imported else _valid(folder, evidence)
     yield level
     if imported and level.reached:
-        reason = "imported from another project's file: there are no events to compute anything from"
+        reason = "imported from another project's file: there are no events to recompute anything from"
         yield from (Level(name, None, (reason,)) for name in ("recomputed", "rerun"))
         return
     run = read_run(folder) if level.reached else None
@@ -117,7 +117,7 @@ def _recomputed(run: Run, evidence: Evidence) -> Level:
 
 def _rerun(run: Run, evidence: Evidence) -> Level:
     if not evidence.rerun:
-        return Level("rerun", None, ("no samples were to be measured again; ask with --rerun N",))
+        return Level("rerun", None, ("no samples were measured again; use --rerun N",))
     missing = _missing_evidence(run, evidence)
     if missing:
         return Level("rerun", None, (missing,))
@@ -132,11 +132,11 @@ def _missing_evidence(run: Run, evidence: Evidence) -> str | None:
     """Why the prompts cannot be reproduced, if they cannot."""
     model, haystack = run.document["model"], run.document["haystack"]
     if evidence.haystack is None and haystack["revision"] is None:
-        return "its prompts were not reproduced: it was measured on a local set; name a copy with --haystack"
+        return "its prompts were not reproduced: it was measured on a local set; give a copy with --haystack"
     if evidence.model is None and model["source"] == "memory":
         return "its prompts were not reproduced: its model was in memory; name a copy that was saved with --model"
     if evidence.model is None and model["source"] != "hub":
-        return "its prompts were not reproduced: its model is a local file; name a copy with --model"
+        return "its prompts were not reproduced: its model is a local file; give a copy with --model"
     return None
 
 

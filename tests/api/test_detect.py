@@ -127,6 +127,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # --- a user's own ---
 
 
+@pytest.mark.slow
 def test_a_detector_of_the_users_own(place: Path, tmp_path: Path) -> None:
     model, tokenizer = loaded(place)
     found = rh.detect(model, tokenizer, haystack=place / "set", detectors=["copy", Depth()])
@@ -143,6 +144,7 @@ def test_a_detector_of_the_users_own(place: Path, tmp_path: Path) -> None:
     assert main(["validate", str(folder)]) == 0
 
 
+@pytest.mark.slow
 def test_it_is_written_and_not_measured_twice(place: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"haystack": place / "set", "detectors": [Depth()], "out": tmp_path, "limit": 2}
     found = rh.detect(str(place / "model"), **options)
@@ -152,6 +154,7 @@ def test_it_is_written_and_not_measured_twice(place: Path, tmp_path: Path) -> No
     assert other.folder != found.folder
 
 
+@pytest.mark.slow
 def test_how_far_it_can_be_believed(place: Path, tmp_path: Path) -> None:
     """Its results are computed again; its scores cannot be measured again by who does not have the detector."""
     named: dict[str, Any] = {"haystack": place / "set", "detectors": ["attention-mass", Depth()], "out": tmp_path}
@@ -164,6 +167,7 @@ def test_how_far_it_can_be_believed(place: Path, tmp_path: Path) -> None:
     assert "test_detect:Depth is not installed here" in " ".join(rerun.reasons)
 
 
+@pytest.mark.slow
 def test_a_foreign_one_cannot_pass_for_ours(place: Path, tmp_path: Path) -> None:
     """Whoever leaves out the mark has a detector that this rh_bench does not know."""
     found = rh.detect(str(place / "model"), haystack=place / "set", detectors=["copy", Depth()])
@@ -182,16 +186,16 @@ def test_a_foreign_one_cannot_pass_for_ours(place: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("detector", "said"),
     [
-        (Depth, "detector Depth: is a class; make one: MyDetector()"),
+        (Depth, "detector Depth: is a class; pass an instance: MyDetector()"),
         (object(), "has no name"),
-        (replace(Depth(), name="Copy!"), "its name must be small letters"),
+        (replace(Depth(), name="Copy!"), "its name must be at most 40 lower-case letters"),
         (replace(Depth(), name="copy"), "'copy' is a detector of rh_bench"),
         (replace(Depth(), scores=("copy",), rules=(rh.Rule("copy", "top", 1),)), "two detectors have a score 'copy'"),
         (replace(Depth(), scores="depth"), "its scores must be a tuple of names"),
         (replace(Depth(), scores=()), "its scores must be a tuple of names"),
         (replace(Depth(), rules=()), "its rules must be a tuple"),
-        (replace(Depth(), rules=(rh.Rule("width", "top", 1),)), "a rule names a score that it does not have"),
-        (replace(Depth(), rules=(rh.Rule("depth", "top", -1),)), "kind or value that there is not"),
+        (replace(Depth(), rules=(rh.Rule("width", "top", 1),)), "a rule names an unknown score"),
+        (replace(Depth(), rules=(rh.Rule("depth", "top", -1),)), "has an invalid kind or value"),
         (replace(Depth(), version=0), "its version must be"),
         (replace(Depth(), version=True), "its version must be"),
         (replace(Depth(), source="x" * 1001), "its source must be"),
@@ -207,15 +211,16 @@ def test_what_is_no_detector_is_refused_before_anything_is_loaded(detector: Any,
 def test_ours_are_ours_also_as_instances() -> None:
     assert choose_detectors([DETECTORS[1], "copy"]) == DETECTORS[:2]
     assert choose_detectors([type(DETECTORS[0])()]) == DETECTORS[:1]
-    with pytest.raises(rh.InputError, match="a detector stands there twice"):
+    with pytest.raises(rh.InputError, match="duplicate detector"):
         choose_detectors(["copy", type(DETECTORS[0])()])
-    with pytest.raises(rh.InputError, match="there is no detector"):
+    with pytest.raises(rh.InputError, match="give at least one detector"):
         choose_detectors([])
 
 
 # --- an installed package's ---
 
 
+@pytest.mark.slow
 def test_a_detector_of_an_installed_package(place: Path, tmp_path: Path, plugin: Path) -> None:
     out = ["--haystack", str(place / "set"), "--out", str(tmp_path / "e"), "--detectors", "copy,flat", "--limit", "2"]
     assert main(["detect", str(place / "model"), *out]) == 0

@@ -66,6 +66,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     assert cli.__name__ == "rh_bench.cli"
 
 
+@pytest.mark.slow
 def test_reading_needs_no_torch(tmp_path: Path) -> None:
     from fake_runs import make_run
 

@@ -84,6 +84,7 @@ def with_adapter(model: Any, seed: int = 0) -> Any:
 # --- the same model, from a folder and from memory ---
 
 
+@pytest.mark.slow
 def test_the_same_weights_give_the_same_events(place: Place) -> None:
     model, tokenizer = loaded(place)
     run = measured(model, tokenizer, place.haystack)
@@ -98,6 +99,7 @@ def test_the_same_weights_give_the_same_events(place: Place) -> None:
     assert run.document["model"]["id"] == "memory:model" and str(place.root) not in json.dumps(run.document)
 
 
+@pytest.mark.slow
 def test_an_adapter_in_force_gives_the_events_of_the_saved_one(place: Place, tmp_path: Path) -> None:
     model, tokenizer = loaded(place)
     wrapped = with_adapter(model)
@@ -116,6 +118,7 @@ def test_an_adapter_in_force_gives_the_events_of_the_saved_one(place: Place, tmp
     assert any("not merged" in reason for reason in found[2].reasons)
 
 
+@pytest.mark.slow
 def test_a_hook_that_changes_the_model_is_measured(place: Place) -> None:
     model, tokenizer = loaded(place)
     quiet = measured(model, tokenizer, place.haystack, limit=4)
@@ -136,6 +139,7 @@ def test_a_hook_that_changes_the_model_is_measured(place: Place) -> None:
     assert back.id == quiet.id and events(back) == events(quiet)
 
 
+@pytest.mark.slow
 def test_a_hooked_run_is_what_the_model_says_when_it_generates(place: Place) -> None:
     model, tokenizer = loaded(place)
     with model.model.layers[1].register_forward_hook(lambda module, args, out: out * 1.7 + 0.3):
@@ -214,6 +218,7 @@ def test_a_text_decoder_within_a_larger_model(place: Place) -> None:
 # --- given back as it was ---
 
 
+@pytest.mark.slow
 def test_the_model_is_given_back_as_it_was(place: Place) -> None:
     model, tokenizer = loaded(place)
     model.train()
@@ -277,6 +282,7 @@ def test_a_failure_gives_it_back_too(place: Place) -> None:
     assert model.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.slow
 def test_autocast_around_it_changes_nothing(place: Place) -> None:
     model, tokenizer = loaded(place)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -287,6 +293,7 @@ def test_autocast_around_it_changes_nothing(place: Place) -> None:
 # --- what can be said of it ---
 
 
+@pytest.mark.slow
 def test_levels_of_a_run_in_memory(place: Place, tmp_path: Path) -> None:
     model, tokenizer = loaded(place)
     folder = measured(model, tokenizer, place.haystack).save(tmp_path)
@@ -304,6 +311,7 @@ def test_levels_of_a_run_in_memory(place: Place, tmp_path: Path) -> None:
     assert reached(haystack=haystack, model=str(place.model), rerun=3) == [True, True, True]
 
 
+@pytest.mark.slow
 def test_another_model_is_not_taken_for_it(place: Place, tmp_path: Path) -> None:
     model, tokenizer = loaded(place)
     with torch.no_grad():
@@ -312,9 +320,10 @@ def test_another_model_is_not_taken_for_it(place: Place, tmp_path: Path) -> None
     evidence = Evidence(haystack=str(place.haystack), model=str(place.model), rerun=2)
     valid, recomputed, rerun = verify_run(folder, evidence).levels
     assert (valid.reached, recomputed.reached, rerun.reached) == (True, True, False)
-    assert "SHA-256 over its weights differs" in rerun.reasons[0]
+    assert "SHA-256 of its weights differs" in rerun.reasons[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "pointer"),
     [
@@ -340,6 +349,7 @@ def test_a_run_that_contradicts_itself_is_not_valid(
     assert pointer in [problem.pointer for problem in validate_path(folder)]
 
 
+@pytest.mark.slow
 def test_what_makes_another_revision(place: Place) -> None:
     """The state, the configuration, what ends an answer, the code, the tokenizer: whatever decides the events."""
     model, tokenizer = loaded(place)
@@ -370,6 +380,7 @@ def test_what_makes_another_revision(place: Place) -> None:
     assert now() != first
 
 
+@pytest.mark.slow
 def test_adapters_make_another_revision_by_their_strength(place: Place) -> None:
     model, tokenizer = loaded(place)
     wrapped = with_adapter(model)
@@ -404,6 +415,7 @@ def test_the_hash_is_that_of_the_model_loaded_from_its_files(place: Place) -> No
 # --- on disk ---
 
 
+@pytest.mark.slow
 def test_it_is_written_and_gone_on_with(place: Place, tmp_path: Path) -> None:
     model, tokenizer = loaded(place)
 
@@ -422,6 +434,7 @@ def test_it_is_written_and_gone_on_with(place: Place, tmp_path: Path) -> None:
     assert again.id == run.id and again.document == run.document
 
 
+@pytest.mark.slow
 def test_without_out_nothing_is_written(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
@@ -491,19 +504,19 @@ def refusals() -> dict[str, tuple[Callable[[Place], Any], str]]:
             return out
 
     return {
-        "positions of an adapter": (prefix, "puts positions of its own before every prompt"),
-        "a hook on the wrapper": (hooked_wrapper, "a forward hook sits on the wrapper"),
-        "a wrapper that acts": (lambda place: Twice(loaded(place)[0]), "does something to the model within"),
+        "positions of an adapter": (prefix, "adds positions before every prompt"),
+        "a hook on the wrapper": (hooked_wrapper, "a forward hook on the wrapper"),
+        "a wrapper that acts": (lambda place: Twice(loaded(place)[0]), "changes the wrapped model"),
         "a scale over all tokens": (dynamic, "a token sees the ones after it"),
         "attention of its own": (near, "its attention is a function of its user's .near., which measuring replaces"),
-        "float64": (doubled, "its numbers are float64"),
-        "not in memory": (meta, "does not lie on one device"),
+        "float64": (doubled, "its weights are float64"),
+        "not in memory": (meta, "is spread over several devices"),
         "not finite": (broken, "logits are NaN"),
         "few embeddings": (small, "its embedding has 40 rows"),
         "no head": (lambda place: AutoModel.from_pretrained(place.model), "has no head that predicts tokens"),
-        "no model": (lambda place: torch.nn.Linear(3, 3), "is no causal language model of transformers"),
-        "nothing": (lambda place: None, "is no causal language model of transformers"),
-        "a number": (lambda place: 3, "is no causal language model of transformers"),
+        "no model": (lambda place: torch.nn.Linear(3, 3), "is not a transformers causal language model"),
+        "nothing": (lambda place: None, "is not a transformers causal language model"),
+        "a number": (lambda place: 3, "is not a transformers causal language model"),
     }
 
 
@@ -518,17 +531,17 @@ def test_what_cannot_be_measured_right_is_refused_in_a_line(place: Place, tmp_pa
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"device": "cuda"}, "device: the model lies on cpu"),
+        ({"device": "cuda"}, "device: the model is on cpu"),
         ({"dtype": "bfloat16"}, "dtype: the model computes in float32"),
         ({"lengths": [951, 2000]}, "memory:model: its window of 1000 tokens is too small"),
         ({"window": 10_000, "lengths": [5]}, "leaves no room for template and needle"),
         ({"template": "chat"}, "no chat template"),
-        ({"name": " "}, "is no name of a model"),
-        ({"name": "a\nb"}, "is no name of a model"),
-        ({"lengths": []}, "lengths: must be a list with something in it"),
-        ({"lengths": "512"}, "lengths: must be a list with something in it"),
-        ({"lengths": [0.5]}, "'0.5' is no length in tokens"),
-        ({"depths": [101]}, "'101' is no depth in percent"),
+        ({"name": " "}, "is not a valid model name"),
+        ({"name": "a\nb"}, "is not a valid model name"),
+        ({"lengths": []}, "lengths: must be a non-empty list"),
+        ({"lengths": "512"}, "lengths: must be a non-empty list"),
+        ({"lengths": [0.5]}, "'0.5' is not a length in tokens"),
+        ({"depths": [101]}, "'101' is not a depth in percent"),
         ({"needles": ["no-such"]}, "the set has no needle 'no-such'"),
         ({"engine": "warp"}, "unknown engine 'warp'"),
     ],
@@ -542,9 +555,9 @@ def test_wrong_options_are_one_line(place: Place, options: dict[str, Any], said:
 
 def test_what_goes_with_what(place: Place) -> None:
     model, tokenizer = loaded(place)
-    with pytest.raises(rh.InputError, match="tokenizer: goes with a model in memory"):
+    with pytest.raises(rh.InputError, match="tokenizer: is only for a model in memory"):
         measured(str(place.model), tokenizer, place.haystack)
-    with pytest.raises(rh.InputError, match="name: goes with a model in memory"):
+    with pytest.raises(rh.InputError, match="name: is only for a model in memory"):
         measured(place.model, None, place.haystack, name="x")
     with pytest.raises(rh.InputError, match="a model in memory needs its tokenizer"):
         measured(model, None, place.haystack)

@@ -65,6 +65,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, An
     os.chdir(before)
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_runs(name: str, workplace: dict[str, Any]) -> None:
     names = dict(workplace)

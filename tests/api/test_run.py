@@ -98,12 +98,12 @@ def test_ties_go_by_layer_and_head(scores: list[float], k: int) -> None:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"k": 1, "above": 0.1}, "asks for several things"),
+        ({"k": 1, "above": 0.1}, "takes only one of these"),
         ({"share": 0}, "must be above 0"),
         ({"share": 1.5}, "must be above 0 and at most 1"),
         ({"k": -1}, "must be a number of heads"),
         ({"k": True}, "must be a number of heads"),
-        ({"above": float("nan")}, "is no number"),
+        ({"above": float("nan")}, "is not a number"),
     ],
 )
 def test_wrong_questions_are_a_line(run: rh.Run, asked: dict[str, Any], said: str) -> None:
@@ -179,6 +179,7 @@ def test_wrong_exports_are_a_line(run: rh.Run, tmp_path: Path) -> None:
 # --- pictures and notebooks ---
 
 
+@pytest.mark.slow
 def test_the_heat_map(run: rh.Run, tmp_path: Path) -> None:
     figure = run.plot(size=(4, 3))
     axes = figure.axes[0]
@@ -223,7 +224,7 @@ def test_one_run_among_several(folder: Path, tmp_path: Path) -> None:
     root = folder.parents[1]
     assert rh.load_run(root).id == folder.name  # type: ignore[union-attr]
     other = make_run(root, model_id="acme/tiny-2")
-    with pytest.raises(rh.InputError, match=r"holds 2 runs; say which: acme__tiny-1/"):
+    with pytest.raises(rh.InputError, match=r"holds 2 runs; choose one: acme__tiny-1/"):
         rh.load_run(root)
     for name in (other.name, f"acme__tiny-2/{other.name}"):
         if other.name != folder.name or "/" in name:
@@ -238,7 +239,7 @@ def test_runs_that_are_not_sound_are_left_out_aloud(folder: Path) -> None:
     root = folder.parents[1]
     other = make_run(root, model_id="acme/tiny-2")
     (other / "events.parquet").write_bytes(b"")
-    with pytest.warns(rh.RhBenchWarning, match="1 runs are left out"):
+    with pytest.warns(rh.RhBenchWarning, match="1 runs were left out"):
         runs = rh.load_runs(root)
     assert [run.model for run in runs] == ["acme/tiny-1"] and len(runs) == 1 and runs[0].folder == folder
     ((left, why),) = runs.left_out
@@ -326,13 +327,14 @@ def test_numbers_of_another_kind_have_no_threshold(run: rh.Run, tmp_path: Path) 
     assert isinstance(imported, rh.ImportedHeads) and "gates" in imported.measure
     assert imported.top(above=0.3) and imported.top(1)
     if imported.record.selected is None:
-        with pytest.raises(rh.InputError, match="which 0.1 means nothing for"):
+        with pytest.raises(rh.InputError, match="for which 0.1 is not a threshold"):
             imported.top()
 
 
 # --- experiments ---
 
 
+@pytest.mark.slow
 def test_an_experiment(tmp_path: Path) -> None:
     folder = make_small_detectors(tmp_path / "experiments")
     found = rh.load_experiment(folder)

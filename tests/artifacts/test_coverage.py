@@ -238,6 +238,7 @@ def keep_record(root: Path, folder: Path) -> None:
     path.write_bytes(dump_json(record))
 
 
+@pytest.mark.slow
 def test_a_verified_run_of_the_same_set_shows_what_another_hides(tmp_path: Path) -> None:
     """A run that claims the whole set, and that nobody has held against it, is ranked until another run has been."""
     root, site = tmp_path / "results", tmp_path / "site"

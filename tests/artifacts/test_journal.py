@@ -88,7 +88,7 @@ def test_samples_of_another_environment_are_not_mixed_in(tmp_path: Path) -> None
 
 def test_two_processes_do_not_share_a_journal(tmp_path: Path) -> None:
     with open_journal(tmp_path, IDENTITY, "now", parse_entry):
-        with pytest.raises(InputError, match="another rh-bench is at work"):
+        with pytest.raises(InputError, match="another rh-bench process is"):
             with open_journal(tmp_path, IDENTITY, "now", parse_entry):
                 pass
 

@@ -114,7 +114,7 @@ def test_tables_that_differ_are_refused(tmp_path: Path) -> None:
     events = pq.read_table(folder / "events.parquet")
     for table, why in (
         (events.drop_columns("step"), "'step' is missing"),
-        (events.append_column("more", pa.array([0] * len(events))), "'more' is not known"),
+        (events.append_column("more", pa.array([0] * len(events))), "'more' is unknown"),
         (events.select(["layer", "sample_id", "head", "step", "span_offset"]), "in this order"),
         (events.set_column(3, "step", events.column("step").cast(pa.int64())), "'step' is int64"),
     ):

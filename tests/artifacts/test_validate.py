@@ -310,6 +310,7 @@ def test_columns_and_damage_are_named(run: Path) -> None:
     assert ("samples.parquet", "") in places(validate_path(run))
 
 
+@pytest.mark.slow
 def test_random_damage_never_escapes(run: Path) -> None:
     """Bytes flipped, cut and swapped anywhere, resealed or not: a list of problems, never an exception."""
     chance = random.Random(0)
@@ -332,6 +333,7 @@ def test_random_damage_never_escapes(run: Path) -> None:
             (run / each).write_bytes(original)
 
 
+@pytest.mark.slow
 def test_random_values_in_the_document_never_escape(run: Path) -> None:
     chance = random.Random(1)
     original = json.loads((run / "run.json").read_text())
@@ -351,6 +353,7 @@ def test_random_values_in_the_document_never_escape(run: Path) -> None:
         validate_path(run)
 
 
+@pytest.mark.slow
 def test_a_million_events_are_checked_in_columns(run: Path) -> None:
     """Large tables are checked without a loop over rows: a loop of a million would not end within the time limit."""
     table = pq.read_table(run / "events.parquet")

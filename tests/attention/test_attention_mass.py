@@ -52,6 +52,7 @@ def ids_of(seed: int) -> torch.Tensor:
     return torch.from_numpy(random_ids(LENGTH, seed).astype(np.int64))[None]
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("name", MATRIX)
 def test_mass_is_that_of_eager_weights(name: str) -> None:
     model, ids, at = tiny_model(name), ids_of(3), positions()

@@ -29,6 +29,7 @@ def decoded(model: Any, engine: str) -> Decoded:
     return next(iter(make_engine(engine, model, find_layers(model), NEVER, max_new_tokens=NEW).decode([prompt()])))
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("engine", ["fast", "reference"])
 @pytest.mark.parametrize(("name", "window"), [("llama", None), ("mistral", WINDOW), ("gpt_oss", WINDOW)])
 def test_of_equal_weights_the_lowest_position_is_the_target(name: str, window: int | None, engine: str) -> None:

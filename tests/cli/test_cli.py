@@ -111,7 +111,7 @@ def test_help_and_version(say: Any) -> None:
         (("show", "/nowhere"), "run.json: cannot be read"),
         (("leaderboard", "/nowhere", "--out", "site"), "/nowhere: no such folder"),
         (("evaluate", "org/model", "--haystack", "/nowhere", "--out", "x"), "/nowhere: no such folder"),
-        (("evaluate", "m", "--haystack", "s", "--out", "x", "--lengths", "many"), "--lengths: 'many' is no length"),
+        (("evaluate", "m", "--haystack", "s", "--out", "x", "--lengths", "many"), "--lengths: 'many' is not a length"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(
@@ -177,6 +177,7 @@ def test_leaderboard_names_what_it_leaves_out(say: Any, run_folder: Path, tmp_pa
     assert found["runs"] == 1 and found["left_out"][0]["folder"].startswith("acme__broken/")
 
 
+@pytest.mark.slow
 def test_build_and_evaluate(say: Any, tmp_path: Path) -> None:
     model = tiny_checkpoint(tmp_path / "model", window=900)
     build = ("build", "--lengths", "500", "--depths", "0,100", "--needle-count", 2, "--out", tmp_path / "set")

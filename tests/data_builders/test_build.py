@@ -153,7 +153,7 @@ def test_a_needle_that_already_stands_in_the_text_is_refused(tmp_path: Path, ess
             [{"needle_id": "one", "domain": "d", "needle": "It is text a.", "question": "What?", "answer": "is text a"}]
         )
     )
-    with pytest.raises(InputError, match="already stands in haystack"):
+    with pytest.raises(InputError, match="is already in haystack"):
         build_set(recipe(source=parse_source(f"folder:{essays}"), needles=read_needles(own)), tmp_path / "set")
     assert not (tmp_path / "set").exists()
 

@@ -42,6 +42,7 @@ def from_weights(model: Any, prompt: Prompt) -> np.ndarray[Any, Any]:
     return np.concatenate([w[0, :, -SUFFIX:, needle].sum(-1).mean(-1).numpy() for w in weights])
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("name", MATRIX)
 def test_passes_that_share_give_what_eager_weights_give(name: str) -> None:
     model, prompts = tiny_model(name), make_prompts(seed=3)
@@ -52,6 +53,7 @@ def test_passes_that_share_give_what_eager_weights_give(name: str) -> None:
         np.testing.assert_allclose(found[prompt.sample.sample_id][0], from_weights(model, prompt), atol=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "gemma3", "qwen3_next"])
 def test_what_was_done_before_changes_no_bit_of_the_rest(name: str) -> None:
     model, prompts = tiny_model(name), make_prompts(seed=5)

@@ -51,12 +51,12 @@ PLAIN = (
 SCALED = ("gemma3_text", "gpt_oss", "llama", "phi3", "phimoe")
 """Rotary factors a layer type, attention sinks, plain, and two that start over when the window is outgrown."""
 REFUSALS = {
-    "bert": "read a text in both directions",
+    "bert": "read text in both directions",
     "deepseek_v32": "indices",
     "diffllama": "2 times",
     "mamba": "no attention that can be seen",
     "moshi": "its cache keeps only the last 24",
-    "recurrent_gemma": "hands on no key/value cache",
+    "recurrent_gemma": "does not pass a key/value cache",
     "zamba2": "2 times",  # one attention block for several layers
 }
 

@@ -57,6 +57,7 @@ def adversaries(answers: dict[str, list[int]], stop: int) -> dict[str, Draft]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", matrix("llama", "gemma3"))
 def test_no_guess_changes_an_answer(name: str) -> None:
     """Against token-by-token greedy decoding, without a stop token and with one."""
@@ -77,6 +78,7 @@ def test_no_guess_changes_an_answer(name: str) -> None:
                 np.testing.assert_array_equal(copy_events(prompt, other, layers), copy_events(prompt, one, layers))
 
 
+@pytest.mark.slow
 def test_right_guesses_save_passes() -> None:
     model = tiny_model("llama")
     layers = find_layers(model)
@@ -110,6 +112,7 @@ def test_the_plan_shares_what_neighbours_share() -> None:
     assert max(shared) >= 12 + 30
 
 
+@pytest.mark.slow
 def test_every_interruption_gives_the_same_tokens_in_the_same_pieces() -> None:
     """Bitwise: the logits of a sample do not depend on which samples an earlier session had measured."""
     model = tiny_model("llama")

@@ -33,6 +33,7 @@ def without_cache(model: Any, prompt: Prompt, generated: np.ndarray[Any, Any], s
     return np.stack([w[0, :, first : first + len(generated)].argmax(-1).T.numpy() for w in weights], axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MATRIX)
 def test_engines_agree_on_every_architecture(name: str) -> None:
     model = tiny_model(name)

@@ -135,6 +135,7 @@ def test_the_command_line_validates_and_scores_it(experiment: Path, capsys: pyte
     assert main(["validate", str(experiment)]) == 0
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize(
     ("change", "place"),
     [

@@ -234,6 +234,7 @@ def whole(place: Path) -> Outcome:
     return ablation_experiment(request(place, place / "whole"))
 
 
+@pytest.mark.slow
 def test_an_experiment_is_valid_and_recomputes(whole: Outcome, place: Path) -> None:
     assert validate_experiment(whole.folder) == []
     assert recompute(whole.folder) == []
@@ -247,6 +248,7 @@ def test_an_experiment_is_valid_and_recomputes(whole: Outcome, place: Path) -> N
     assert (again.folder, again.measured) == (whole.folder, 0)
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_fast_engine_without_the_heads(whole: Outcome, place: Path) -> None:
     loaded, haystacks = load_model(str(place / "model"), device="cpu"), read_set(place / "set")
     builder = PromptBuilder(loaded.tokenizer, haystacks.texts, haystacks.needles_by_id, "plain")
@@ -262,6 +264,7 @@ def test_answers_are_those_of_the_fast_engine_without_the_heads(whole: Outcome, 
                 assert builder.text(decoded.generated) == said[condition["condition"], decoded.sample_id]
 
 
+@pytest.mark.slow_but_first(1)
 @pytest.mark.parametrize("phase", ["both", "decode"])
 def test_an_interruption_changes_nothing(place: Path, tmp_path: Path, phase: Any) -> None:
     expected = ablation_experiment(request(place, tmp_path / "whole", phase=phase))
@@ -283,6 +286,7 @@ def test_an_interruption_changes_nothing(place: Path, tmp_path: Path, phase: Any
     assert sorted(path.name for path in got.folder.iterdir()) == sorted(path.name for path in expected.folder.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["mean", "span", "uniform"])
 def test_other_ways_are_recorded(place: Path, tmp_path: Path, how: Any) -> None:
     outcome = ablation_experiment(request(place, tmp_path, how=how, draws=1, limit=2))
@@ -324,6 +328,7 @@ def test_another_model_is_refused(place: Path, tmp_path: Path) -> None:
         ablation_experiment(Request(str(tmp_path / "model"), wrong.run, wrong.haystack, tmp_path, top=(2,), draws=1))
 
 
+@pytest.mark.slow
 def test_the_command_line(place: Path, whole: Outcome, capsys: pytest.CaptureFixture[str]) -> None:
     given = request(place, place / "whole")
     line = ["ablate", given.model, "--run", str(given.run), "--haystack", given.haystack, "--out", str(given.out)]

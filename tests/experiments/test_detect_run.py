@@ -65,6 +65,7 @@ def without_times(folder: Path) -> dict[str, object]:
     }
 
 
+@pytest.mark.slow
 def test_an_experiment_is_valid_and_says_what_was_measured(whole: Outcome, place: Path) -> None:
     assert validate_experiment(whole.folder) == [] and recompute(whole.folder) == []
     assert (whole.measured, whole.resumed) == (SAMPLES * len(DETECTORS), 0)
@@ -109,6 +110,7 @@ def test_again_is_not_measured_again(whole: Outcome, place: Path) -> None:
     assert (again.measured, again.resumed) == (0, 0) and again.document == whole.document
 
 
+@pytest.mark.slow_but_first(1)
 @pytest.mark.parametrize("after", [2, 5, 10])
 def test_an_interruption_changes_nothing(after: int, whole: Outcome, place: Path, tmp_path: Path) -> None:
     """Within each of the three detectors."""
@@ -137,6 +139,7 @@ def test_some_detectors_alone_are_another_experiment(whole: Outcome, place: Path
     assert validate_experiment(some.folder) == []
 
 
+@pytest.mark.slow
 def test_a_seed_changes_the_random_tokens_alone(place: Path, whole: Outcome, tmp_path: Path) -> None:
     other = detect(request(place, tmp_path), seed=1)
     assert other.document["experiment_id"] != whole.document["experiment_id"]
@@ -149,6 +152,7 @@ def test_lengths_beyond_the_window_are_refused_by_name(place: Path, tmp_path: Pa
         detect(request(place, tmp_path, lengths=(5000,), depths=(0.0,)))
 
 
+@pytest.mark.slow
 def test_the_command(place: Path, whole: Outcome, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     command = ["detect", str(place / "model"), "--haystack", str(place / "set"), "--out", str(tmp_path)]
     command += ["--detectors", "attention-mass,induction", "--limit", "3"]

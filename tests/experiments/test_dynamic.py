@@ -151,6 +151,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["dynamic", str(tmp_path / "none"), "--out", str(tmp_path / "e")]) == 2
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize(
     ("table", "column", "row", "value", "place"),
     [

@@ -44,6 +44,7 @@ def test_the_same_heads_agree_beyond_chance() -> None:
     assert sorted(both["heads"]) == sorted(results["detectors"][1]["named"])
 
 
+@pytest.mark.slow
 def test_different_heads_agree_no_more_than_chance() -> None:
     p_values = []
     for seed in range(20):
@@ -151,6 +152,7 @@ def folder(tmp_path: Path) -> Path:
     )[0]
 
 
+@pytest.mark.slow
 def test_the_artifact_is_valid_and_recomputes(folder: Path) -> None:
     assert validate_experiment(folder) == []
     before = (folder / "experiment.json").read_bytes()

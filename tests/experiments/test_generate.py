@@ -37,6 +37,7 @@ def alone(one: LoadedModel, ids: Any, steps: int, heads: Any = ()) -> list[int]:
     return tokens[len(ids) :]
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("name", MATRIX)
 def test_rows_of_a_batch_are_as_if_alone(name: str) -> None:
     one = loaded(name)
@@ -72,6 +73,7 @@ def encode(text: str) -> Any:
     return np.asarray(tiny_tokenizer()(text)["input_ids"], dtype=np.int32)
 
 
+@pytest.mark.slow
 def test_a_row_ends_at_a_stop_text(bytes_model: LoadedModel) -> None:
     prompts = [encode("What is it? "), encode("And that one there? ")]
     whole = Generator(bytes_model, ()).run(prompts, [(), ()], 40)
@@ -111,6 +113,7 @@ def crowded(most: int, seen: list[int]) -> Any:
     return hook
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_halved() -> None:
     one = loaded("llama")
     prompts = [random_ids(length, seed) for seed, length in enumerate((*LENGTHS, 9, 30, 11))]

@@ -61,6 +61,7 @@ def without_times(outcome: Outcome) -> dict[str, object]:
     return {"document": document, **{p.name: p.read_bytes() for p in outcome.folder.glob("*.parquet")}}
 
 
+@pytest.mark.slow
 def test_an_experiment_is_valid_and_says_what_was_asked(whole: Outcome, place: Path) -> None:
     assert check_folder(whole.folder) == []
     document, settings = whole.document, whole.document["settings"]
@@ -99,6 +100,7 @@ class Interrupted(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_an_interrupted_experiment_goes_on_to_the_same_bytes(whole: Outcome, place: Path, tmp_path: Path) -> None:
     steps: list[Step] = []
 
@@ -123,6 +125,7 @@ def test_an_interrupted_experiment_goes_on_to_the_same_bytes(whole: Outcome, pla
     assert not list(tmp_path.rglob(JOURNAL))
 
 
+@pytest.mark.slow
 def test_another_batch_size_is_another_sitting(place: Path, tmp_path: Path) -> None:
     def stop(step: Step) -> None:
         if step.done:
@@ -134,6 +137,7 @@ def test_another_batch_size_is_another_sitting(place: Path, tmp_path: Path) -> N
         ask(request(place, tmp_path, batch=4), gsm8k(place))
 
 
+@pytest.mark.slow
 def test_the_batch_size_changes_no_answer(whole: Outcome, place: Path, tmp_path: Path) -> None:
     small = ask(request(place, tmp_path, batch=3), gsm8k(place))
     for name in ("items.parquet", "responses.parquet"):
@@ -170,6 +174,7 @@ def test_a_run_of_another_model_is_refused(place: Path, tmp_path: Path) -> None:
         ask(wanted, gsm8k(place))
 
 
+@pytest.mark.slow
 def test_one_mode_alone_and_extractive_qa(place: Path, tmp_path: Path) -> None:
     cot = ask(request(place, tmp_path, modes=("cot",), limit=2), gsm8k(place))
     assert cot.document["results"]["chain_of_thought"] is None and check_folder(cot.folder) == []
@@ -190,6 +195,7 @@ def say(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     yield run
 
 
+@pytest.mark.slow
 def test_the_commands(place: Path, tmp_path: Path, say: Any) -> None:
     common = (place / "model", "--run", (place / "run").resolve(), "--out", tmp_path, "--top", 2, "--draws", 1)
     small = ("--limit", 2, "--shots", 0, "--max-new-tokens", 3)
@@ -207,6 +213,7 @@ def test_the_commands(place: Path, tmp_path: Path, say: Any) -> None:
     assert status == 2 and "there is no such file" in err and len(err.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_chat_prompts_are_asked_as_turns(place: Path, tmp_path: Path) -> None:
     """The same weights with a chat template: another revision, so another run."""
     folder = tmp_path / "model"

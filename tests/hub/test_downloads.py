@@ -142,6 +142,7 @@ def test_a_truncated_file_is_not_taken_for_the_whole(
         download(ref, commit, files, tmp_path / "again", access)
 
 
+@pytest.mark.slow
 def test_set_aside_by_the_command(
     hub: WritableHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

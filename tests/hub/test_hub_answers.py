@@ -152,6 +152,7 @@ def test_what_is_wrong_is_named(path: str, document: Any, words: str) -> None:
     assert text.startswith("https://hub: the server is not a Hub: ") and words in text and "\n" not in text
 
 
+@pytest.mark.slow
 def test_what_a_hub_answers_is_taken(results: WritableHub) -> None:
     assert [pull.num for pull in open_pulls(REF, owner(results))] == [2]
     for path, document in (

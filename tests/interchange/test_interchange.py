@@ -12,15 +12,15 @@ import yaml
 from huggingface_hub import parse_eval_result_entries
 from hypothesis import given
 from hypothesis import strategies as st
+from source_tree import place_of
 
 from rh_bench.artifacts.run import read_run
-from rh_bench.cli.interchange import FOREIGN
 from rh_bench.cli.main import main
 from rh_bench.errors import InputError, RhBenchError
 from rh_bench.interchange.audit import audit_file
 from rh_bench.interchange.export import export_run, write_files
 from rh_bench.interchange.folder import import_file, read_import
-from rh_bench.interchange.formats import READERS, guess_format, read_qrhead
+from rh_bench.interchange.formats import FORMATS, READERS, guess_format, project_of, read_qrhead
 from rh_bench.system.schema import load_json
 from rh_bench.verification.checks import check_folder
 from rh_bench.verification.verify import verify_run
@@ -95,8 +95,16 @@ def test_there_and_back(format: str, files: dict[str, Path], tmp_path: Path) -> 
         assert json.loads(paths[0].read_text()) == json.loads(files[format].read_text())
 
 
-def test_the_command_line_knows_every_format() -> None:
-    assert tuple(READERS) == FOREIGN
+def test_one_line_in_formats_makes_a_format_known(capsys: pytest.CaptureFixture[str]) -> None:
+    """To the commands, and to the site."""
+    page = place_of("docs/interchange.md").read_text(encoding="utf-8")
+    assert main(["import", "--help"]) == 0
+    said = capsys.readouterr().out
+    for name, one in FORMATS.items():
+        assert one.read is not None and one.write is not None and (one.suffixes or one.fits)
+        assert name in said and f"`{name}`" in page
+        assert project_of(name) == one.project != ""
+    assert project_of("of-another-package") == "of-another-package"
 
 
 def test_importing_twice_gives_the_same_bytes(files: dict[str, Path], tmp_path: Path) -> None:
@@ -269,6 +277,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
         assert "\n" not in str(error)
 
 
+@pytest.mark.slow
 def test_the_commands(files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", str(files["seed"])]) == 1
     assert "no-labels" in capsys.readouterr().out
@@ -318,7 +327,7 @@ def test_an_atlas_is_attention_mass_also_of_a_sweep_or_by_name(files: dict[str, 
 def test_an_unknown_object_is_called_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for content in ({"lineage": "llama", "rings": []}, {}, [], [1, 2], "text"):
         assert main(["audit", str(put(tmp_path / "x.json", json.dumps(content)))]) == 2
-        assert "no format that is known" in capsys.readouterr().err
+        assert "unknown format" in capsys.readouterr().err
     with pytest.raises(InputError, match="'x' is no head"):
         audit_file(put(tmp_path / "y.json", {"0-0": [1], "x": [1]}))
 
@@ -371,7 +380,7 @@ def test_the_importer_names_the_model(
     assert "org/tiny" in otherwise and "org/mine" in otherwise
     for name in ("", " ", "a\nb", " org/x"):
         assert main([*command, str(files["pairs"]), "--model", name]) == 2
-        assert "no name of a model" in capsys.readouterr().err
+        assert "not a valid model name" in capsys.readouterr().err
 
 
 def test_an_import_cannot_pass_mass_off_as_scores(tmp_path: Path) -> None:
@@ -449,7 +458,7 @@ def test_every_released_file_is_read_for_what_it_is(shared_data: Path, tmp_path:
     for folder, measure in wanted.items():
         for path in sorted((shared_data / folder).iterdir()):
             if path.name.startswith("inheritance"):
-                with pytest.raises(InputError, match="no format that is known: an object with lineage"):
+                with pytest.raises(InputError, match="unknown format: an object with lineage"):
                     import_file(path, tmp_path)
                 continue
             document = load_json(import_file(path, tmp_path) / "import.json")

@@ -125,6 +125,7 @@ def test_a_preview_without_scores_is_paper(entries: tuple[Entry, ...]) -> None:
     assert not pixels.any()
 
 
+@pytest.mark.slow
 def test_the_picture_of_the_whole_site_has_the_size_that_pages_claim(site: Path) -> None:
     data = (site / "assets" / "preview.png").read_bytes()
     assert struct.unpack(">II", data[16:24]) == (1200, 630)

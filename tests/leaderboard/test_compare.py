@@ -41,6 +41,7 @@ def parsed(text: str) -> dict[str, Any]:
     return data
 
 
+@pytest.mark.slow
 def test_a_run_leaves_every_score_with_its_interval(entries: tuple[Entry, ...]) -> None:
     for entry in entries:
         data = parsed(script(run_data(entry, brief_of(entry))))
@@ -127,6 +128,7 @@ def test_runs_of_different_sets_are_told_apart_and_said_to_differ(briefs: list[R
     assert comparison([pair[0], twin]).differs == ()
 
 
+@pytest.mark.slow
 def test_every_run_can_be_chosen_and_its_data_is_there(entries: tuple[Entry, ...], tmp_path: Path) -> None:
     render(Collection((*entries, renamed(entries[0], HOSTILE)), ()), tmp_path)
     text = (tmp_path / "compare.html").read_text(encoding="utf-8")

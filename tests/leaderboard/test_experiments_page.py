@@ -75,6 +75,7 @@ def test_p_values() -> None:
     assert (p_text(0.0004), p_text(0.0146), p_text(1.0), p_text(None)) == ("< 0.001", "0.015", "1.000", "–")
 
 
+@pytest.mark.slow
 def test_every_claim_has_a_column(briefs: list[RunBrief]) -> None:
     columns = ("Universal", "Sparse", "Intrinsic", "Dynamic", "Causal", "Reasoning")
     view = experiments_page(briefs)
@@ -170,6 +171,7 @@ def test_the_page_has_what_there_is(page: str, briefs: list[RunBrief]) -> None:
     assert [row.model for row in view.rows] == ["acme/base", "acme/chat", "other/stranger"]
 
 
+@pytest.mark.slow
 def test_badges_say_how_far_each_experiment_is_verified(tmp_path: Path) -> None:
     """A record counts for the very bytes that it names, and shows at the verdict, at the chart and in the list."""
     base, chat, _ = make_relatives(tmp_path / "runs", n_samples=40)
@@ -214,6 +216,7 @@ def test_every_kind_is_drawn(briefs: list[RunBrief]) -> None:
         assert words in text
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("kind", sorted(SMALL))
 def test_a_real_artifact_of_every_kind_is_drawn(kind: str, tmp_path: Path) -> None:
     SMALL[kind](tmp_path)
@@ -234,6 +237,7 @@ def test_what_is_not_shown_is_named(briefs: list[RunBrief]) -> None:
     assert "Experiments that are not shown" in text and "<script>alert" not in text
 
 
+@pytest.mark.slow
 def test_pairs_of_imports_are_shown(root: Path, tmp_path: Path) -> None:
     results = Path(shutil.copytree(root, tmp_path / "results"))
     for seed, name in enumerate(("org/a", "org/b")):
@@ -273,6 +277,7 @@ def test_hostile_names_are_text(briefs: list[RunBrief]) -> None:
     assert HOSTILE_SHOWN.split("/")[0].replace("<", "&lt;").replace(">", "&gt;") in text
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_has_its_scorecard(root: Path, tmp_path: Path) -> None:
     build_site(root, tmp_path / "site")
     (text,) = [path.read_text() for path in (tmp_path / "site" / "models").glob("acme__base/*.html")]

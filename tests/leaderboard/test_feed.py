@@ -69,6 +69,7 @@ def test_hostile_names_and_missing_numbers_make_a_sound_feed(entry: Entry) -> No
     assert "no sample counted" in str(one.findtext(f"{ATOM}summary"))
 
 
+@pytest.mark.slow
 def test_the_feed_is_short(entry: Entry) -> None:
     briefs = [brief_of(renamed(entry, f"acme/m{number}")) for number in range(MOST + 5)]
     assert feed(briefs, Frame(URL + "/")).count(b"<entry>") == MOST

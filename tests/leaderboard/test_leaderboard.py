@@ -91,6 +91,7 @@ def test_runs_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         collect(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_no_torch_on_the_way_to_a_site() -> None:
     program = (
         "import sys, leaderboard, rh_bench.cli.show; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"

@@ -50,6 +50,7 @@ def test_runs_that_did_not_change_are_kept(tmp_path: Path) -> None:
     assert contents(site) == full
 
 
+@pytest.mark.slow
 def test_an_incremental_build_gives_the_bytes_of_a_full_one(tmp_path: Path) -> None:
     root, site = results(tmp_path), tmp_path / "site"
     (root / "runs" / "acme__half" / "0123").mkdir(parents=True)
@@ -61,6 +62,7 @@ def test_an_incremental_build_gives_the_bytes_of_a_full_one(tmp_path: Path) -> N
     assert contents(site) == contents(tmp_path / "full")
 
 
+@pytest.mark.slow
 def test_a_verification_makes_its_run_again(tmp_path: Path) -> None:
     root, site = results(tmp_path), tmp_path / "site"
     build_site(root, site)
@@ -75,6 +77,7 @@ def test_a_verification_makes_its_run_again(tmp_path: Path) -> None:
     assert [brief.badge for brief in report.briefs] == ["valid", "recomputed", "valid"]
 
 
+@pytest.mark.slow
 def test_a_run_with_other_bytes_is_read_again(tmp_path: Path) -> None:
     root, site = results(tmp_path), tmp_path / "site"
     build_site(root, site)
@@ -86,6 +89,7 @@ def test_a_run_with_other_bytes_is_read_again(tmp_path: Path) -> None:
     assert "A processor" in (site / build_site(root, site).briefs[0].page).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_page_that_was_changed_in_the_site_is_made_again(tmp_path: Path) -> None:
     root, site = results(tmp_path), tmp_path / "site"
     brief = build_site(root, site).briefs[0]
@@ -95,6 +99,7 @@ def test_a_page_that_was_changed_in_the_site_is_made_again(tmp_path: Path) -> No
     assert contents(site) == full
 
 
+@pytest.mark.slow
 def test_a_page_that_is_a_link_is_made_again(tmp_path: Path) -> None:
     root, site = results(tmp_path), tmp_path / "site"
     brief = build_site(root, site).briefs[0]
@@ -106,6 +111,7 @@ def test_a_page_that_is_a_link_is_made_again(tmp_path: Path) -> None:
     assert contents(site) == full
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [
@@ -126,6 +132,7 @@ def test_a_damaged_cache_means_a_full_build(tmp_path: Path, damage: object) -> N
     assert contents(site) == full
 
 
+@pytest.mark.slow
 def test_another_address_or_other_code_means_a_full_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, site = results(tmp_path), tmp_path / "site"
     build_site(root, site)
@@ -167,6 +174,7 @@ def test_workers_that_cannot_start_are_done_without(tmp_path: Path, many: Path) 
     assert {path.name for path in tmp_path.iterdir()} == {"build.py", "one", "site"}
 
 
+@pytest.mark.slow
 def test_experiments_reach_the_card_of_the_run_whose_bytes_they_name(tmp_path: Path) -> None:
     root, site = tmp_path / "results", tmp_path / "site"
     base, chat, stranger = make_relatives(root / "runs", n_samples=10)

@@ -209,6 +209,7 @@ def test_every_definition_names_code_that_is_there() -> None:
     assert len({definition.anchor for definition in UNIVERSALITY}) == len(UNIVERSALITY)
 
 
+@pytest.mark.slow
 def test_page_says_it_in_html_and_links_only_to_what_is_there(entries: tuple[Entry, ...], tmp_path: Path) -> None:
     render(Collection(entries, ()), tmp_path)
     text = (tmp_path / "universality.html").read_text(encoding="utf-8")
@@ -219,6 +220,7 @@ def test_page_says_it_in_html_and_links_only_to_what_is_there(entries: tuple[Ent
         assert name or f'id="{anchor}"' in text, link
 
 
+@pytest.mark.slow
 def test_csv_has_a_row_a_run_and_no_formulas(
     entries: tuple[Entry, ...], briefs: list[RunBrief], tmp_path: Path
 ) -> None:

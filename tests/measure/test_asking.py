@@ -270,8 +270,8 @@ def test_the_window_holds_prompt_thought_and_answer(place: Path, tmp_path: Path)
     [
         ({"thinking": "off"}, "--thinking: unknown way 'off'"),
         ({"thought_tokens": 5}, "--thought-tokens: only works with --thinking after"),
-        ({"thinking": "after", "template": "plain"}, "--thinking: a plain prompt knows no thoughts"),
-        ({"thinking": "close", "template": "plain"}, "--thinking: a plain prompt knows no thoughts"),
+        ({"thinking": "after", "template": "plain"}, "--thinking: plain prompts have no thoughts"),
+        ({"thinking": "close", "template": "plain"}, "--thinking: plain prompts have no thoughts"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
@@ -302,12 +302,16 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object], results: A
     ("change", "file", "said"),
     [
         (lambda p: p["thinking"].update(limit=2), "samples.parquet", "has 3 tokens, the protocol allows 2"),
-        (lambda p: p["thinking"].update(closing_ids=[7]), "samples.parquet", "empty where the thought did not end"),
-        (lambda p: p["thinking"].update(limit=None), "run.json", "goes with the way 'after'"),
-        (lambda p: p["thinking"].update(way="closed"), "run.json", "goes with the way 'after', here it is 'closed'"),
+        (lambda p: p["thinking"].update(closing_ids=[7]), "samples.parquet", "empty if the thought did not end"),
+        (lambda p: p["thinking"].update(limit=None), "run.json", "only belongs to the way 'after'"),
+        (
+            lambda p: p["thinking"].update(way="closed"),
+            "run.json",
+            "only belongs to the way 'after'; here it is 'closed'",
+        ),
         (lambda p: p.pop("thinking"), "samples.parquet", "'thought_ids' is there"),
-        (lambda p: p.pop("turn_token"), "run.json", "answers end at a turn's token where turn_token names one"),
-        (lambda p: p.update(template="plain"), "run.json", "only prompts of a chat template"),
+        (lambda p: p.pop("turn_token"), "run.json", "exactly if turn_token names a token"),
+        (lambda p: p.update(template="plain"), "run.json", "only chat-template prompts"),
     ],
 )
 def test_what_does_not_fit_together_is_found(

@@ -47,10 +47,10 @@ VALID: dict[str, tuple[Lie, str]] = {
     "engine": (setting("engine", "name", value="quantum"), "/engine/name: is quantum"),
     "engine version": (setting("engine", "version", value=99), "/engine/version: is 99"),
     "origin": (setting("origin", value="imported"), "/origin: is imported"),
-    "a file twice": (lambda d: d["model"]["files"].append(d["model"]["files"][0]), "is named twice"),
-    "a path": (setting("model", "files", 0, "path", value="../x"), "is no name of a file"),
-    "window without a source": (setting("model", "window", value=None), "/model/window_from: goes with a window"),
-    "turn": (setting("protocol", "turn_token", value="</s>"), "/protocol/stop: answers end at a turn's token"),
+    "a file twice": (lambda d: d["model"]["files"].append(d["model"]["files"][0]), "is listed twice"),
+    "a path": (setting("model", "files", 0, "path", value="../x"), "is not a file name"),
+    "window without a source": (setting("model", "window", value=None), "/model/window_from: must be there exactly if"),
+    "turn": (setting("protocol", "turn_token", value="</s>"), '/protocol/stop: must contain "turn"'),
 }
 
 
@@ -97,7 +97,7 @@ RECOMPUTED: dict[str, tuple[Lie, str]] = {
     "stop": (setting("protocol", "stop", value=["eos", "newline"]), "/protocol/stop is ['eos', 'newline']"),
     "turn": (
         lambda d: d["protocol"].update(stop=["eos", "turn"], turn_token="<s>"),
-        "/protocol/turn_token is '<s>', the template ends a turn otherwise",
+        "/protocol/turn_token is '<s>', the template ends a turn differently",
     ),
     "grid": (setting("protocol", "grid", "kind", value="made"), "/protocol/grid/kind is made, it must be set"),
     "thoughts": (
@@ -144,10 +144,12 @@ def test_what_the_loaded_model_shows(name: str, measured: dict[str, Path], tmp_p
     assert rerun.reached is False and words in " ".join(rerun.reasons), rerun
 
 
+@pytest.mark.slow
 def test_an_honest_run_is_what_it_says(measured: dict[str, Path]) -> None:
     assert [level.reached for level in levels(measured["run"], measured, rerun=1)] == [True, True, True]
 
 
+@pytest.mark.slow
 def test_an_older_run_that_says_less_is_no_liar(measured: dict[str, Path], tmp_path: Path) -> None:
     def older(document: dict[str, Any]) -> None:
         document["schema_version"] = "1.2"

@@ -70,6 +70,7 @@ def without_times(folder: Path) -> dict[str, object]:
     return {"names": names, "run.json": document, "samples.parquet": samples, **rest}
 
 
+@pytest.mark.slow
 def test_a_run_is_valid_and_says_what_was_measured(whole: Outcome, place: Path) -> None:
     assert validate_path(whole.folder) == []
     document = whole.document
@@ -111,6 +112,7 @@ def test_the_engines_agree(whole: Outcome, place: Path) -> None:
     assert slow.document["run_id"] != whole.document["run_id"]
 
 
+@pytest.mark.slow
 def test_progress_goes_from_nothing_to_everything(place: Path, tmp_path: Path) -> None:
     steps: list[Step] = []
     stages: list[str] = []
@@ -168,7 +170,7 @@ def test_wrong_input_is_one_line_and_leaves_nothing(
 def test_a_haystack_that_is_too_short_for_the_tokenizer(place: Path, tmp_path: Path) -> None:
     """Byte tokens: 4200 characters are no more than 4200 tokens."""
     model = tiny_checkpoint(tmp_path / "wide", window=10_000)
-    with pytest.raises(InputError, match="the haystack has .* tokens for this tokenizer"):
+    with pytest.raises(InputError, match="the haystack has .* tokens with this tokenizer"):
         evaluate(Request(str(model), str(place / "set"), tmp_path / "runs", lengths=(9000,)))
 
 
@@ -185,6 +187,7 @@ def test_a_light_installation_says_what_to_install(
         evaluate(request(place, tmp_path))
 
 
+@pytest.mark.slow
 def test_a_damaged_run_is_not_taken_for_a_finished_one(place: Path, tmp_path: Path) -> None:
     folder = evaluate(request(place, tmp_path, limit=2)).folder
     (folder / "events.parquet").write_bytes(b"")
@@ -333,7 +336,7 @@ def test_two_processes_on_one_run(whole: Outcome, place: Path, tmp_path: Path) -
         (folder,) = (tmp_path / "model").iterdir()
         before = {path.name: path.read_bytes() for path in folder.iterdir()}
         assert "samples.parquet" in before and "run.json" not in before
-        with pytest.raises(InputError, match="another rh-bench is at work on this run"):
+        with pytest.raises(InputError, match="another rh-bench process is measuring this run"):
             evaluate(request(place, tmp_path))
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     finally:
@@ -384,7 +387,7 @@ def test_a_second_process_leaves_what_the_first_is_about_to_name(place: Path, tm
         if words == "Scoring":
             (folder,) = (tmp_path / "runs").glob("*/*")
             (folder / "samples.parquet").write_bytes(b"just written")
-            with pytest.raises(InputError, match="another rh-bench is at work on this run"):
+            with pytest.raises(InputError, match="another rh-bench process is measuring this run"):
                 evaluate(request(place, tmp_path / "runs"))
             kept.append((folder / "samples.parquet").read_bytes())
 

@@ -77,7 +77,7 @@ def test_another_set_is_caught(measured: dict[str, Path], tmp_path: Path) -> Non
     build_set(Recipe(parse_source("synthetic:5"), GRID, needle_count=2), tmp_path / "s")
     report = verified({**measured, "set": tmp_path / "s"}, rerun=1)
     assert reached(report) == [True, False, None]
-    assert "another set" in report.levels[1].reasons[0]
+    assert "not the run's set" in report.levels[1].reasons[0]
 
 
 def test_another_model_is_caught(measured: dict[str, Path], tmp_path: Path) -> None:
@@ -128,6 +128,7 @@ def test_a_sample_that_is_not_reproduced_is_caught(
     assert run.results[0].sample.sample_id in report.levels[1].reasons[0]
 
 
+@pytest.mark.slow
 def test_made_up_events_are_caught_by_measuring_again(forged: dict[str, Path]) -> None:
     """Consistent in themselves: only the model can tell."""
     run = read_run(forged["run"])
@@ -138,6 +139,7 @@ def test_made_up_events_are_caught_by_measuring_again(forged: dict[str, Path]) -
     assert reached(report) == [True, True, False], report.to_json()
 
 
+@pytest.mark.slow
 def test_a_run_replayed_under_another_models_name_is_caught(forged: dict[str, Path], tmp_path: Path) -> None:
     """Name, revision, weights, id, folders and hashes are all the other model's: only its answers are not."""
     from rh_bench.models.load import resolve_model

@@ -170,6 +170,7 @@ def test_another_base_or_adapter_is_another_model(base: Path, adapter: Path, tmp
 
 
 class TestWhereTheBaseIs:
+    @pytest.mark.slow
     def test_seen_from_here_and_from_the_adapter(
         self, base: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -180,6 +181,7 @@ class TestWhereTheBaseIs:
             monkeypatch.chdir(place if place == base.parent else "/")
             assert load_model(str(adapter), device="cpu").source.adapter is not None
 
+    @pytest.mark.slow
     def test_the_folder_itself(self, base: Path, adapter: Path, tmp_path: Path) -> None:
         """A whole model with an adapter beside it is that model with that adapter, whatever base the adapter names: so
         it is in transformers."""
@@ -199,16 +201,17 @@ class TestWhereTheBaseIs:
             "adapter_model.safetensors",
         }
 
+    @pytest.mark.slow_but_first(2)
     @pytest.mark.parametrize(
         ("name", "said"),
         [
             (None, "names no base model"),
             ("", "names no base model"),
-            ("/no/such/base", "its base '/no/such/base' is no folder here and no Hub id"),
-            ("../../../../etc/passwd", "is no folder here and no Hub id"),
-            ("x" * 5000, "is no folder here and no Hub id"),
-            ("a\0b", "is no folder here and no Hub id"),
-            (["base"], "base_model_name_or_path of adapter_config.json is no text"),
+            ("/no/such/base", "its base '/no/such/base' is neither a folder here nor a Hub id"),
+            ("../../../../etc/passwd", "is neither a folder here nor a Hub id"),
+            ("x" * 5000, "is neither a folder here nor a Hub id"),
+            ("a\0b", "is neither a folder here nor a Hub id"),
+            (["base"], "base_model_name_or_path in adapter_config.json is not a string"),
         ],
     )
     def test_nowhere(self, name: object, said: str, adapter: Path) -> None:
@@ -218,7 +221,7 @@ class TestWhereTheBaseIs:
     def test_another_adapter(self, base: Path, adapter: Path, tmp_path: Path) -> None:
         second = Path(shutil.copytree(adapter, tmp_path / "second"))
         edit(second, base_model_name_or_path=str(adapter))
-        assert "its base adapter is an adapter, too" in refusal(second)
+        assert "its base adapter is itself an adapter" in refusal(second)
 
     def test_its_code_is_never_run(self, base: Path, adapter: Path, tmp_path: Path) -> None:
         """--trust-remote-code is about the repository that the user names, and the adapter names the base."""
@@ -228,7 +231,7 @@ class TestWhereTheBaseIs:
         (other / "config.json").write_text(json.dumps(config))
         (other / "mine.py").write_text(f"open({str(proof)!r}, 'w').close()\n")
         edit(adapter, base_model_name_or_path=str(other))
-        with pytest.warns(UserWarning, match="runs on this machine"):
+        with pytest.warns(UserWarning, match="running code from"):
             refusal(adapter, trust_remote_code=True)
         assert not proof.exists()
 
@@ -237,8 +240,8 @@ class TestWhereTheBaseIs:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"peft_type": "PROMPT_TUNING"}, "puts virtual tokens before the prompt"),
-        ({"peft_type": "PREFIX_TUNING"}, "puts virtual tokens before the prompt"),
+        ({"peft_type": "PROMPT_TUNING"}, "adds virtual tokens before the prompt"),
+        ({"peft_type": "PREFIX_TUNING"}, "adds virtual tokens before the prompt"),
         ({"peft_type": "XLORA"}, "adapters of the kind XLORA are not supported; use LORA, "),
         ({"peft_type": "\x1b[31m"}, "\\u001b[31m are not supported"),
         ({"peft_type": None}, "has no peft_type"),
@@ -246,9 +249,9 @@ class TestWhereTheBaseIs:
         ({"alora_invocation_tokens": [1, 2]}, "its alora_invocation_tokens cannot be merged"),
         ({"layer_replication": [[0, 2], [1, 3]]}, "its layer_replication cannot be merged"),
         ({"megatron_config": {"x": 1}, "megatron_core": "os"}, "its megatron_config cannot be merged"),
-        ({"quantum_rank": 3}, "has 'quantum_rank', which this version of PEFT does not know"),
-        ({"target_modules": ["no_such_proj"]}, "the adapter cannot be put on its base base"),
-        ({"r": 4}, "the adapter cannot be put on its base base"),
+        ({"quantum_rank": 3}, "has 'quantum_rank', which this version of PEFT does not support"),
+        ({"target_modules": ["no_such_proj"]}, "the adapter cannot be applied to its base base"),
+        ({"r": 4}, "the adapter cannot be applied to its base base"),
         ({"target_modules": [*LINEAR, "gate_proj"]}, "6 weights are missing from the adapter"),
         ({"target_modules": LINEAR[:-1]}, "6 weights are unknown to the base of the adapter"),
     ],
@@ -258,6 +261,7 @@ def test_what_cannot_be_put_on_is_refused(changes: dict[str, Any], said: str, ad
     assert said in refusal(adapter)
 
 
+@pytest.mark.slow
 def test_a_setting_that_a_newer_peft_wrote_and_that_is_off_is_no_matter(adapter: Path) -> None:
     edit(adapter, quantum_rank=None, use_quanta=False)
     assert load_model(str(adapter), device="cpu").source.adapter
@@ -311,7 +315,7 @@ def test_tokens_that_were_added(options: dict[str, Any], base: Path, tmp_path: P
     tokenizer.save_pretrained(tmp_path / "grown")
     edit(tmp_path / "grown", base_model_name_or_path=str(base))
     if "embed_tokens" in options["target_modules"]:  # PEFT saves that end of the model and not the other
-        assert "trained on 261 rows of embedding, which are not all in it" in refusal(tmp_path / "grown")
+        assert "trained with 261 embedding rows, not all of which it contains" in refusal(tmp_path / "grown")
         return
     loaded = load_model(str(tmp_path / "grown"), device="cpu")
     ids = torch.tensor([[5, 6, tokenizer.convert_tokens_to_ids("<newer>"), 9]])
@@ -321,6 +325,7 @@ def test_tokens_that_were_added(options: dict[str, Any], base: Path, tmp_path: P
         assert torch.allclose(loaded.model(ids).logits, adapted.eval()(input_ids=ids).logits, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_adapter_of_a_model_that_also_sees(tmp_path: Path) -> None:
     """What it changes in the eyes is for parts that a text prompt never reaches."""
     whole = tiny_whole("llava", "AutoModelForImageTextToText")
@@ -357,6 +362,7 @@ class TestMeasured:
     def request(self, place: Path, **options: Any) -> Request:
         return Request(str(place / "adapter"), str(place / "set"), place / "runs", **{"limit": 3, **options})
 
+    @pytest.mark.slow
     def test_the_answers_are_those_of_peft(self, place: Path) -> None:
         told: list[str] = []
         outcome = evaluate(self.request(place, max_new_tokens=12), on_note=told.append)
@@ -376,6 +382,7 @@ class TestMeasured:
             assert one.generated_ids == other.generated_ids
             assert sorted(map(tuple, one.events.tolist())) == sorted(map(tuple, other.events.tolist()))
 
+    @pytest.mark.slow
     def test_the_run_is_verified_with_both(self, place: Path) -> None:
         run = evaluate(self.request(place)).folder
         found = verify_run(
@@ -387,6 +394,7 @@ class TestMeasured:
         found = verify_run(run, Evidence(haystack=str(place / "set"), model=str(other), rerun=2, device="cpu"))
         assert "another model" in found.levels[1].reasons[0]
 
+    @pytest.mark.slow
     def test_heads_are_removed_from_it(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
         model = load_model(str(place / "adapter"), device="cpu").describe()
         shape = {"layers": 3, "heads": 4, "kv_heads": 2, "model_id": "adapter"}
@@ -437,4 +445,4 @@ def test_on_the_hub(base: Path, tmp_path: Path) -> None:
         assert (recorded["base"]["id"], recorded["base"]["revision"]) == ("acme/base", commit)
         edit(adapter, base_model_name_or_path=str(base))
         hub.add("models", "acme/adapter", adapter)
-        assert "is no Hub id" in run(hub)
+        assert "is not a Hub id" in run(hub)

@@ -41,7 +41,7 @@ HUGE = 10**9
         ({"num_codebooks": HUGE}, "/num_codebooks is"),
         ({"layer_types": ["full_attention"] * 70_000}, "/layer_types lists 70000 values"),
         ({"parts": [{"num_hidden_layers": HUGE}]}, "/parts/num_hidden_layers is"),
-        ([], "is no JSON object"),
+        ([], "is not a JSON object"),
     ],
 )
 def test_what_is_beyond_bounds(config: Any, words: str) -> None:
@@ -101,7 +101,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     ),
     "more layers than weights": (
         lambda folder: edit(folder / "config.json", num_hidden_layers=1999),
-        "config.json: 1999 layers, and its weights hold 30 tensors",
+        "config.json: 1999 layers, but its weights have 30 tensors",
     ),
     "nested configuration": (
         lambda folder: (folder / "config.json").write_text("[" * 100_000 + "]" * 100_000),
@@ -150,6 +150,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
 }
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_evaluate_refuses_a_hostile_model_in_one_line(
     kind: str, made: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -44,7 +44,7 @@ def put(folder: Path, config: object) -> str:
         ({}, []),
         ([], []),
         ({**FITTING, "num_hidden_layers": 5}, ["run.json has 4 layers, the model's configuration 5"]),
-        ({**FITTING, "num_attention_heads": 8}, ["run.json has 4 query heads a layer, the model's configuration 8"]),
+        ({**FITTING, "num_attention_heads": 8}, ["run.json has 4 query heads per layer, the model's configuration 8"]),
     ],
 )
 def test_layers_and_heads(model: dict[str, Any], config: object, words: list[str], tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def no_tokenizer(folder: Path) -> None:
         (truncated, "cannot be loaded"),
         (no_config, "no config.json"),
         (broken_config, "config.json"),
-        (unknown_architecture, "tiny-llama: transformers .* does not know its model type .*; install a newer"),
+        (unknown_architecture, "tiny-llama: transformers .* does not support its model type .*; install a newer"),
         (no_tokenizer, "tokenizer"),
     ],
 )
@@ -149,10 +149,12 @@ def test_code_of_a_repository_runs_only_when_asked(copy: Path, tmp_path: Path) -
         "class MineConfig(LlamaConfig):\n    model_type = 'mine'\n"
         "class MineModel(LlamaForCausalLM):\n    config_class = MineConfig\n"
     )
-    with pytest.raises(InputError, match="brings code of its own, which is not run unasked.*--trust-remote-code"):
+    with pytest.raises(
+        InputError, match="ships its own code, which only runs with your permission.*--trust-remote-code"
+    ):
         load_model(str(copy), device="cpu")
     assert not proof.exists()
-    with pytest.warns(UserWarning, match="runs on this machine"):
+    with pytest.warns(UserWarning, match="running code from"):
         loaded = load_model(str(copy), device="cpu", trust_remote_code=True)
     assert proof.exists()
     assert len(loaded.layers) == 3

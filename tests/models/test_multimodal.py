@@ -70,6 +70,7 @@ def answer(loaded: LoadedModel, engine: str, ids: np.ndarray[Any, Any]) -> tuple
     return decoded.generated.tolist(), decoded.targets.tolist()
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("kind", MEASURED)
 def test_logits_and_answers_are_those_of_the_whole_model(kind: str, tmp_path: Path) -> None:
     whole = tiny_whole(kind, MEASURED[kind])
@@ -89,6 +90,7 @@ def test_logits_and_answers_are_those_of_the_whole_model(kind: str, tmp_path: Pa
     assert fast[0] == tokens[0, IDS.shape[1] :].tolist()[: len(fast[0])]
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("kind", ["llava", "qwen2_5_vl", "gemma3"])
 def test_numbers_that_do_not_fit_are_not_taken_for_another_way_of_reading(kind: str, tmp_path: Path) -> None:
     whole = tiny_whole(kind, MEASURED[kind])
@@ -101,6 +103,7 @@ def test_numbers_that_do_not_fit_are_not_taken_for_another_way_of_reading(kind: 
             load_model(folder, device="cpu", dtype=dtype)
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("kind", ["llava", "qwen2_5_vl", "gemma3"])
 def test_only_the_decoder_is_left(kind: str, tmp_path: Path) -> None:
     """So that no tower's attention is taken for a layer's, and its weights are not counted."""
@@ -123,22 +126,24 @@ class TestRefused:
     def test_a_prompt_that_is_read_both_ways(self, tmp_path: Path) -> None:
         """PaliGemma's prompt is a prefix, in which every token sees every other."""
         said = refusal(save(tmp_path / "pali", tiny_whole("paligemma", IMAGES)))
-        assert "pali: models of the type paligemma read a text in both directions" in said
+        assert "pali: models of type paligemma read text in both directions" in said
 
     def test_it_is_seen_in_what_the_model_does(self) -> None:
         """Whatever its configuration says: a later token changes what came before it."""
         with pytest.raises(InputError, match=r"m: PaliGemma\w+ reads a prompt in both directions"):
             keep_text_part(tiny_whole("paligemma", IMAGES), "m")
 
+    @pytest.mark.slow
     def test_positions_of_its_own(self, tmp_path: Path) -> None:
         said = refusal(save(tmp_path / "kosmos", tiny_whole("kosmos-2.5", IMAGES)))
-        assert "Kosmos2_5ForConditionalGeneration counts the positions of a text prompt in a way of its own" in said
+        assert "Kosmos2_5ForConditionalGeneration counts the positions of a text prompt in its own way" in said
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["blip-2", "kosmos-2"])
     def test_a_model_that_must_have_an_image(self, kind: str, tmp_path: Path) -> None:
         said = refusal(save(tmp_path / "blip", tiny_whole(kind, IMAGES)))
         assert (
-            "cannot be run on text alone" in said and "pixel_values" in said and "its language model by itself" in said
+            "cannot be run on text alone" in said and "pixel_values" in said and "its language model separately" in said
         )
 
 

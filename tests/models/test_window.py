@@ -182,6 +182,7 @@ class TestMeasured:
         document = evaluate(self.request(place, model, tmp_path / "runs")).document
         assert (document["model"]["window"], document["model"]["window_from"]) == (1600, "rope_scaling")
 
+    @pytest.mark.slow
     def test_the_users_word_is_recorded_and_kept(self, place: Path, tmp_path: Path) -> None:
         run = evaluate(self.request(place, place / "model", tmp_path / "runs", window=1000)).folder
         model = read_run(run).document["model"]
@@ -191,6 +192,7 @@ class TestMeasured:
         found = detect(self.request(place, place / "model", tmp_path / "e", window=1000), ["induction"])
         assert found.document["model"]["window_from"] == "option"
 
+    @pytest.mark.slow
     def test_removing_heads_keeps_to_the_runs_window(
         self, place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

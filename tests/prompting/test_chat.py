@@ -91,6 +91,7 @@ def test_every_way_to_ask_for_the_date(asked: str, printed: str, monkeypatch: py
     assert chat_template(tokenizer).render([{"role": "user", "content": "Hi"}]) == f"{printed} Hi"
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize(
     "start", ["\n  {%- if true %}", "  {% if true %}", "\n\n{% if true %}", "x\n{% if true %}", "{# c #}\n  "]
 )

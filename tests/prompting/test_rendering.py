@@ -72,6 +72,7 @@ def test_a_template_without_end_is_not_read() -> None:
         chat_template(tokenizer)
 
 
+@pytest.mark.slow
 def test_a_sleeping_process_is_ended_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering, "RENDERING", Limit(1 << 29, 60, 1))
     renderer = Renderer(tiny_tokenizer(), "x")

@@ -39,12 +39,14 @@ def of_turn(template: str, eos: frozenset[int] = frozenset({2})) -> Any:
     return found and found[1]
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("name", TURNS)
 def test_the_token_that_ends_a_turn_is_read_off_the_template(name: str) -> None:
     template, expected = TURNS[name]
     assert of_turn(template) == expected
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("name", [name for name, (_, expected) in TURNS.items() if expected])
 def test_where_an_end_of_sequence_token_ends_turns_nothing_is_added(name: str) -> None:
     template, expected = TURNS[name]

@@ -46,6 +46,7 @@ def run(place: Path, tmp_path: Path) -> Path:
     return make_run(tmp_path / "runs", model=model, protocol=protocol, **shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["evaluate", "detect", "ablate", "reason", "extract-qa"])
 def test_one_line_names_the_token_its_id_and_the_rows(
     verb: str,

@@ -107,6 +107,7 @@ def test_strata_in_which_nothing_can_move_are_given_up() -> None:
     assert [item.within for item in robustness(scores, labels, shuffles=2)] == [(), ()]
 
 
+@pytest.mark.slow
 def test_shuffles_are_seeded_and_keep_the_sizes_of_parts() -> None:
     random = np.random.RandomState(1)
     scores, labels = random.random_sample((9, 20)), {"needle": [0, 0, 0, 0, 0, 0, 0, 0, 1]}

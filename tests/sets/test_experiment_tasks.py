@@ -108,31 +108,31 @@ def without(task: str, field: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("task", "row", "said"),
     [
-        ("gsm8k", [], "is no JSON object"),
+        ("gsm8k", [], "is not a JSON object"),
         ("gsm8k", without("gsm8k", "question"), "field 'question' is missing"),
-        ("gsm8k", {**GSM8K, "question": 3}, "field 'question' must hold text"),
-        ("gsm8k", {**GSM8K, "question": "  "}, "field 'question' must hold text"),
+        ("gsm8k", {**GSM8K, "question": 3}, "field 'question' must be a string"),
+        ("gsm8k", {**GSM8K, "question": "  "}, "field 'question' must be a string"),
         ("gsm8k", {**GSM8K, "question": "x" * 20_001}, "more than 20000 characters"),
         ("gsm8k", {**GSM8K, "question": "a\x1b[2Jb"}, "control character"),
         ("gsm8k", {**GSM8K, "answer": "five"}, "does not end with '#### N'"),
         ("gsm8k", {**GSM8K, "answer": "so\n#### five"}, "does not end with '#### N'"),
-        ("mmlu", {**MMLU, "choices": ["a"]}, "a list of 2 to 8 texts"),
-        ("mmlu", {**MMLU, "choices": "abcd"}, "a list of 2 to 8 texts"),
-        ("mmlu", {**MMLU, "choices": ["a", 2]}, "field 'choices' must hold text"),
+        ("mmlu", {**MMLU, "choices": ["a"]}, "a list of 2 to 8 strings"),
+        ("mmlu", {**MMLU, "choices": "abcd"}, "a list of 2 to 8 strings"),
+        ("mmlu", {**MMLU, "choices": ["a", 2]}, "field 'choices' must be a string"),
         ("mmlu", {**MMLU, "answer": 4}, "must be one of A, B, C, D"),
         ("mmlu", {**MMLU, "answer": True}, "must be one of A, B, C, D"),
         ("mmlu", {**MMLU, "answer": "AB"}, "must be one of A, B, C, D"),
         ("mmlu", {**MMLU, "answer": ""}, "must be one of A, B, C, D"),
         ("musique", {**MUSIQUE, "paragraphs": []}, "a list of 1 to 200 objects"),
-        ("musique", {**MUSIQUE, "paragraphs": ["x"]}, "must hold objects"),
+        ("musique", {**MUSIQUE, "paragraphs": ["x"]}, "must contain objects"),
         ("musique", {**MUSIQUE, "paragraphs": [{"title": "x"}]}, "field 'paragraph_text' is missing"),
         ("musique", {**MUSIQUE, "answer_aliases": 5}, "field 'answer_aliases'"),
-        ("musique", {**MUSIQUE, "answer": None}, "field 'answers' must hold text"),
+        ("musique", {**MUSIQUE, "answer": None}, "field 'answers' must be a string"),
         ("musique", {**MUSIQUE, "answer_aliases": ["x"] * 200}, "more than 100 answers"),
         ("musique", {**MUSIQUE, "id": "a\nb"}, "an id must be one line"),
         ("extractive", {**OWN, "answers": "Danube"}, "field 'answers' must be a list"),
-        ("extractive", {**OWN, "answers": ["the"]}, "hold no words"),
-        ("extractive", {**OWN, "answers": ["Rhine"]}, "stands in its passage"),
+        ("extractive", {**OWN, "answers": ["the"]}, "have no words"),
+        ("extractive", {**OWN, "answers": ["Rhine"]}, "is in its passage"),
         ("extractive", without("extractive", "passage"), "field 'passage' is missing"),
     ],
 )
@@ -146,16 +146,16 @@ def test_a_bad_row_is_one_line_with_file_and_line(tmp_path: Path, task: str, row
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
-        ("x.jsonl", b"", "holds no questions"),
-        ("x.jsonl", b"\n\n", "holds no questions"),
+        ("x.jsonl", b"", "has no questions"),
+        ("x.jsonl", b"\n\n", "has no questions"),
         ("x.jsonl", b"{\n", "x.jsonl:1: is not acceptable JSON"),
-        ("x.jsonl", b'{"a": 1, "a": 2}\n', "stands twice"),
+        ("x.jsonl", b'{"a": 1, "a": 2}\n', "duplicate key"),
         ("x.jsonl", b"\xff\n", "x.jsonl:1: is not UTF-8"),
         ("x.jsonl", b"[" * 100_000, "x.jsonl:1: is not acceptable JSON"),
         ("x.csv", b"a,b,c\n", "x.csv:1: has 3 columns"),
         ("x.csv", b'q,1,2,3,4,A\n"q,1,2,3,4,A\n', "x.csv:2: is not acceptable CSV"),
         ("x.csv", b"q,1,2,3,4,F\n", "x.csv:1: field 'answer'"),
-        ("x.csv", b"q,1,2,3,,A\n", "x.csv:1: field 'choices' must hold text"),
+        ("x.csv", b"q,1,2,3,,A\n", "x.csv:1: field 'choices' must be a string"),
     ],
 )
 def test_a_bad_file_is_one_line(tmp_path: Path, name: str, data: bytes, said: str) -> None:
@@ -170,9 +170,9 @@ def test_a_bad_file_is_one_line(tmp_path: Path, name: str, data: bytes, said: st
     [
         ([], "field 'data' must be a list"),
         ({"data": [3]}, "/data/0: field 'paragraphs' must be a list"),
-        ({"data": [{"paragraphs": [{"qas": [3]}]}]}, "/data/0/paragraphs/0/qas/0: is no JSON object"),
+        ({"data": [{"paragraphs": [{"qas": [3]}]}]}, "/data/0/paragraphs/0/qas/0: is not a JSON object"),
         ({"data": [{"paragraphs": [{"qas": [{"answers": 3}]}]}]}, "field 'answers' must be a list of objects"),
-        ({"data": [{"paragraphs": [{"qas": [{"answers": [{"text": "x"}]}]}]}]}, "field 'context' must hold text"),
+        ({"data": [{"paragraphs": [{"qas": [{"answers": [{"text": "x"}]}]}]}]}, "field 'context' must be a string"),
     ],
 )
 def test_a_bad_squad_file_says_where(tmp_path: Path, document: object, said: str) -> None:
@@ -192,7 +192,7 @@ def test_files_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_ids_are_unique_and_files_are_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"twice\.jsonl:2: the id '2hop__1_2' stands twice"):
+    with pytest.raises(InputError, match=r"twice\.jsonl:2: the id '2hop__1_2' occurs twice"):
         read_task("musique", lines(tmp_path / "twice.jsonl", MUSIQUE, MUSIQUE))
     with pytest.raises(InputError, match="there is no such file"):
         read_task("gsm8k", tmp_path / "none.jsonl")

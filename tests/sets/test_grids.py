@@ -66,6 +66,7 @@ def test_a_grid_can_be_too_large() -> None:
         make_samples(needles(2), range(1, 1001), [i / 10 for i in range(101)])
 
 
+@pytest.mark.slow
 @given(st.integers(1, 700))
 def test_spread_takes_as_many_as_asked_in_order(limit: int) -> None:
     samples = make_samples(needles(3), PAPER.lengths, PAPER.depths)

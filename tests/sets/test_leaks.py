@@ -27,7 +27,7 @@ from rh_bench.sets.leaks import question_problem, refuse_given_away
     ],
 )
 def test_an_answer_that_stands_in_the_question_is_told(answer: str, question: str) -> None:
-    assert "stands in the question" in (question_problem(question, answer) or "")
+    assert "is in the question" in (question_problem(question, answer) or "")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_an_answer_that_stands_in_the_question_is_told(answer: str, question: st
     ],
 )
 def test_words_are_compared_whole_and_in_their_order(answer: str, question: str) -> None:
-    assert "stands in the question" not in (question_problem(question, answer) or "")
+    assert "is in the question" not in (question_problem(question, answer) or "")
 
 
 def test_a_question_that_would_count_as_its_own_answer_is_told() -> None:
@@ -60,9 +60,9 @@ def needle(question: str, answer: str = "seven walnuts") -> Needle:
 
 def test_both_places_are_looked_at() -> None:
     refuse_given_away({"h": "Plain text."}, {"box": needle("What is in the box?")})
-    with pytest.raises(InputError, match="box: the answer 'seven walnuts' already stands in haystack 'h'"):
+    with pytest.raises(InputError, match="box: the answer 'seven walnuts' is already in haystack 'h'"):
         refuse_given_away({"h": "He had Seven\n Walnuts."}, {"box": needle("What is in the box?")})
-    with pytest.raises(InputError, match="box: the answer 'seven walnuts' stands in the question; ask without"):
+    with pytest.raises(InputError, match="box: the answer 'seven walnuts' is in the question; ask without"):
         refuse_given_away({"h": "Plain text."}, {"box": needle("Are there seven walnuts in it?")})
 
 
@@ -70,6 +70,6 @@ def test_build_refuses_it_however_the_needles_came(tmp_path: Path) -> None:
     given = needle("Are there seven walnuts in it?")
     raw = RawNeedle("box", "d", given.needle, given.question, given.answer_start, given.answer_end)
     recipe = Recipe(parse_source("synthetic"), Grid("custom", (300,), (0.0,), needles=1, haystacks=1), needles=(raw,))
-    with pytest.raises(InputError, match="box: the answer 'seven walnuts' stands in the question"):
+    with pytest.raises(InputError, match="box: the answer 'seven walnuts' is in the question"):
         build_set(recipe, tmp_path / "set")
     assert not (tmp_path / "set").exists()

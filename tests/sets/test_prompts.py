@@ -140,6 +140,7 @@ def test_prompts_of_a_haystack_share_their_tokens(tokenizer: Any) -> None:
             np.testing.assert_array_equal(one.ids[:size], other.ids[:size])
 
 
+@pytest.mark.slow
 def test_every_needle_of_ours_has_its_answer_in_its_span(tokenizer: Any) -> None:
     for needle in builtin_needles():
         own = Needle(
@@ -167,6 +168,7 @@ def test_any_text_makes_exact_prompts_or_one_clear_line(tokenizer: Any, words: l
     assert "under the third stair" in tokenizer.decode(prompt.span_ids.tolist())
 
 
+@pytest.mark.slow
 def test_special_tokens_in_the_text_are_never_parsed(tokenizer: Any) -> None:
     """What looks like a control token in a haystack is text, or is refused by name."""
     special = [t for t in (tokenizer.bos_token, tokenizer.eos_token) if t]
@@ -246,14 +248,14 @@ def test_lengths_that_cannot_be_are_refused() -> None:
 
 
 def test_an_answer_already_in_the_haystack_is_refused() -> None:
-    with pytest.raises(InputError, match="already stands in haystack"):
+    with pytest.raises(InputError, match="is already in haystack"):
         builder_for(tiny_tokenizer(), PROSE + "He left it UNDER the\nthird stair.")
 
 
 def test_an_answer_that_stands_in_the_question_is_refused() -> None:
     given = one_needle()
     asked = replace(given, question="Is the compass under the third stair?")
-    with pytest.raises(InputError, match="compass: the answer 'under the third stair' stands in the question"):
+    with pytest.raises(InputError, match="compass: the answer 'under the third stair' is in the question"):
         builder_for(tiny_tokenizer(), needle=asked)
 
 

@@ -38,6 +38,8 @@ from rh_bench.submissions.submit import submit_run
 from rh_bench.system.files import sha256_file
 from rh_bench.system.schema import dump_json, validate_document
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["hub"]
 MODEL, SET = "acme/tiny-1", "org/niah"
 IMAGE = f"org/rh-bench@sha256:{'d' * 64}"

@@ -46,6 +46,7 @@ def bytes_below(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_the_runs(runs: Path, tmp_path: Path) -> None:
     report = collect_results(runs, tmp_path / "results")
     assert (report.runs, report.new, report.left_out) == (5, 5, ())
@@ -62,6 +63,7 @@ def test_rows_are_those_of_the_runs(runs: Path, tmp_path: Path) -> None:
     assert one["verified"] is None
 
 
+@pytest.mark.slow
 def test_again_gives_the_same_bytes_and_a_new_run_few_new_files(runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
     collect_results(runs, out)
@@ -74,6 +76,7 @@ def test_again_gives_the_same_bytes_and_a_new_run_few_new_files(runs: Path, tmp_
     assert len([name for name in changed if name.startswith("data/")]) <= 4
 
 
+@pytest.mark.slow
 def test_what_is_not_valid_is_left_out(runs: Path, tmp_path: Path) -> None:
     broken = next(runs.glob("*/*"))
     (broken / "events.parquet").write_bytes(b"PAR1")
@@ -82,6 +85,7 @@ def test_what_is_not_valid_is_left_out(runs: Path, tmp_path: Path) -> None:
     assert report.left_out[0][0] == f"{broken.parent.name}/{broken.name}"
 
 
+@pytest.mark.slow
 def test_the_verification_travels(runs: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
@@ -119,6 +123,7 @@ def test_sizes_in_the_hubs_words(rows: int, size: str) -> None:
     assert size_category(rows) == size
 
 
+@pytest.mark.slow
 def test_a_card_that_the_hub_refuses_is_one_line(hub: WritableHub, runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
     collect_results(runs, out)
@@ -149,6 +154,7 @@ def test_row_groups_stay_below_what_the_viewer_reads(
     assert hub.repos == {}
 
 
+@pytest.mark.slow
 def test_publishing_is_idempotent_and_loses_nothing(hub: WritableHub, runs: Path, tmp_path: Path) -> None:
     out = tmp_path / "results"
     collect_results(runs, out)
@@ -163,6 +169,7 @@ def test_publishing_is_idempotent_and_loses_nothing(hub: WritableHub, runs: Path
     assert "runs/late/0/run.json" in repo.commits[repo.branches["main"]]
 
 
+@pytest.mark.slow
 def test_a_results_repository_is_fetched_and_collected(hub: WritableHub, runs: Path, tmp_path: Path) -> None:
     collect_results(runs, tmp_path / "results")
     publish_folder(tmp_path / "results", RESULTS, access=owner(hub))
@@ -173,6 +180,7 @@ def test_a_results_repository_is_fetched_and_collected(hub: WritableHub, runs: P
     assert bytes_below(tmp_path / "again") == bytes_below(tmp_path / "results")
 
 
+@pytest.mark.slow
 def test_the_level_of_an_experiment_travels_and_stands_in_a_table(tmp_path: Path) -> None:
     base, chat, _ = make_relatives(tmp_path / "source" / "runs", n_samples=10)
     made = tmp_path / "source" / "experiments"
@@ -245,6 +253,7 @@ def test_load_dataset_plain_and_streaming(hub: WritableHub, runs: Path, tmp_path
     }
 
 
+@pytest.mark.slow
 def test_valid_experiments_on_gathered_runs_are_taken_and_published(hub: WritableHub, tmp_path: Path) -> None:
     base, chat, stranger = make_relatives(tmp_path / "runs", n_samples=10)
     made = tmp_path / "experiments"
@@ -278,6 +287,7 @@ def judgement(outcome: str | None) -> tuple[str, bytes]:
     return found.path, dump_json(found.to_json())
 
 
+@pytest.mark.slow
 def test_judgements_travel_and_are_never_put_back(runs: Path, tmp_path: Path, hub: WritableHub) -> None:
     path, verdict = judgement("refused")
     source, out = tmp_path / "source", tmp_path / "results"
@@ -307,6 +317,7 @@ def test_judgements_travel_and_are_never_put_back(runs: Path, tmp_path: Path, hu
         publish_folder(out, RESULTS, access=owner(hub))
 
 
+@pytest.mark.slow
 def test_a_leaderboard_leaves_judgements_alone(runs: Path, tmp_path: Path) -> None:
     path, content = judgement("refused")
     source = tmp_path / "source"

@@ -113,6 +113,7 @@ def test_publishing_again_changes_nothing(hub: WritableHub, made: Path) -> None:
     assert (len(hub.uploads), len(hub.repo("datasets", REPO).commits)) == (uploads, commits)
 
 
+@pytest.mark.slow
 def test_a_new_version_is_one_commit_and_old_files_go(hub: WritableHub, made: Path, tmp_path: Path) -> None:
     first = publish_folder(made, REPO, tag="v1", access=access(hub))
     repo = hub.repo("datasets", REPO)
@@ -137,6 +138,7 @@ def test_a_dry_run_sends_nothing(hub: WritableHub, made: Path) -> None:
     assert all(request.method in ("GET", "HEAD") for request in hub.requests)
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("status", [409, 412, 429, 500, 503, 0])
 @pytest.mark.parametrize("where", [r"POST .*/commit/", r"GET .*/tree/"])
 def test_what_can_be_done_again_is(hub: WritableHub, made: Path, status: int, where: str) -> None:

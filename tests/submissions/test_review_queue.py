@@ -56,6 +56,7 @@ def forge(hub: WritableHub, num: int, **files: bytes) -> None:
 GOOD = levels(True, True, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -77,6 +78,7 @@ def test_limits_and_failures(queue: WritableHub, monkeypatch: pytest.MonkeyPatch
     assert records(queue)[0]["verdict"]["outcome"] == found[0].outcome is not None
 
 
+@pytest.mark.slow
 def test_a_fault_of_ours(
     queue: WritableHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,6 +103,7 @@ def test_a_fault_of_ours(
     assert main(["review", RESULTS, "--merge", "--require", "valid"]) == 1, "and it is not run into a second time"
 
 
+@pytest.mark.slow
 def test_a_fault_anywhere_else(queue: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, GOOD)
     calls = []
@@ -119,6 +122,7 @@ def test_a_fault_anywhere_else(queue: WritableHub, monkeypatch: pytest.MonkeyPat
     assert [one.merged for one in found] == [False, True, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", [b"", b"[1, 2]", b"{}", b"\xff\xfe", b'{"files": 3}', b"[" * 100_000, b"null", b"{" * 9]
 )
@@ -134,6 +138,7 @@ def test_a_run_json_that_is_none(queue: WritableHub, monkeypatch: pytest.MonkeyP
     assert found[0].failed and found[0].fault is None and found[0].said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", ["GET .*/commits/refs%2Fpr%2F1", "GET .*/tree/{head}", "HEAD .*/resolve/{head}/"])
 @pytest.mark.parametrize("answer", [403, b"[1, 2]", b"<html>"])
 def test_a_pull_request_that_cannot_be_had(
@@ -150,6 +155,7 @@ def test_a_pull_request_that_cannot_be_had(
     assert found[0].problems and found[0].fault is None and "\n" not in found[0].problems[0]
 
 
+@pytest.mark.slow
 def test_a_pull_request_that_nothing_can_be_said_on(queue: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was found of it, and that it was taken in, is told all the same."""
     answering(monkeypatch, GOOD)
@@ -159,6 +165,7 @@ def test_a_pull_request_that_nothing_can_be_said_on(queue: WritableHub, monkeypa
     assert found[0].unsaid is not None and "does not let you write" in found[0].unsaid and not found[0].said
 
 
+@pytest.mark.slow
 def test_who_may_not_write_is_told_once(queue: WritableHub, monkeypatch: pytest.MonkeyPatch) -> None:
     answering(monkeypatch, GOOD)
     before = main_tree(queue)

@@ -77,6 +77,7 @@ def test_somebody_elses_is_left_alone(results: WritableHub, run: Path) -> None:
     assert submit_run(run, RESULTS, access=stranger(results)).pull_request == 2
 
 
+@pytest.mark.slow
 def test_it_is_found_on_a_later_page(results: WritableHub, tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "many", model_id=f"acme/m{i}", seed=i) for i in range(5)]
     for one in runs:
@@ -102,6 +103,7 @@ def test_what_is_to_be_sent_is_shown_before(results: WritableHub, run: Path) -> 
     assert shown[0].pull_request is None and report.pull_request == 1
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("status", [409, 412, 429, 500, 503, 0, 1])
 def test_what_can_be_tried_again_is(results: WritableHub, run: Path, status: int) -> None:
     waits: list[float] = []
@@ -140,6 +142,7 @@ def test_a_cut_upload_goes_on(results: WritableHub, run: Path) -> None:
     assert len(results.uploads) == len(set(results.uploads)) == 3, "no table is sent twice"
 
 
+@pytest.mark.slow_but_first(2)
 @pytest.mark.parametrize("status", [503, 0])
 @pytest.mark.parametrize(
     "where",

@@ -87,7 +87,7 @@ def test_the_trace_is_shown_on_request(broken: Any, tmp_path: Path, capsys: pyte
     capsys.readouterr()
     assert main(command) == 2
     note, line = filter(None, capsys.readouterr().err.splitlines())
-    assert note == "note: code from the model's repository runs on this machine"
+    assert note == "note: running code from the model's repository on this machine"
     assert line.startswith("rh-bench: broken: the code of Mine raised KeyError")
     assert main(["--debug", *command]) == 2
     trace = capsys.readouterr().err

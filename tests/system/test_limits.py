@@ -24,6 +24,7 @@ print(len("x" * (300 << 20)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS keeps no such limit, Windows has none")
 @pytest.mark.parametrize(
     "before",

@@ -109,6 +109,7 @@ def whole_schema(kind: str) -> str | None:
     return joined[kind]() if kind in joined else None
 
 
+@pytest.mark.slow
 def test_documents_that_are_written_are_accepted_at_once(documents: list[tuple[str, bytes]]) -> None:
     assert {kind for kind, _ in documents} == set(KINDS)
     for kind, data in documents:

@@ -73,6 +73,7 @@ def test_the_schemas_take_every_such_folder_and_no_other() -> None:
         assert found and set(found) == {f"^{SLUG}$"}, kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["_model", "m" * 230, "nul", "模型"])
 def test_a_model_folder_of_any_name_gives_a_run_that_is_valid(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -87,6 +87,7 @@ def build_here(out: Path) -> None:
     build_set(Recipe(source=parse_source("synthetic:3"), grid=SMALL), out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["_move", "_write_file", "sync_folder"])
 def test_a_killed_build_leaves_nothing_after_the_next(tmp_path: Path, where: str) -> None:
     out = tmp_path / "set"
@@ -98,12 +99,13 @@ def test_a_killed_build_leaves_nothing_after_the_next(tmp_path: Path, where: str
     assert contents(out) == contents(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_two_builds_of_one_folder_do_not_disturb_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rh_bench.data_builders.build.PATIENCE", 0.2)
     with at_work(BUILD.replace("{where}", "_move"), tmp_path / "set"):
         before = contents(hidden(tmp_path / "set"))
         assert len(before) > 3
-        with pytest.raises(InputError, match="another rh-bench is at work on it; wait for it"):
+        with pytest.raises(InputError, match="another rh-bench process is writing it; wait for it"):
             build_here(tmp_path / "set")
         assert contents(hidden(tmp_path / "set")) == before
         build_here(tmp_path / "beside")
@@ -137,6 +139,7 @@ pathlib.Path.replace = lambda self, target: hang() if self.name == "new" else re
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", SITE_MOMENTS)
 def test_a_killed_leaderboard_leaves_nothing_after_the_next(
     tmp_path: Path, runs: Path, moment: str, capsys: pytest.CaptureFixture[str]
@@ -174,7 +177,7 @@ def test_two_leaderboards_of_one_folder(tmp_path: Path, runs: Path, capsys: pyte
     with at_work(SITE.replace("{moment}", SITE_MOMENTS["while it finishes"]), runs, site):
         inside = contents(hidden(site))
         assert main(["leaderboard", str(runs), "--out", str(site)]) == 2
-        assert "another rh-bench is at work on it; wait for it" in capsys.readouterr().err
+        assert "another rh-bench process is writing it; wait for it" in capsys.readouterr().err
         assert contents(hidden(site)) == inside
         assert contents(site) == before
         build_site(runs, tmp_path / "beside")
@@ -228,7 +231,7 @@ def test_a_killed_collect_leaves_nothing_after_the_next(tmp_path: Path, runs: Pa
     out = tmp_path / "results"
     killed(COLLECT.replace("{moment}", COLLECT_MOMENTS[moment]), runs, out)
     with at_work(COLLECT.replace("{moment}", COLLECT_MOMENTS["in the tables"]), runs, out):
-        with pytest.raises(InputError, match="another rh-bench is at work"):
+        with pytest.raises(InputError, match="another rh-bench process is"):
             collect_results(runs, out)
     collect_results(runs, out)
     assert not list(out.rglob(".*"))
@@ -257,7 +260,7 @@ def test_a_file_that_was_half_written_when_its_process_was_killed(tmp_path: Path
 def test_two_processes_that_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.2)
     with at_work(FILE.replace("{moment}", "pathlib.Path.replace = hang"), tmp_path / "x"):
-        with pytest.raises(InputError, match="another rh-bench is at work"):
+        with pytest.raises(InputError, match="another rh-bench process is"):
             atomic_write(tmp_path / "x", b"mine")
         assert (tmp_path / ".x.rh_bench").read_bytes() == b"new " * 1000
         atomic_write(tmp_path / "y", b"mine")

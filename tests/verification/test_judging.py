@@ -68,6 +68,7 @@ def lie(result: SampleResult, layer: int, head: int, steps: IntArray) -> SampleR
     return replace(result, events=np.concatenate([result.events[~mine], made]).astype(np.int32))
 
 
+@pytest.mark.slow
 def test_honest_runs_pass() -> None:
     refused = [seed for seed in range(200) if not judged(rows(seed)).agreed]
     assert len(refused) <= 200 * ALPHA, refused
