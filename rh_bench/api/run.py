@@ -124,33 +124,20 @@ class Run:
     def to(self, format: str, path: str | Path, **options: Any) -> Exported:
         """Write the heads in another project's format; `docs/interchange.md` describes the formats.
 
-<<<<<<< HEAD
         Args:
             format: seed, pairs, duo, qrhead, profile, atlas, eee, eval-results, or one added by an installed package.
             path: the file, or a folder. If a format has several files, the others are written beside it.
             options: as for `rh-bench export`: `rule`, `threshold`, `top`, `reduce`, `dataset`, `developer`.
-=======
-                Args:
-        <<<<<<< HEAD
-                    format: seed, pairs, duo, qrhead, profile, atlas, eee, eval-results, or one added by an installed package.
-                    path: the file, or a folder for formats of several files.
-                    options: as for `rh-bench export`: `rule`, `threshold`, `top`, `reduce`, `dataset`, `developer`.
-        =======
-                    format: seed, pairs, duo, qrhead, profile, atlas, eee, eval-results, or one that an installed package adds.
-                    path: the file, or a folder. Of a format of several files the others are written beside it.
-                    options: as of `rh-bench export`: `rule`, `threshold`, `top`, `reduce`, `dataset`, `developer`.
-        >>>>>>> front-door
->>>>>>> picture
 
-                Returns:
-                    The files written, and what the format cannot hold.
+        Returns:
+            The files written, and what the format cannot hold.
 
-                Raises:
-                    InputError: there is no such format, or the run lacks data it needs.
+        Raises:
+            InputError: there is no such format, or the run lacks data it needs.
 
-                ```python
-                run.to("duo", "heads.tsv").losses
-                ```
+        ```python
+        run.to("duo", "heads.tsv").losses
+        ```
         """
         with self._on_disk() as folder:
             return export(folder, format, Path(path), options)
