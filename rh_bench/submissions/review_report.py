@@ -175,8 +175,8 @@ def _verdict(found: Found, ways: Any) -> str:
         return "\n**Set aside:** it exceeds this reviewer's limits. The maintainers decide whether to try again.\n"
     if found.waits:
         return (
-            "\n**Waiting:** it says that a job made it, which could not be confirmed yet. The next review continues with"
-            " the same samples.\n"
+            "\n**Waiting:** it says that a job made it, which could not be confirmed yet. The next review continues"
+            " with the same samples.\n"
         )
     if found.fault is not None or found.verification is None:
         return "\n**Changes are needed**, or another review.\n"
