@@ -379,7 +379,7 @@ def test_another_model_and_another_set_are_caught(ablated: Path, place: Path, tm
     other = tiny_checkpoint(tmp_path / "model", window=2000, seed=1)
     evidence = Evidence(str(place / "set"), str(other), rerun=3, device="cpu")
     found = verify_run(ablated, evidence)
-    assert reached(found) == [True, False, None] and "another model" in said(found, 1)
+    assert reached(found) == [True, False, None] and "not the run's model" in said(found, 1)
     build_set(Recipe(parse_source("synthetic:5"), GRID), tmp_path / "set")
     found = verify_run(ablated, Evidence(str(tmp_path / "set"), str(place / "model"), rerun=3, device="cpu"))
     assert reached(found) == [True, False, None] and "not the run's set" in said(found, 1)

@@ -143,7 +143,7 @@ def test_a_changed_import_is_caught(files: dict[str, Path], tmp_path: Path) -> N
 def test_a_run_in_every_format(tmp_path: Path) -> None:
     run = make_run(tmp_path / "runs")
     layers = read_run(run).layers
-    with pytest.raises(InputError, match="no attention mass"):
+    with pytest.raises(InputError, match="does not have attention mass"):
         export_run(run, "atlas")
     for format in set(READERS) - {"atlas"}:
         written = export_run(run, format)
@@ -328,7 +328,7 @@ def test_an_unknown_object_is_called_unknown(tmp_path: Path, capsys: pytest.Capt
     for content in ({"lineage": "llama", "rings": []}, {}, [], [1, 2], "text"):
         assert main(["audit", str(put(tmp_path / "x.json", json.dumps(content)))]) == 2
         assert "unknown format" in capsys.readouterr().err
-    with pytest.raises(InputError, match="'x' is no head"):
+    with pytest.raises(InputError, match="'x' is not a head"):
         audit_file(put(tmp_path / "y.json", {"0-0": [1], "x": [1]}))
 
 

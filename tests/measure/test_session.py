@@ -133,7 +133,7 @@ def test_entries_of_something_else_are_not_gone_on_with(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         hold(Squares(), place(tmp_path), until=3)
     before = (tmp_path / JOURNAL).read_bytes()
-    with pytest.raises(InputError, match=r"begun with scale 1 \(now 2\)"):
+    with pytest.raises(InputError, match=r"started with scale 1 \(now 2\)"):
         hold(Squares(scale=2), place(tmp_path))
     assert (tmp_path / JOURNAL).read_bytes() == before
 

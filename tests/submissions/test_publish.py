@@ -126,7 +126,7 @@ def test_a_new_version_is_one_commit_and_old_files_go(hub: WritableHub, made: Pa
     assert len(repo.commits) == commits + 1
     assert ".gitattributes" in repo.commits[repo.branches["main"]]
     assert fetch_set(RepoRef(REPO, "v1"), tmp_path / "cache", endpoint=hub.url)[1] == first.commit
-    with pytest.raises(InputError, match=r"'v1' names"):
+    with pytest.raises(InputError, match=r"'v1' already names"):
         publish_folder(other, REPO, tag="v1", access=access(hub))
 
 
