@@ -156,7 +156,7 @@ def _place_needles(raw: Sequence[RawNeedle], haystacks: Sequence[Haystack]) -> t
 def _name(recipe: Recipe) -> str:
     name = recipe.name or f"{recipe.source.id.partition('#')[0].replace('/', '__')}-{recipe.grid.name}"
     if not _NAME.fullmatch(name):
-        raise InputError(f"{shown(name)!r} is no name for a set", where="--name", hint="use letters, digits, . _ -")
+        raise InputError(f"{shown(name)!r} is not a valid set name", where="--name", hint="use letters, digits, . _ -")
     return name
 
 
@@ -241,9 +241,9 @@ def _move(fresh: Path, out: Path) -> None:
         if _same(fresh, out):
             return
         raise InputError(
-            "is not empty and holds something other than this set",
+            "is not empty and contains something other than this set",
             where=out,
-            hint="give another folder, or remove this one",
+            hint="choose another folder, or remove this one",
         )
     fresh.chmod(0o755)
     fresh.replace(out)  # an empty folder is replaced, too

@@ -99,7 +99,7 @@ def _parse(data: bytes, where: str) -> tuple[RawNeedle, ...]:
     rows = _own_rows(text, where) if text.lstrip().startswith("[") else _released_rows(text, where)
     needles = tuple(_needle(row, place) for place, row in rows)
     if not needles:
-        raise InputError("holds no needle", where=where, hint="a file of needles has one row or more")
+        raise InputError("has no needles", where=where, hint="give at least one")
     _refuse_twins(needles, where)
     return needles
 
@@ -146,14 +146,16 @@ def _needle(row: Mapping[str, object], place: str) -> RawNeedle:
     needle_id, domain = _text(row, "needle_id", MAX_NAME, place), _text(row, "domain", MAX_NAME, place)
     if not _ID.fullmatch(needle_id):
         raise InputError(
-            f"needle_id {shown(needle_id)} is no id", where=place, hint="use lower-case letters, digits and hyphens"
+            f"needle_id {shown(needle_id)} is not a valid id",
+            where=place,
+            hint="use lower-case letters, digits and hyphens",
         )
     if not words(answer):
         raise InputError("answer has no words", where=place, hint="ROUGE-1 recall compares words")
     try:
         start, end = locate_answer(needle, answer)
     except ValueError as error:
-        raise InputError(f"answer {error}", where=place, hint="it must stand in the needle exactly once") from None
+        raise InputError(f"answer {error}", where=place, hint="it must be in the needle exactly once") from None
     given_away = question_problem(question, needle[start:end])
     if given_away:
         raise InputError(given_away, where=place, hint="ask without them, or choose another answer")
@@ -169,9 +171,11 @@ def _text(row: Mapping[str, object], field: str, longest: int, place: str) -> st
     if len(value) > longest:
         raise InputError(f"{field} is longer than {longest} characters", where=place)
     if any(unicodedata.category(character) in _UNPRINTABLE for character in value):
-        raise InputError(f"{field} holds a control character", where=place, hint="write it as one line of plain text")
+        raise InputError(
+            f"{field} contains a control character", where=place, hint="write it as one line of plain text"
+        )
     if value != value.strip():
-        raise InputError(f"{field} begins or ends with white space", where=place, hint="remove it")
+        raise InputError(f"{field} starts or ends with white space", where=place, hint="remove it")
     return value
 
 
@@ -179,5 +183,5 @@ def _refuse_twins(needles: Iterable[RawNeedle], where: str) -> None:
     seen: set[str] = set()
     for needle in needles:
         if needle.needle_id in seen:
-            raise InputError(f"needle_id {needle.needle_id} stands twice", where=where, hint="give each needle its own")
+            raise InputError(f"needle_id {needle.needle_id} occurs twice", where=where, hint="give each needle its own")
         seen.add(needle.needle_id)

@@ -67,7 +67,7 @@ def parse_source(text: str) -> Source:
             raise InputError(
                 f"{shown(rest)!r} does not name a revision of a Hub dataset",
                 where="--source",
-                hint="write hub:org/name@revision, with #config/split:column where needed",
+                hint="write hub:org/name@revision, with #config/split:column if needed",
             )
         part = {key: value for key, value in match.groupdict().items() if value is not None}
         config, split, column = part.get("config"), part.get("split", "train"), part.get("column", "text")
@@ -76,7 +76,7 @@ def parse_source(text: str) -> Source:
             "hub", label, repo=part["repo"], revision=part["revision"], config=config, split=split, column=column
         )
     raise InputError(
-        f"{shown(text)!r} is no source",
+        f"{shown(text)!r} is not a source",
         where="--source",
         hint="use synthetic, synthetic:SEED, folder:PATH or hub:REPO@REVISION",
     )
@@ -153,7 +153,7 @@ def _clean(text: str, where: object) -> str:
     """Line ends as ``\\n``, no white space around."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
     if "\0" in text:
-        raise InputError("holds a NUL character, so it is not text", where=where)
+        raise InputError("contains a NUL character, so it is not text", where=where)
     return text
 
 
@@ -179,7 +179,7 @@ def _stream(source: Source, commit: str) -> Iterator[str]:
                 known = ", ".join(columns or row)
                 raise InputError(f"there is no column {source.column!r}", where=where, hint=f"there are {known}")
             if not isinstance(row[source.column], str):
-                raise InputError(f"column {source.column!r} does not hold text", where=where)
+                raise InputError(f"column {source.column!r} does not contain text", where=where)
             text = _clean(row[source.column], where)
             if text:
                 yield text

@@ -40,7 +40,7 @@ def load_task(task: str, text: str) -> TaskData:
     made = _SYNTHETIC.fullmatch(text)
     if made is not None:
         if task != "extractive":
-            raise InputError("there are no synthetic questions of this task", where=f"--task {shown(task)}")
+            raise InputError("there are no synthetic questions for this task", where=f"--task {shown(task)}")
         return synthetic_pairs(int(made["seed"] or 0))
     path = Path(text).expanduser()
     match = _HUB.fullmatch(text)
@@ -72,7 +72,7 @@ def _rows(task: str, repo: str, commit: str, config: str | None, split: str) -> 
         stream = load_dataset(repo, config, split=split, revision=commit, streaming=True)
         for number, row in enumerate(stream):
             if number == MAX_QUESTIONS:
-                raise InputError(f"has more than {MAX_QUESTIONS} questions", where=where, hint="name a smaller split")
+                raise InputError(f"has more than {MAX_QUESTIONS} questions", where=where, hint="choose a smaller split")
             place = f"{where}, row {number}"
             yield place, row_question(task, row, number, place)
     except (ValueError, OSError, RuntimeError) as error:

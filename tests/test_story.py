@@ -105,7 +105,7 @@ def test_from_a_set_to_the_leaderboard(story: Story) -> None:
     # A second time for the same bytes there is no judgement, only the record of the first.
     story.say("submit", made_up, "--repo", RESULTS)
     (found,) = story.review("--merge", "--rerun", "12", status=1)
-    assert found["outcome"] == "refused" and "these bytes were judged already" in found["problems"][0]
+    assert found["outcome"] == "refused" and "these files were already judged" in found["problems"][0]
 
     # The honest run, by the same pull request.
     story.say("submit", run, "--repo", RESULTS)

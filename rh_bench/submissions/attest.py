@@ -89,11 +89,11 @@ def make_order(wish: Wish, access: Access | None = None) -> Order:
     list_files(repo, "main", access)
     model = _pinned(wish.model, "model", access)
     if ADAPTER_CONFIG in list_files(RepoRef(*model), model[1], access, "model"):
-        hint = "merge it with its base and publish the whole"
+        hint = "merge it into its base and publish the merged model"
         raise InputError("is an adapter, whose base no commit of its own names", where=f"model {wish.model}", hint=hint)
     haystack = _pinned(wish.haystack, "dataset", access)
     if MANIFEST not in list_files(RepoRef(*haystack), haystack[1], access):
-        raise InputError("holds no haystack set", where=f"dataset {wish.haystack}")
+        raise InputError("is not a haystack set", where=f"dataset {wish.haystack}")
     order = new_order(
         repo=repo.repo_id,
         namespace=namespace,
@@ -144,7 +144,7 @@ def carry_out(
     about = f"Attested run of {order.model[0]} on {order.haystack[0]}"
     commit = add_to_main(ref, {order.path: before}, f"Order {order.nonce}", about, access)
     if commit is None:
-        raise InputError("the repository holds another order of this name", where=order.path)
+        raise InputError("the repository already has another order of this name", where=order.path)
     announce(f"ordered: {order.path}")
     spec = JobSpec(
         order.namespace,
@@ -158,7 +158,7 @@ def carry_out(
     try:
         job = start_job(spec, order.nonce, access)
     except InputError as error:
-        hint = f"order {order.nonce} stays without a run; before you order again, see that no job of it runs"
+        hint = f"order {order.nonce} has no run; before ordering again, check that none of its jobs is running"
         raise InputError(str(error), hint=hint) from error
     announce(f"started: {job.url}")
     done = with_job(order, job.id, job.owner_id)
@@ -169,13 +169,13 @@ def carry_out(
 
 def _check_token(job_token: str | None, access: Access) -> None:
     where = "RH_BENCH_JOB_TOKEN"
-    hint = "make a fine-grained token that may open pull requests in the results repository and do nothing else"
+    hint = "create a fine-grained token that can only open pull requests in the results repository"
     if not job_token:
         raise InputError("is not set: the job has no token to submit with", where=where, hint=hint)
     if len(job_token) < _LEAST_TOKEN or not job_token.isascii() or not job_token.isprintable() or " " in job_token:
-        raise InputError("is no token", where=where, hint=hint)
+        raise InputError("is not a token", where=where, hint=hint)
     if job_token == own_token(access):
-        raise InputError("is your own token, which can write the records", where=where, hint=hint)
+        raise InputError("is your own token, which could write the records", where=where, hint=hint)
 
 
 def look_into(
@@ -200,24 +200,24 @@ def look_into(
     except NoSuchJob as error:
         return Attested(level(None, str(error)), True)
     except InputError as error:
-        return Attested(level(None, f"could not be looked into: {error}"), True)
+        return Attested(level(None, f"could not be checked: {error}"), True)
 
 
 def _look(run: Json, digest: str, repo: RepoRef, trusted: tuple[str, ...], access: Access) -> Attested:
     claim = run["attestation"]
     order = _ordered(repo, claim["nonce"], access)
     if order is None:
-        return Attested(level(False, f"{repo} holds no order {claim['nonce']}"), True)
+        return Attested(level(False, f"{repo} has no order {claim['nonce']}"), True)
     wrong = list(run_problems(order, run, repo.repo_id))
     if order.started is not None and claim["job"] not in (None, order.started.job):
         wrong.append(f"it names another job than {order.started.job}, which was started for its order")
     if wrong:
         return Attested(level(False, *wrong), True)
     if order.namespace not in trusted:
-        return Attested(level(None, f"jobs of {order.namespace} are not among those believed here"), True)
+        return Attested(level(None, f"jobs of {order.namespace} are not trusted here"), True)
     name = order.started.job if order.started is not None else claim["job"]
     if name is None:
-        return Attested(level(None, "it is not known which job was started for its order"), True)
+        return Attested(level(None, "it is unknown which job was started for its order"), True)
     job = read_job(order.namespace, name, access)
     wrong = list(job_problems(order, job))
     if wrong:
@@ -225,7 +225,7 @@ def _look(run: Json, digest: str, repo: RepoRef, trusted: tuple[str, ...], acces
     missing = stage_problem(job) or log_problem(order, digest, read_last_lines(order.namespace, name, access))
     if missing is not None:
         return Attested(level(*missing), True)
-    words = f"made by job {job.id} of {job.owner}, which ran what was ordered and says at its end that it made this run"
+    words = f"made by job {job.id} of {job.owner}, which ran what was ordered and reported that it made this run"
     return Attested(level(True, words), True, Proof(order, job))
 
 

@@ -86,13 +86,15 @@ def run_problems(order: Order, run: Json, repo: str) -> Iterator[str]:
         ("revision of the set", haystack["revision"], order.haystack[1]),
         ("samples", (grid["kind"], grid["needles"], grid["limit"]), ("set", None, None)),
     )
-    yield from (f"its {what} is {_said(found)}, ordered was {_said(due)}" for what, found, due in pairs if found != due)
+    yield from (
+        f"its {what} is {_said(found)}, not {_said(due)} as ordered" for what, found, due in pairs if found != due
+    )
 
 
 def job_problems(order: Order, job: Job) -> Iterator[str]:
     """Where a job is not the one that was ordered."""
     if job.owner != order.namespace:
-        yield f"the job belongs to {_said(job.owner)}, ordered was {_said(order.namespace)}"
+        yield f"the job belongs to {_said(job.owner)}, not {_said(order.namespace)} as ordered"
     elif order.started is not None and job.owner_id != order.started.owner_id:
         yield f"the job belongs to another {_said(job.owner)} than the one that started it"
     pairs: tuple[tuple[str, object, object], ...] = (
@@ -115,10 +117,10 @@ def stage_problem(job: Job) -> tuple[bool | None, str] | None:
     if job.stage == DONE:
         return None
     if job.stage in RUNNING:
-        return None, "its job is still running: review it again when it has ended"
+        return None, "its job is still running: review it again when it is done"
     if job.stage in ENDED:
-        return False, f"its job did not run to its end: {job.stage}"
-    return None, f"its job is in a stage that is not known here: {_said(job.stage)}"
+        return False, f"its job did not complete: {job.stage}"
+    return None, f"its job is in an unknown stage: {_said(job.stage)}"
 
 
 def log_problem(order: Order, run_sha256: str, lines: Sequence[str]) -> tuple[bool | None, str] | None:
@@ -130,11 +132,11 @@ def log_problem(order: Order, run_sha256: str, lines: Sequence[str]) -> tuple[bo
     if not lines:
         return None, "the Hub has no log of its job"
     if sum(line.startswith(MARK) for line in lines) > 1:
-        return False, "its job says more than once what it measured"
+        return False, "its job reports more than once what it measured"
     if not lines[-1].startswith(MARK):
-        return False, "its job does not say at its end what it measured"
+        return False, "its job does not report at its end what it measured"
     if lines[-1] != last_line(order.nonce, run_sha256):
-        return False, "its job says at its end that it measured something else than this run"
+        return False, "its job reports at its end that it measured something other than this run"
     return None
 
 

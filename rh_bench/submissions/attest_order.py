@@ -190,9 +190,9 @@ def check_image(image: str) -> None:
     """
     if not _IMAGE.fullmatch(image):
         raise InputError(
-            "is no image by its digest: a tag can come to mean another image",
+            "is not an image with its digest: a tag can be moved to another image",
             where=f"--image {image[:80]!r}",
-            hint="write it as NAME@sha256:… with 64 hexadecimal digits",
+            hint="write it like NAME@sha256:… with 64 hexadecimal digits",
         )
 
 
@@ -261,11 +261,11 @@ def read_order(path: Path, name: str) -> Order:
     if problems:
         raise InputError(f"{problems[0][0]} {problems[0][1]}", where=name)
     if name != order_path(document["nonce"]):
-        raise InputError("is an order of another name", where=name)
+        raise InputError("is an order with another name", where=name)
     order = _order(document)
     if document["recipe"] != RECIPE or document["command"] != list(command(order)):
         hint = "verify it with the version that ordered it"
-        raise InputError("was ordered by another recipe than this version's", where=name, hint=hint)
+        raise InputError("was ordered with a recipe other than this version's", where=name, hint=hint)
     return order
 
 

@@ -84,15 +84,15 @@ def _check(errand: Errand) -> None:
     """See that everything is named for good, and that the source is the one that was ordered."""
     for name, text in (("MODEL", errand.model), ("--haystack", errand.haystack)):
         if not _COMMIT.fullmatch(parse_repo(text).revision or ""):
-            raise InputError("is not named by its commit", where=f"{name} {text!r}", hint="write it as org/name@COMMIT")
+            raise InputError("does not name a commit", where=f"{name} {text!r}", hint="write it like org/name@COMMIT")
     if not is_nonce(errand.nonce):
-        raise InputError("is no nonce of an order", where="--nonce")
+        raise InputError("is not the nonce of an order", where="--nonce")
     check_image(errand.image)
     found = package_sha256()
     if found != errand.package_sha256:
         raise InputError(
-            f"the source of rh_bench here has SHA-256 {found}, ordered was {errand.package_sha256}",
-            hint="order with the version that the image or the pinned packages hold",
+            f"the source of rh_bench here has SHA-256 {found}, not {errand.package_sha256} as ordered",
+            hint="order with the version in the image or the pinned packages",
         )
 
 

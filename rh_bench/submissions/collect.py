@@ -199,7 +199,7 @@ def _reason_against(folder: Path, target: Path) -> str | None:
     if is_import(folder):
         return "imported from another project's file"
     if target.exists():
-        return "the results hold this run already, with other bytes"
+        return "the results already have this run, with other bytes"
     problems = validate_path(folder)
     return f"{problems[0].file}{problems[0].pointer}: {problems[0].message}" if problems else None
 

@@ -121,13 +121,13 @@ def _same(folder: Path, target: Path) -> bool:
 
 def _reason_against(folder: Path, target: Path, runs: Path) -> str | None:
     if target.exists():
-        return "the results hold this experiment already, with other bytes"
+        return "the results already have this experiment, with other bytes"
     problems = validate_experiment(folder)
     if not problems:
         document = read_document(folder)
         places = [_held(runs, reference) for reference in document["runs"]]
         if None in places or not (places or _models_run(runs, document["model"])):
-            return "a run that it is about is not among the results"
+            return "a run that it is about is not in the results"
         try:
             problems = validate_against_runs(folder, places)
         except InputError as error:

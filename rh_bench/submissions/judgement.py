@@ -135,7 +135,7 @@ class Judgement:
         if self.verdict is None:
             return ()
         by = f" in pull request {self.pull_request}" if self.pull_request else ""
-        first = f"these bytes were judged already{by}, on {self.verdict.date}: {self.verdict.outcome}"
+        first = f"these files were already judged{by}, on {self.verdict.date}: {self.verdict.outcome}"
         return (first, *self.verdict.reasons)
 
 
@@ -163,9 +163,9 @@ def read_judgement(path: Path, name: str) -> Judgement:
     document = load_json(path, max_bytes=_MOST_BYTES)
     problems = validate_document(document, "judgement")
     if problems:
-        raise InputError(f"{problems[0][0]} {problems[0][1]}", where=name, hint="put the maintainers' record back")
+        raise InputError(f"{problems[0][0]} {problems[0][1]}", where=name, hint="restore the maintainers' record")
     if name != f"{JUDGEMENTS}/{document['place']}/{document['sha256']}.json":
-        raise InputError("is the record of another submission", where=name, hint="put the maintainers' record back")
+        raise InputError("is the record of another submission", where=name, hint="restore the maintainers' record")
     model, draw, verdict = document["model"], document["draw"], document["verdict"]
     return Judgement(
         name,

@@ -38,8 +38,8 @@ def read_lockfile(path: Path) -> str:
     kept = [_pinned(line, f"{shown(path)}, line {number}") for number, line in _logical_lines(text)]
     whole = "".join(f"{line}\n" for line, _ in kept)
     if len(whole) > MOST_CHARACTERS:
-        hint = "keep the hashes of the wheels of one platform alone"
-        words = f"has {len(whole)} characters without its comments, at most {MOST_CHARACTERS} are taken"
+        hint = "keep only the hashes of one platform's wheels"
+        words = f"has {len(whole)} characters without comments; at most {MOST_CHARACTERS} are allowed"
         raise InputError(words, where=shown(path), hint=hint)
     if not any(ours for _, ours in kept):
         raise InputError(
@@ -73,10 +73,10 @@ def _pinned(line: str, where: str) -> tuple[str, bool]:
             hint="write NAME==VERSION --hash=sha256:… or NAME @ https://….whl --hash=sha256:…",
         )
     if match["url"] and ("@" in urlsplit(match["url"]).netloc or "?" in match["url"]):
-        raise InputError("the address holds a password or a query, which all would read", where=where)
+        raise InputError("the address contains a password or a query, which would be public", where=where)
     ours = re.sub(r"[-_.]+", "-", match["name"].partition("[")[0]).lower() == "rh-bench"
     if ours and match["version"] not in (None, rh_bench.__version__):
-        words = f"pins rh-bench {match['version']}, and this is {rh_bench.__version__}"
-        raise InputError(words, where=where, hint="order with the version that is to run")
+        words = f"pins rh-bench {match['version']}, but this is {rh_bench.__version__}"
+        raise InputError(words, where=where, hint="order with the version that will run")
     when = f" ; {match['when']}" if match["when"] else ""
     return f"{match['what']}{when} {' '.join(match['hashes'].split())}", ours

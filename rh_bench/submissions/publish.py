@@ -90,9 +90,9 @@ def publish_folder(
     """
     access, ref = access or Access(), parse_repo(repo)
     if ref.revision is not None:
-        raise InputError("is published on the main branch", where=repo, hint="leave out @" + ref.revision)
+        raise InputError("publishing goes to the main branch", where=repo, hint="leave out @" + ref.revision)
     if tag is not None and not _TAG.fullmatch(tag):
-        raise InputError("is no name for a tag", where=repr(tag), hint="use letters, digits, '.', '_' and '-'")
+        raise InputError("is not a valid tag", where=repr(tag), hint="use letters, digits, '.', '_' and '-'")
     what = _content(folder, evaluation_framework)
     for path, content in what.files.items():
         if isinstance(content, Path) and path.endswith(".parquet"):
@@ -115,7 +115,7 @@ def _check_groups(path: Path) -> None:
     largest = max((footer.row_group(place).total_byte_size for place in range(footer.num_row_groups)), default=0)
     if largest > LARGEST_GROUP:
         raise InputError(
-            f"has a row group of {largest} bytes, and the Hub's viewer reads none above {LARGEST_GROUP}",
+            f"has a row group of {largest} bytes; the Hub's viewer reads none above {LARGEST_GROUP}",
             where=shown(path),
             hint="build or collect it again with this version",
         )
@@ -143,8 +143,8 @@ def _content(folder: Path, framework: str | None) -> _Content:
 
 def _set(folder: Path, framework: str | None) -> _Content:
     if framework is not None and not _FRAMEWORK.fullmatch(framework):
-        hint = "use a name of the Hub's list, as in inspect-ai"
-        raise InputError("is no name of a framework", where=f"--evaluation-framework {shown(framework)!r}", hint=hint)
+        hint = "use a name from the Hub's list, like inspect-ai"
+        raise InputError("is not a framework name", where=f"--evaluation-framework {shown(framework)!r}", hint=hint)
     haystacks = read_set(folder)
     name, digest = haystacks.manifest["name"], haystacks.manifest_sha256
     files: dict[str, Path | bytes] = {
@@ -189,13 +189,13 @@ _KEPT = (RUNS, EXPERIMENTS, VERIFICATION, JUDGEMENTS, ATTESTATIONS)
 def _keeps_runs(changes: Changes) -> None:
     """What was taken in or judged meanwhile is not thrown out, nor a judgement or an order put back to what it was
     before, by somebody who did not know of it."""
-    hint = "bring the folder up to date first: rh-bench collect REPO --out FOLDER"
+    hint = "update the folder first: rh-bench collect REPO --out FOLDER"
     lost = [path for path in changes.removed if path.partition("/")[0] in _KEPT]
     if lost:
-        raise InputError(f"the repository holds {lost[0]}, which is not here", hint=hint)
+        raise InputError(f"the repository has {lost[0]}, which is missing here", hint=hint)
     older = [path for path in changes.replaced if path.startswith((f"{JUDGEMENTS}/", f"{ATTESTATIONS}/"))]
     if older:
-        raise InputError(f"the repository holds another {older[0]} than there is here", hint=hint)
+        raise InputError(f"the repository has a different {older[0]}", hint=hint)
 
 
 def _site(folder: Path) -> _Content:
@@ -205,8 +205,8 @@ def _site(folder: Path) -> _Content:
     files: dict[str, Path | bytes] = {name: regular_file(folder, name) for name in names if name != "README.md"}
     strange = next((name for name in names if not name.endswith(SITE_TYPES)), None)
     if strange is not None or SITE_MARK not in (folder / "index.html").read_text(encoding="utf-8", errors="replace"):
-        what = f"holds {strange}, which is no part of a site" if strange else "holds a page that rh-bench did not make"
-        raise InputError(what, where=folder, hint="give what was --out of rh-bench leaderboard")
+        what = f"contains {strange}, which is not part of a site" if strange else "contains pages rh-bench did not make"
+        raise InputError(what, where=folder, hint="give the --out folder of rh-bench leaderboard")
     files["README.md"] = _space_card()
     return _Content(files, f"Site of {len(names)} files", None, _keeps_programs, "space")
 
@@ -234,6 +234,6 @@ def _keeps_programs(changes: Changes) -> None:
     lost = [path for path in changes.removed if not path.endswith(SITE_TYPES)]
     if lost:
         raise InputError(
-            f"the Space holds {lost[0]}, which is no part of a site",
-            hint="name a new Space, or remove that file from it",
+            f"the Space contains {lost[0]}, which is not part of a site",
+            hint="choose a new Space, or remove that file from it",
         )

@@ -65,7 +65,7 @@ from rh_bench.system.workshop import scratch
 from rh_bench.verification.sandbox import verify_apart
 
 _PULL = re.compile(r"([^#\s]+)#([0-9]{1,9})")
-_MOVED = "it was changed while it was verified: review it again"
+_MOVED = "it changed while it was being verified: review it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def review(repo: str, ways: Ways, *, only: int | None = None, access: Access | N
             written.
     """
     if ways.salt is not None and (len(ways.salt) > LONGEST_SALT or not ways.salt.isprintable()):
-        raise InputError("is no salt", where="--salt", hint=f"give up to {LONGEST_SALT} printable characters")
+        raise InputError("is not a salt", where="--salt", hint=f"give up to {LONGEST_SALT} printable characters")
     access, ref = access or Access(), parse_repo(repo)
     name = None if ways.quiet and not ways.merge else user_name(access)
     pulls = [pull for pull in open_pulls(ref, access) if only in (None, pull.num)]
@@ -195,7 +195,7 @@ class _Reviewer:
             return replace(found, earlier=record, problems=record.in_words())
         draw = record.draw
         if self.ways.merge and self.ways.salt is not None and draw is not None and draw.salt != self.ways.salt:
-            words = f"its samples were drawn on {draw.date} already: leave out --salt"
+            words = f"its samples were already drawn on {draw.date}: leave out --salt"
             return replace(found, problems=(words,))
         found = self._verify(replace(found, draw=draw), submission.place, workshop)
         return self._decide(found, record, workshop) if self.ways.merge else found
@@ -222,7 +222,7 @@ class _Reviewer:
             title = f"Draw for {submission.place.folder} of pull request {submission.pull_request}"
             if self.ledger.write(drawn, title, "Before anything is measured.") is not None:
                 return drawn
-        raise InputError("another reviewer is at work on it", where=submission.path, hint="review it again later")
+        raise InputError("another review is in progress", where=submission.path, hint="review it again later")
 
     def _verify(self, found: Found, place: Place, workshop: Path) -> Found:
         ways, draw = self.ways, found.draw
@@ -276,7 +276,7 @@ class _Reviewer:
         verdict = make_verdict(outcome, reasons, found.verification, self.ways.require)
         title = f"Judgement of {record.place} of pull request {found.pull.num}: {outcome}"
         if self.ledger.write(decided(record, verdict), title) is None:
-            raise InputError("somebody else judged it meanwhile", where=record.path, hint="review it again")
+            raise InputError("someone else judged it in the meantime", where=record.path, hint="review it again")
         return replace(found, verdict=verdict)
 
     def _take_in(self, found: Found, record: Judgement, place: Place, workshop: Path) -> Found:
@@ -306,7 +306,7 @@ class _Reviewer:
         by = f"Submitted by {found.pull.author} in pull request {found.pull.num}, commit {found.head}; verified."
         commit = self.ledger.write(decided(record, verdict), title, by, files)
         if commit is None:
-            words = f"somebody else took this {place.kind.word} in meanwhile: review it again"
+            words = f"someone else accepted this {place.kind.word} in the meantime: review it again"
             return replace(found, problems=(words,))
         return replace(found, commit=commit, verdict=verdict)
 

@@ -113,7 +113,7 @@ class Found:
         """The report, in which nothing that the pull request says is markup."""
         parts = []
         if self.held:
-            parts.append(f"### The repository holds the {self.word} of pull request {self.pull.num} already\n")
+            parts.append(f"### The repository already has the {self.word} of pull request {self.pull.num}\n")
         elif self.problems:
             parts.append(_list(f"### Pull request {self.pull.num} {self._what()}", self.problems))
         if self.fault is not None:
@@ -127,8 +127,8 @@ class Found:
 
     def _what(self) -> str:
         if self.earlier is not None:
-            return "brings what was judged before"
-        return "cannot be verified" if self.verification is None else "cannot be taken in"
+            return "was judged before"
+        return "cannot be verified" if self.verification is None else "cannot be accepted"
 
 
 def _list(title: str, lines: tuple[str, ...]) -> str:
@@ -162,34 +162,32 @@ def comment_on(found: Found, ways: Any) -> str:
 
 def _verdict(found: Found, ways: Any) -> str:
     if not ways.merge:
-        return "\nThis is a look and no judgement: nothing is taken in or refused by it.\n"
+        return "\nThis is only a look: nothing is accepted or refused.\n"
     if found.merged or found.held:
         return ""
     if found.outcome == "refused":
         return (
-            f"\n**Changes are needed:** level *{ways.require}* is required, and no level may fail. These bytes are not"
-            " judged again, in this pull request or another. Of other bytes for the same run, or for the same model by"
+            f"\n**Changes are needed:** level *{ways.require}* is required, and no level may fail. These files are not"
+            " judged again, in this pull request or another. For other files of the same run, or of the same model by"
             " the same submitter, twice as many samples are measured again.\n"
         )
     if found.outcome == "set aside":
-        return (
-            "\n**Set aside:** it takes more than this reviewer allows. The maintainers decide whether to try again.\n"
-        )
+        return "\n**Set aside:** it exceeds this reviewer's limits. The maintainers decide whether to try again.\n"
     if found.waits:
         return (
-            "\n**Waits:** it says that a job made it, which could not be shown yet. The next review goes on with the"
-            " same samples.\n"
+            "\n**Waiting:** it says that a job made it, which could not be confirmed yet. The next review continues"
+            " with the same samples.\n"
         )
     if found.fault is not None or found.verification is None:
         return "\n**Changes are needed**, or another review.\n"
     return (
         f"\n**Changes are needed:** level *{ways.require}* is required, and no level may fail. What could not be tried"
-        " is no refusal: the next review goes on with the same samples.\n"
+        " does not count against it: the next review continues with the same samples.\n"
     )
 
 
 def last_word(found: Found) -> str:
     """With which a pull request is closed."""
     if found.commit is None:
-        return "The main branch holds these files already."
-    return f"Taken in by commit `{found.commit}`: the files that were verified, and the record of it."
+        return "The main branch already has these files."
+    return f"Accepted in commit `{found.commit}`: the verified files, and the record of the verification."

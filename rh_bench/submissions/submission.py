@@ -33,20 +33,20 @@ def submission_problems(changed: Difference, main: Mapping[str, RemoteFile]) -> 
         The submission's place, if there is just one, and what is wrong.
     """
     problems = [f"removes {shown(path)}" for path in changed.removed]
-    problems += [f"changes {shown(path)}, which is there already" for path in changed.replaced]
+    problems += [f"changes {shown(path)}, which already exists" for path in changed.replaced]
     places: set[Place] = set()
     for path in changed.added:
         place = find_place(path)
         if place is None:
-            problems.append(f"adds {shown(path)[:200]}, which is no file of a run or an experiment")
+            problems.append(f"adds {shown(path)[:200]}, which is not a file of a run or an experiment")
         else:
             places.add(place)
     if len(places) > 1:
         words = {place.kind.word for place in places}
         what = f"{words.pop()}s" if len(words) == 1 else "submissions"
-        problems.append(f"brings {len(places)} {what}: submit them one by one")
+        problems.append(f"contains {len(places)} {what}: submit them one by one")
     if not places:
-        problems.append("brings no run and no experiment")
+        problems.append("contains no run and no experiment")
     place = next(iter(places)) if len(places) == 1 else None
     if place is not None:
         problems += _file_problems(place, changed, main)
@@ -58,10 +58,10 @@ def _file_problems(place: Place, changed: Difference, main: Mapping[str, RemoteF
     yield from (f"lacks {path}" for path in place.paths if path not in changed.added)
     size = sum(file.bytes for file in changed.added.values())
     if size > MOST_BYTES:
-        yield f"has {size} bytes, at most {MOST_BYTES} are taken"
+        yield f"has {size} bytes; at most {MOST_BYTES} are allowed"
     other = [path for path, file in changed.added.items() if path in main and main[path].hash != file.hash]
     if other:  # it came after the pull request left the main branch
-        yield f"the repository holds this {place.kind.word} already, with another {other[0].rpartition('/')[2]}"
+        yield f"the repository already has this {place.kind.word}, with another {other[0].rpartition('/')[2]}"
     # Of a run, every sample carries the seconds it took, so that two measurements never give the same bytes. Of an
     # experiment, answers do not: the same model can give them again under other settings.
     name = place.kind.telling
@@ -99,7 +99,7 @@ def look_at(folder: Path, place: Place, pull: Pull, commit: str) -> tuple[Submis
             if name != place.kind.document and _in(document, "files", name) != sha256_file(folder / name)
         ]
         if (_in(document, "model", "slug"), place.kind.named(document)) != (place.slug, place.name):
-            problems.append(f"lies in {place.label}, which is not the folder that {place.kind.document} names")
+            problems.append(f"is in {place.label}, which is not the folder that {place.kind.document} names")
     model, revision = _in(document, "model", "id"), _in(document, "model", "revision")
     samples = _in(document, "counts", place.kind.units) if place.kind.units else None
     submission = Submission(
@@ -133,11 +133,11 @@ def runs_of(folder: Path, place: Place, main: Mapping[str, RemoteFile]) -> tuple
         slug, run_id = _in(reference, "slug"), _in(reference, "run_id")
         run = find_place(f"{RUNS}/{slug}/{run_id}/run.json") if isinstance(slug, str) else None
         if run is None or not all(path in main for path in run.paths):
-            problems.append(f"is about the run {shown(f'{slug}/{run_id}')[:200]}, which the repository does not hold")
+            problems.append(f"is about the run {shown(f'{slug}/{run_id}')[:200]}, which the repository does not have")
         else:
             found += [main[path] for path in run.paths]
     if named == [] and not any(path.startswith(f"{RUNS}/{place.slug}/") for path in main):
-        problems.append("is about a model of which the repository holds no run")
+        problems.append("is about a model of which the repository has no run")
     return found, problems
 
 
@@ -167,6 +167,6 @@ def copy_problems(
             continue
         common = None if measured_again else same_samples(mark, other)
         if same_seconds(mark, other):
-            yield f"all of its samples took the very seconds of those of {folder}: a copy of another {word}"
+            yield f"all of its samples took exactly as many seconds as those of {folder}: a copy of another {word}"
         elif common is not None:
             yield f"its {common}, as those of {folder}: a copy of another model's {word}"

@@ -98,7 +98,7 @@ def submit_run(
         return Submission(ref.repo_id, place, (), None, False, None, None, ())
     if known:
         raise InputError(
-            f"the repository holds this {word} already, with another {lacking[0].rpartition('/')[2]}",
+            f"the repository already has this {word}, with another {lacking[0].rpartition('/')[2]}",
             where=f"{ref}/{place}",
             hint=f"the same inputs give the same {word}: ask the maintainers which is right",
         )
@@ -135,7 +135,7 @@ def _send(
             ref, files, title, description=_description(place), new_pull=True, parent=main, access=access
         )
         if num is None:
-            raise InputError("the Hub opened no pull request", where=f"dataset {ref}", hint="try again")
+            raise InputError("the Hub did not open a pull request", where=f"dataset {ref}", hint="try again")
         return Submission(ref.repo_id, place, sent, num, False, commit, address(ref, num, access), warnings)
     return _update(ref, place, ours, pull, warnings, access)
 
@@ -159,10 +159,10 @@ def _update(
 def _check(folder: Path) -> tuple[Place, dict[str, int]]:
     """Where a run or an experiment goes in the repository, and bytes by file name."""
     if not folder.is_dir():
-        raise InputError("no such folder", where=folder, hint="give a finished run's folder, or an experiment's")
+        raise InputError("no such folder", where=folder, hint="give the folder of a finished run or an experiment")
     if is_import(folder):
         raise InputError(
-            "imported from another project's file: there are no events that anybody could verify",
+            "imported from another project's file: there are no events to verify",
             where=folder,
             hint="measure the model with `rh-bench evaluate`",
         )
@@ -176,10 +176,10 @@ def _check(folder: Path) -> tuple[Place, dict[str, int]]:
     place = find_place(f"{EXPERIMENTS}/{slug}/{name}/{DOCUMENT}" if experiment else f"{RUNS}/{slug}/{name}/run.json")
     if place is None:
         what = "<model>/<kind>-<experiment id>" if experiment else "<model>/<run id>"
-        raise InputError(f"is no {what} folder", where=folder, hint="give it as it was written")
+        raise InputError(f"is not a {what} folder", where=folder, hint="give it as it was written")
     sizes = {file: regular_file(folder, file).stat().st_size for file in place.kind.files}
     if sum(sizes.values()) > MOST_BYTES:
-        raise InputError(f"has {sum(sizes.values())} bytes, at most {MOST_BYTES} are taken", where=folder)
+        raise InputError(f"has {sum(sizes.values())} bytes; at most {MOST_BYTES} are allowed", where=folder)
     return place, sizes
 
 
@@ -190,9 +190,9 @@ def _refuse_without_runs(folder: Path, place: Place, there: Mapping[str, RemoteF
         if f"{RUNS}/{name}/run.json" not in there:
             imported = run["origin"] == "imported"
             raise InputError(
-                f"is about {'an imported list' if imported else 'the run'} {name}, which {ref} does not hold",
+                f"is about {'an imported list' if imported else 'the run'} {name}, which {ref} does not have",
                 where=folder,
-                hint="what is imported cannot be submitted" if imported else "submit the run first",
+                hint="imports cannot be submitted" if imported else "submit the run first",
             )
 
 
@@ -204,9 +204,9 @@ def _warnings(document: Json) -> tuple[str, ...]:
         return ()  # nothing was measured beside the runs
     if model["source"] != "hub":
         where = "in memory" if model["source"] == "memory" else "a local file"
-        found.append(f"the model was {where}: nobody can reproduce its prompts or measure it again by name")
+        found.append(f"the model was {where}: nobody else can reproduce its prompts or measure it again")
     if data["revision"] is None and not str(data.get("source")).startswith("synthetic-pairs:"):
-        found.append("the set was a local folder: publish it and measure on REPO@REV to be verified further")
+        found.append("the set was a local folder: publish it and measure on REPO@REVISION to have it verified further")
     if "haystack" in document:  # a run: experiments are not ranked
         covered = coverage(document)
         if not covered.whole:

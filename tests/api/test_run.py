@@ -111,6 +111,7 @@ def test_wrong_questions_are_a_line(run: rh.Run, asked: dict[str, Any], said: st
         run.top(**asked)
 
 
+@pytest.mark.slow
 def test_without_a_sample_that_counts_there_is_no_strongest(tmp_path: Path) -> None:
     from fake_runs import make_document, make_layers, make_results
 
@@ -193,6 +194,7 @@ def test_the_heat_map(run: rh.Run, tmp_path: Path) -> None:
     assert (tmp_path / "heads.png").stat().st_size > 1000 and figure._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text(tmp_path: Path) -> None:
     folder = make_run(tmp_path, layers=2, heads=2)
     run = rh.load_run(folder)

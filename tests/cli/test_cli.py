@@ -102,7 +102,7 @@ def test_help_and_version(say: Any) -> None:
         (("show",), "Missing argument 'RUN'"),
         (("show", "x", "--top", "0"), "'--top'"),
         (("build", "--out", "x", "--grid", "huge"), "--grid: unknown grid 'huge'; use quick or paper"),
-        (("build", "--out", "x", "--source", "moon"), "--source: 'moon' is no source"),
+        (("build", "--out", "x", "--source", "moon"), "--source: 'moon' is not a source"),
         (("build", "--out", "x", "--needle-count", "0"), "--needle-count"),
         (("build", "--out", "x", "--needles", "/nowhere.json"), "/nowhere.json"),
         (("validate", "/nowhere"), "/nowhere: no such folder"),
@@ -167,6 +167,7 @@ def test_show(say: Any, run_folder: Path) -> None:
     assert json.loads(say("show", run_folder, "--json")[1])["schema"] == "rh_bench/summary"
 
 
+@pytest.mark.slow
 def test_leaderboard_names_what_it_leaves_out(say: Any, run_folder: Path, tmp_path: Path) -> None:
     broken = make_run(tmp_path / "runs", model_id="acme/broken")
     (broken / "heads.parquet").write_bytes(b"")

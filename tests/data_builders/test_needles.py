@@ -171,8 +171,8 @@ def test_a_located_answer_reads_the_same(before: str, answer: str, after: str) -
     ("row", "why"),
     [
         (changed(needle_id="Tea"), "needle_id Tea is no id"),
-        (changed(needle_id="tea-"), "is no id"),
-        (changed(needle_id="../tea"), "is no id"),
+        (changed(needle_id="tea-"), "is not a valid id"),
+        (changed(needle_id="../tea"), "is not a valid id"),
         (changed(needle_id="tea\n"), "needle_id holds a control character"),
         (changed(needle_id="a" * 65), "needle_id is longer than 64"),
         (changed(needle=7), "needle is not a string"),
@@ -182,7 +182,7 @@ def test_a_located_answer_reads_the_same(before: str, answer: str, after: str) -
         (changed(answer="?"), "answer has no words"),
         (changed(answer="three new stamps"), "answer does not occur in the needle"),
         (changed(answer="a"), "answer occurs 3 times"),
-        (changed(answer=" two old"), "answer begins or ends with white space"),
+        (changed(answer=" two old"), "answer starts or ends with white space"),
         (changed(question="Are two OLD stamps in it?"), "the answer 'two old stamps' is in the question"),
         (changed(question="Which old stamps?"), "more than half of the words of the answer 'two old stamps' are in"),
         (changed(domain="a\x1b[31m"), "domain holds a control character"),
@@ -224,9 +224,9 @@ def test_an_id_given_twice_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "holds no needle"),
-        (b"[]", "holds no needle"),
-        (b" \n\n", "holds no needle"),
+        (b"", "has no needles"),
+        (b"[]", "has no needles"),
+        (b" \n\n", "has no needles"),
         (b"[", "not acceptable JSON"),
         (b"needle,question\n", "not acceptable JSON"),
         (b"[" * 100_000, "not acceptable JSON"),

@@ -125,7 +125,7 @@ def test_a_column_of_a_hub_dataset_is_streamed_at_a_commit(hub: LoopbackHub, tmp
     ("source", "said"),
     [
         ("hub:org/books@main#default/train:text", "there is no column 'text'"),
-        ("hub:org/books@main#default/train:number", "does not hold text"),
+        ("hub:org/books@main#default/train:number", "does not contain text"),
         ("hub:org/books@v9#default/train:body", "no revision 'v9'"),
         ("hub:org/nothing@main", "no dataset org/nothing"),
         ("hub:org/books@main#default/other:body", "cannot be streamed"),

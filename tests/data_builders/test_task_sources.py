@@ -111,12 +111,13 @@ def test_what_the_hub_does_not_have_is_one_line(
     assert [line for line in done.stderr.splitlines() if line.startswith("refused: ")] != []
 
 
+@pytest.mark.slow
 def test_files_and_synthetic_pairs(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text('{"question": "?", "answer": "so\\n#### 3"}\n')
     assert load_task("gsm8k", str(tmp_path / "q.jsonl")).questions[0].answers == ("3",)
     assert load_task("extractive", "synthetic") == load_task("extractive", "synthetic:0")
     assert load_task("extractive", "synthetic:4").source["name"].startswith("synthetic-pairs:4 ")
-    with pytest.raises(InputError, match="no synthetic questions of this task"):
+    with pytest.raises(InputError, match="no synthetic questions for this task"):
         load_task("gsm8k", "synthetic")
     with pytest.raises(InputError, match="there is no such file"):
         load_task("gsm8k", "openai/gsm8k")

@@ -202,7 +202,7 @@ def test_a_job_that_still_runs_is_waited_for(results: WritableHub, order: Order,
 UNSEEN: tuple[tuple[Callable[[HubJob], object], str], ...] = (
     (lambda job: setattr(job, "gone", True), "cannot be read with this token, or no longer exists"),
     (lambda job: job.described["status"].update(stage="SCHEDULING"), "its job is still running"),
-    (lambda job: job.described["status"].update(stage="PAUSED"), "in a stage that is not known here: PAUSED"),
+    (lambda job: job.described["status"].update(stage="PAUSED"), "in an unknown stage: PAUSED"),
     (lambda job: job.log.clear(), "the Hub has no log of its job"),
 )
 
@@ -222,7 +222,7 @@ def test_a_namespace_that_nobody_believes(results: WritableHub, order: Order, tm
     run = made_by(order, tmp_path / "r")
     end_job(results, order, run)
     reached, said = seen(results, run, ("owner",))
-    assert reached is None and "jobs of org are not among those believed here" in said
+    assert reached is None and "jobs of org are not trusted here" in said
 
 
 def test_who_is_no_member_sees_nothing(results: WritableHub, order: Order, tmp_path: Path) -> None:
@@ -284,19 +284,19 @@ JOBS: dict[str, tuple[Callable[[HubJob], object], str]] = {
         lambda job: other_job(job, owner={"id": "9" * 24, "name": "org", "type": "org"}),
         "belongs to another org than the one that started it",
     ),
-    "an error": (lambda job: finish(job, "ERROR"), "did not run to its end: ERROR"),
-    "cancelled": (lambda job: finish(job, "CANCELED"), "did not run to its end: CANCELED"),
-    "deleted": (lambda job: finish(job, "DELETED"), "did not run to its end: DELETED"),
-    "no last line": (lambda job: job.log.pop(), "does not say at its end what it measured"),
-    "words after the last line": (lambda job: job.log.append("more"), "does not say at its end what it measured"),
-    "said twice": (lambda job: job.log.insert(0, job.log[-1]), "says more than once what it measured"),
+    "an error": (lambda job: finish(job, "ERROR"), "did not complete: ERROR"),
+    "cancelled": (lambda job: finish(job, "CANCELED"), "did not complete: CANCELED"),
+    "deleted": (lambda job: finish(job, "DELETED"), "did not complete: DELETED"),
+    "no last line": (lambda job: job.log.pop(), "does not report at its end what it measured"),
+    "words after the last line": (lambda job: job.log.append("more"), "does not report at its end what it measured"),
+    "said twice": (lambda job: job.log.insert(0, job.log[-1]), "reports more than once what it measured"),
     "a line of the model's before": (
         lambda job: job.log.insert(1, last_line("0" * 32, "0" * 64)),
-        "says more than once what it measured",
+        "reports more than once what it measured",
     ),
     "another nonce": (
         lambda job: job.log.__setitem__(-1, last_line("0" * 32, job.log[-1].split()[-1])),
-        "measured something else than this run",
+        "measured something other than this run",
     ),
 }
 
@@ -320,7 +320,7 @@ def test_a_job_of_another_run(results: WritableHub, order: Order, tmp_path: Path
     submit_run(forged, RESULTS, access=stranger(results))
     found = reviewed(results)
     assert found.outcome == "refused" and not found.merged
-    assert found.problems == ("attested: its job says at its end that it measured something else than this run",)
+    assert found.problems == ("attested: its job reports at its end that it measured something other than this run",)
     assert not any(path.startswith("runs/") for path in main_tree(results))
 
 
@@ -328,7 +328,7 @@ GRID = {"kind": "set", "lengths": None, "depths": None, "needles": None, "limit"
 RUNS: dict[str, tuple[Callable[[Order, dict[str, Any]], dict[str, Any]], str]] = {
     "an order of nobody": (
         lambda order, run: {"attestation": claim_of(order) | {"nonce": "0" * 32}},
-        "org/results holds no order 00000000000000000000000000000000",
+        "org/results has no order 00000000000000000000000000000000",
     ),
     "another job": (lambda order, run: {"attestation": claim_of(order) | {"job": "1" * 24}}, "names another job than"),
     "another image": (lambda order, run: {"attestation": claim_of(order) | {"image": OTHER}}, "its image is"),
@@ -376,7 +376,7 @@ def test_an_order_cannot_be_brought_by_a_pull_request(results: WritableHub, orde
     tree = dict(repo.commits[repo.branches["refs/pr/1"]])
     tree[order_path("1" * 32)] = Blob(dump_json(order.to_json()), lfs=False)
     repo.commit(tree, "refs/pr/1")
-    assert "which is no file of a run" in reviewed(results).problems[0]
+    assert "which is not a file of a run" in reviewed(results).problems[0]
 
 
 def test_an_order_that_was_damaged_is_no_proof(results: WritableHub, order: Order, tmp_path: Path) -> None:
@@ -384,9 +384,9 @@ def test_an_order_that_was_damaged_is_no_proof(results: WritableHub, order: Orde
     end_job(results, order, run)
     repo, document = results.repo("datasets", RESULTS), order.to_json()
     for changed, words in (
-        (document | {"nonce": "1" * 32}, "is an order of another name"),
-        (document | {"recipe": 2}, "ordered by another recipe"),
-        (document | {"command": ["true"]}, "ordered by another recipe"),
+        (document | {"nonce": "1" * 32}, "is an order with another name"),
+        (document | {"recipe": 2}, "ordered with a recipe other than"),
+        (document | {"command": ["true"]}, "ordered with a recipe other than"),
         (document | {"image": "python:3.12"}, "/image"),
         ({"schema": "rh_bench/attestation"}, "/schema_version"),
     ):
@@ -413,12 +413,12 @@ def test_what_a_run_says_of_its_job_fits_the_schema(order: Order, tmp_path: Path
 
 ORDER = (MODEL, "--haystack", SET, "--repo", RESULTS, "--image", IMAGE)
 NO_ORDERS: tuple[tuple[tuple[str, ...], str], ...] = (
-    ((*ORDER[:-1], "python:3.12"), "a tag can come to mean another image"),
-    ((*ORDER[:-1], "x"), "is no image by its digest"),
+    ((*ORDER[:-1], "python:3.12"), "a tag can be moved to another image"),
+    ((*ORDER[:-1], "x"), "is not an image with its digest"),
     (("./model", *ORDER[1:]), "is not a repository on the Hub"),
     (("acme/none", *ORDER[1:]), "the Hub has no model acme/none"),
     ((MODEL, "--haystack", "org/none", *ORDER[3:]), "the Hub has no dataset org/none"),
-    ((MODEL, "--haystack", RESULTS, *ORDER[3:]), "holds no haystack set"),
+    ((MODEL, "--haystack", RESULTS, *ORDER[3:]), "is not a haystack set"),
     ((*ORDER, "--repo", "org/none"), "the Hub has no dataset org/none"),
     ((*ORDER, "--namespace", "a/b"), "is not a repository on the Hub"),
     ((*ORDER, "--timeout", "soon"), "is not a duration"),
@@ -426,7 +426,12 @@ NO_ORDERS: tuple[tuple[tuple[str, ...], str], ...] = (
     ((*ORDER, "--thinking", "hard"), "--thinking"),
     ((*ORDER, "--requirements", "none.txt"), "none.txt: cannot be read"),
 )
-NO_TOKENS = (("", "is not set"), (TOKEN, "is your own token"), ("hf x", "is no token"), ("hf_é" * 9, "is no token"))
+NO_TOKENS = (
+    ("", "is not set"),
+    (TOKEN, "is your own token"),
+    ("hf x", "is not a token"),
+    ("hf_é" * 9, "is not a token"),
+)
 
 
 @pytest.fixture
@@ -523,7 +528,7 @@ def test_a_job_that_cannot_be_started_is_one_line(results: WritableHub, status: 
     order = make_order(WISH, owner(results))
     with pytest.raises(InputError, match=words) as error:
         attest.carry_out(order, ROBOT, owner(results))
-    assert f"order {order.nonce} stays without a run" in str(error.value) and ROBOT not in str(error.value)
+    assert f"order {order.nonce} has no run" in str(error.value) and ROBOT not in str(error.value)
     assert json.loads(main_tree(results)[order.path].content)["job"] is None, "it is there, before the job"
 
 
@@ -542,7 +547,7 @@ def test_an_order_without_a_noted_job_is_found_by_what_the_run_says(results: Wri
     other_job(job, command=list(order.to_json()["command"]))
     assert seen(results, run)[0] is True
     run = made_by(order, tmp_path / "s", attestation=claim_of(order))
-    assert seen(results, run) == (None, "it is not known which job was started for its order")
+    assert seen(results, run) == (None, "it is unknown which job was started for its order")
 
 
 # --- Answers of a Hub. ---
@@ -630,10 +635,10 @@ def errand(**changes: Any) -> Errand:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model": f"{MODEL}@main"}, "is not named by its commit"),
-        ({"haystack": SET}, "is not named by its commit"),
-        ({"nonce": "x"}, "is no nonce"),
-        ({"image": "python:3.12"}, "is no image by its digest"),
+        ({"model": f"{MODEL}@main"}, "does not name a commit"),
+        ({"haystack": SET}, "does not name a commit"),
+        ({"nonce": "x"}, "is not the nonce"),
+        ({"image": "python:3.12"}, "is not an image with its digest"),
         ({"package_sha256": "0" * 64}, "the source of rh_bench here has SHA-256"),
     ],
 )

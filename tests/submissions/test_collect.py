@@ -107,6 +107,7 @@ def test_no_runs_at_all(tmp_path: Path) -> None:
     assert "0 runs" in card
 
 
+@pytest.mark.slow
 def test_the_card(runs: Path, tmp_path: Path) -> None:
     collect_results(runs, tmp_path / "results")
     front = yaml.safe_load((tmp_path / "results" / "README.md").read_text().split("---")[1])
@@ -135,6 +136,7 @@ def test_a_card_that_the_hub_refuses_is_one_line(hub: WritableHub, runs: Path, t
         publish_folder(out, RESULTS, access=owner(hub))
 
 
+@pytest.mark.slow
 def test_row_groups_stay_below_what_the_viewer_reads(
     hub: WritableHub, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +166,7 @@ def test_publishing_is_idempotent_and_loses_nothing(hub: WritableHub, runs: Path
     assert (again.sent, again.removed, again.commit) == ((), (), first.commit)
     repo = hub.repo("datasets", RESULTS)
     repo.commit(repo.commits[repo.branches["main"]] | {"runs/late/0/run.json": Blob(b"{}", lfs=False)})
-    with pytest.raises(InputError, match="holds runs/late/0/run.json, which is not here"):
+    with pytest.raises(InputError, match="has runs/late/0/run.json, which is missing here"):
         publish_folder(out, RESULTS, access=owner(hub))
     assert "runs/late/0/run.json" in repo.commits[repo.branches["main"]]
 
@@ -266,7 +268,7 @@ def test_valid_experiments_on_gathered_runs_are_taken_and_published(hub: Writabl
     assert report.new_experiments == 2
     reasons = dict(report.left_out)
     assert "does not belong" in reasons[f"experiments/{damaged.parent.name}/{damaged.name}"]
-    assert "is not among the results" in next(why for name, why in reasons.items() if "other__model" in name)
+    assert "is not in the results" in next(why for name, why in reasons.items() if "other__model" in name)
     for folder in good:
         copy = tmp_path / "results" / "experiments" / folder.parent.name / folder.name
         assert bytes_below(copy) == bytes_below(folder)
@@ -304,7 +306,7 @@ def test_judgements_travel_and_are_never_put_back(runs: Path, tmp_path: Path, hu
     # Meanwhile it was judged: an older folder takes nothing of that away.
     repo = hub.repo("datasets", RESULTS)
     repo.commit(repo.commits[repo.branches["main"]] | {path: Blob(verdict, lfs=False)})
-    with pytest.raises(InputError, match="the repository holds another judgements/"):
+    with pytest.raises(InputError, match="the repository has a different judgements/"):
         publish_folder(out, RESULTS, access=owner(hub))
     fresh, _ = fetch_results(RepoRef(RESULTS), tmp_path / "cache", endpoint=hub.url)
     collect_results(fresh, out)
@@ -313,7 +315,7 @@ def test_judgements_travel_and_are_never_put_back(runs: Path, tmp_path: Path, hu
     collect_results(source, out)
     assert (out / path).read_bytes() == verdict, "a draw does not take the place of its verdict"
     (out / path).unlink()
-    with pytest.raises(InputError, match=f"the repository holds {path}, which is not here"):
+    with pytest.raises(InputError, match=f"the repository has {path}, which is missing here"):
         publish_folder(out, RESULTS, access=owner(hub))
 
 

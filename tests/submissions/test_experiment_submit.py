@@ -132,7 +132,7 @@ def test_an_experiment_on_runs_that_are_not_there_is_told_so(
     open_by_hand(results, folder)
     (found,) = reviewed(results)
     assert found.verification is None and found.outcome is None
-    assert found.problems == (f"is about the run {other.parent.name}/{other.name}, which the repository does not hold",)
+    assert found.problems == (f"is about the run {other.parent.name}/{other.name}, which the repository does not have",)
 
 
 def open_by_hand(hub: WritableHub, folder: Path, **more: Blob) -> int:
@@ -171,7 +171,7 @@ def test_a_forgery_is_refused_once_and_for_all(
     again = verify_pull(RepoRef(RESULTS), num, Evidence(), owner(results))
     assert reached(again) == [True, False, None]
     (found,) = reviewed(results)
-    assert found.verification is None and "these bytes were judged already" in found.problems[0]
+    assert found.verification is None and "these files were already judged" in found.problems[0]
 
 
 def test_a_submission_is_one_experiment_and_nothing_else(
@@ -189,8 +189,8 @@ def test_a_submission_is_one_experiment_and_nothing_else(
     problems = [found.problems for found in reviewed(results)]
     assert problems[0] == ("brings 2 experiments: submit them one by one",)
     record = f"verification/{one.parent.name}/{one.name}.json"
-    assert problems[1] == (f"adds {record}, which is no file of a run or an experiment",)
-    assert "samples.parquet, which is no file of a run or an experiment" in problems[2][0]
+    assert problems[1] == (f"adds {record}, which is not a file of a run or an experiment",)
+    assert "samples.parquet, which is not a file of a run or an experiment" in problems[2][0]
     with pytest.raises(CheckFailed, match="does not belong to an experiment"):
         submit_run(one, RESULTS, access=stranger(results))
 

@@ -86,7 +86,7 @@ def test_a_record_is_read_back_as_it_was(tmp_path: Path) -> None:
         path.write_bytes(dump_json(document))
         again = read_judgement(path, one.path)
         assert again.to_json() == document and (again.place, again.draw) == (PLACE.folder, one.draw)
-    assert again.in_words()[0].startswith("these bytes were judged already in pull request 3, on 2")
+    assert again.in_words()[0].startswith("these files were already judged in pull request 3, on 2")
 
 
 @pytest.mark.parametrize(

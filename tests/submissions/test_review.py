@@ -124,9 +124,9 @@ def forge(submitted: Path, hub: WritableHub, change: Callable[[dict[str, Blob]],
         (lambda tree: tree.update({"README.md": Blob(b"mine", lfs=False)}), "changes README.md"),
         (lambda tree: tree.pop("README.md"), "removes README.md"),
         (lambda tree: tree.update({"verification/a/b.json": Blob(b"{}", lfs=False)}), "verification/a/b.json"),
-        (lambda tree: tree.update({"runs/a/../x": Blob(b"", lfs=False)}), "no file of a run"),
-        (lambda tree: tree.update({"data/heads/heads-0.parquet": Blob(b"", lfs=True)}), "no file of a run"),
-        (lambda tree: tree.update({f"{PLACE}/run.json": Blob(b"", lfs=False)}), "brings 2 runs"),
+        (lambda tree: tree.update({"runs/a/../x": Blob(b"", lfs=False)}), "not a file of a run"),
+        (lambda tree: tree.update({"data/heads/heads-0.parquet": Blob(b"", lfs=True)}), "not a file of a run"),
+        (lambda tree: tree.update({f"{PLACE}/run.json": Blob(b"", lfs=False)}), "contains 2 runs"),
         (lambda tree: tree.update({"runs/a\u202eb/x.py": Blob(b"", lfs=False)}), "runs/a\\u202eb/x.py"),
     ],
 )
@@ -170,8 +170,8 @@ def timed(result: SampleResult, shift: float = 0.0) -> SampleResult:
 @pytest.mark.parametrize(
     ("change", "model", "words"),
     [
-        (timed, {}, "took the very seconds"),
-        (timed, OTHER_MODEL, "took the very seconds"),
+        (timed, {}, "took exactly as many seconds"),
+        (timed, OTHER_MODEL, "took exactly as many seconds"),
         (lambda result: timed(result, 0.25), OTHER_MODEL, "the same in 10 of 10 samples compared"),
         (lambda result: timed(result, 0.25), {}, None),  # the same weights, measured again: equal, and no copy
     ],
@@ -199,7 +199,7 @@ def test_a_copy_written_anew_is_named(
         assert found.merged and found.problems == ()
     else:
         assert len(found.problems) == 1 and words in found.problems[0] and place in found.problems[0]
-        assert found.failed and not found.merged and "cannot be taken in" in said(results, 2)[-1]
+        assert found.failed and not found.merged and "cannot be accepted" in said(results, 2)[-1]
 
 
 def test_other_tables_than_run_json_names_are_caught_unread(results: WritableHub, submitted: Path) -> None:
@@ -265,7 +265,7 @@ def test_one_changed_while_it_was_verified_is_left_alone(
     monkeypatch.setattr(reviewing, "verify_apart", meddled)
     before = main_tree(results)
     (found,) = reviewed(results, merge=True)
-    assert found.problems == ("it was changed while it was verified: review it again",)
+    assert found.problems == ("it changed while it was being verified: review it again",)
     assert found.failed and main_tree(results) == before
     assert "Changes are needed" in said(results)[0]
 
@@ -279,7 +279,7 @@ def test_a_run_that_was_taken_in_is_closed(results: WritableHub, submitted: Path
     assert found.held and not found.failed and repo.pulls[1].status == "open"
     (found,) = reviewed(results, merge=True)
     assert found.held and not found.merged and repo.pulls[1].status == "closed"
-    assert "holds these files already" in said(results)[-1]
+    assert "already has these files" in said(results)[-1]
 
 
 def test_another_run_under_an_id_that_was_taken_in_meanwhile(results: WritableHub, submitted: Path) -> None:
@@ -290,7 +290,7 @@ def test_another_run_under_an_id_that_was_taken_in_meanwhile(results: WritableHu
     repo.commit(tree | {f"{place}/run.json": Blob(b"{}", lfs=False)}, "refs/pr/2", parent=repo.branches["main"])
     first, second = reviewed(results, merge=True)
     assert first.merged and not second.merged
-    assert second.problems == ("the repository holds this run already, with another run.json",)
+    assert second.problems == ("the repository already has this run, with another run.json",)
 
 
 def test_a_run_merged_on_the_hub_by_hand_has_no_badge(results: WritableHub, submitted: Path) -> None:
@@ -322,11 +322,11 @@ def test_the_command(results: WritableHub, submitted: Path, tmp_path: Path) -> N
 
     status, said, errors = say("--merge")
     assert status == 1 and "changes are needed: level recomputed is required" in said
-    assert errors.strip() == "rh-bench: 1 of 1 pull requests not taken in"
+    assert errors.strip() == "rh-bench: 1 of 1 pull requests not accepted"
     status, said, errors = say("--merge", "--require", "valid")
     assert status == 0, errors
     repo = results.repo("datasets", RESULTS)
-    assert f"taken in by commit {repo.branches['main']}" in said
+    assert f"accepted in commit {repo.branches['main']}" in said
     assert say()[:2] == (0, "no open pull requests\n")
 
 
@@ -339,8 +339,8 @@ def test_names_of_pull_requests() -> None:
 def test_too_much_is_not_even_fetched() -> None:
     added = {f"{PLACE}/{name}": RemoteFile(f"{PLACE}/{name}", "h", 1 << 30) for name in SUBMITTED}
     place, problems = submission_problems(Difference("c", added, (), ()), {})
-    assert place is not None and place.folder == PLACE and "bytes, at most" in problems[0]
+    assert place is not None and place.folder == PLACE and "bytes; at most" in problems[0]
     _, problems = submission_problems(Difference("c", {}, (), ()), {})
-    assert problems == ["brings no run and no experiment"]
+    assert problems == ["contains no run and no experiment"]
     many = {f"x{i}": RemoteFile(f"x{i}", "h", 1) for i in range(500)}
     assert len(submission_problems(Difference("c", many, (), ()), {})[1]) == 11

@@ -61,7 +61,7 @@ GOOD = levels(True, True, True)
     ("answer", "words"),
     [
         (levels(True, False, None, exceeded="clock"), "Set aside"),
-        (levels(True, False, None), "These bytes are not judged again"),
+        (levels(True, False, None), "These files are not judged again"),
     ],
 )
 def test_limits_and_failures(queue: WritableHub, monkeypatch: pytest.MonkeyPatch, answer: object, words: str) -> None:

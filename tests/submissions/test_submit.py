@@ -131,7 +131,7 @@ def test_the_commit_names_the_one_that_it_was_made_from(results: WritableHub, ru
 def test_a_run_that_is_too_large_is_not_sent(results: WritableHub, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = sum((run / name).stat().st_size for name in SUBMITTED)
     monkeypatch.setattr("rh_bench.submissions.submit.MOST_BYTES", size - 1)
-    with pytest.raises(InputError, match=f"has {size} bytes, at most {size - 1} are taken"):
+    with pytest.raises(InputError, match=f"has {size} bytes; at most {size - 1} are allowed"):
         submit_run(run, RESULTS, access=stranger(results))
     assert results.requests == []
 
@@ -183,6 +183,7 @@ def test_what_cannot_be_helped_is_said_at_once(results: WritableHub, run: Path) 
         assert waits == []
 
 
+@pytest.mark.slow
 def test_a_slow_hub_is_waited_for(results: WritableHub, run: Path) -> None:
     results.slow = 0.2
     assert submit_run(run, RESULTS, access=stranger(results)).pull_request == 1
@@ -194,7 +195,7 @@ def test_a_run_that_is_there_already(results: WritableHub, run: Path, tmp_path: 
     results.add("datasets", RESULTS, holding)
     assert submit_run(run, RESULTS, access=stranger(results)).files == ()
     change(run)
-    with pytest.raises(InputError, match="holds this run already, with another run.json"):
+    with pytest.raises(InputError, match="already has this run, with another run.json"):
         submit_run(run, RESULTS, access=stranger(results))
     assert results.repo("datasets", RESULTS).pulls == {}
 
