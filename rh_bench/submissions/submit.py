@@ -203,7 +203,8 @@ def _warnings(document: Json) -> tuple[str, ...]:
     if data is None:
         return ()  # nothing was measured beside the runs
     if model["source"] != "hub":
-        found.append("the model was a local file: nobody else can reproduce its prompts or measure it again")
+        where = "in memory" if model["source"] == "memory" else "a local file"
+        found.append(f"the model was {where}: nobody else can reproduce its prompts or measure it again")
     if data["revision"] is None and not str(data.get("source")).startswith("synthetic-pairs:"):
         found.append("the set was a local folder: publish it and measure on REPO@REVISION to have it verified further")
     if "haystack" in document:  # a run: experiments are not ranked

@@ -174,10 +174,10 @@ def test_a_foreign_one_cannot_pass_for_ours(place: Path, tmp_path: Path) -> None
     document = json.loads(json.dumps(found.document))
     del document["settings"]["detectors"][1]["foreign"]
     from rh_bench.experiments.document import experiment_id
-    from rh_bench.experiments.registry import KINDS
+    from rh_bench.experiments.registry import kinds
 
     settings = document["settings"]
-    document["experiment_id"] = experiment_id(KINDS["detectors"], document["model"], [], document["data"], settings)
+    document["experiment_id"] = experiment_id(kinds()["detectors"], document["model"], [], document["data"], settings)
     folder = replace(found, document=document).save(tmp_path)
     valid, recomputed, _ = verify_run(folder, Evidence(haystack=str(place / "set"), model=str(place / "model"))).levels
     assert valid.reached and recomputed.reached is False and "depth" in " ".join(recomputed.reasons)
