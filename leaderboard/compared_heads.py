@@ -20,7 +20,7 @@ from rh_bench.stats.bootstrap import NANO, Estimate, NanoArray
 
 SHUFFLES = 4
 """Shuffles behind the numbers *at random*; each is a mean over all pairs of parts already."""
-NO_EVENTS = "its samples and events are not at hand"
+NO_EVENTS = "its samples and events are not available"
 
 
 @dataclass(frozen=True, slots=True)

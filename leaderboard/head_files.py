@@ -27,7 +27,7 @@ many, and the file would be larger than all the rest of its pages."""
 _FORMATS = (
     ("seed", "Retrieval_Head", "the score of each counted sample, as the paper released them"),
     ("profile", "retrieval-head-profile", "all scores, and the heads above the threshold"),
-    ("duo", "DuoAttention", "one number a key/value head"),
+    ("duo", "DuoAttention", "one number per key/value head"),
     ("qrhead", "QRHead", "the heads above the threshold, in order"),
 )
 

@@ -243,7 +243,7 @@ def settling(shares: FloatArray, heads: Sequence[tuple[int, int]], threshold: fl
 def _unsettled(activity: Activity | None, counted: int) -> str:
     if counted < 2:
         return "Needs two counted samples."
-    return "The model has no heads to score." if activity else "The run is too large to be laid out here."
+    return "The model has no heads to score." if activity else "The run is too large to show here."
 
 
 def _facts(run: Json) -> tuple[str, ...]:
@@ -272,9 +272,11 @@ def _heroes(run: Json, summary: Json) -> tuple[Hero, ...]:
             f"of {heads} heads score above {threshold:g}",
         ),
         Hero("Never retrieve", words.figure(sparsity["share_zero"], words.percent), "of heads score exactly zero"),
-        Hero("Gini", words.figure(sparsity["gini"], words.score), "0: all heads alike, 1: one head does it all"),
+        Hero("Gini", words.figure(sparsity["gini"], words.score), "0: all heads equal, 1: one head does everything"),
         Hero(
-            "Effective heads", words.figure(sparsity["effective_heads"], words.count), "as many equal ones would act so"
+            "Effective heads",
+            words.figure(sparsity["effective_heads"], words.count),
+            "as many equal ones would be as concentrated",
         ),
         Hero(
             "Always on",
