@@ -25,8 +25,8 @@ INTRODUCTION = """# Python
 ```python
 import rh_bench as rh
 
-run = rh.evaluate(model, tokenizer, haystack="sets/quick")     # in memory, or "org/name", a folder, gguf:file
-run.heads                                                      # a table: to pandas, polars, Arrow
+run = rh.evaluate(model, tokenizer, haystack="sets/quick")  # in memory, or "org/name", a folder, gguf:file
+run.heads  # a table: to pandas, polars, Arrow
 with rh.ablate(model, run.top(10)):
     model.generate(**inputs)
 ```
@@ -154,8 +154,8 @@ def _text(doc: str) -> str:
     """A docstring as Markdown: sections as lists, examples as they are."""
     blocks, out = re.split(r"(^```python\n.*?^```$)", doc, flags=re.MULTILINE | re.DOTALL), []
     for block in blocks:
-        out.append(block if block.startswith("```") else _sections(block))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(out)).strip()
+        out.append(block if block.startswith("```") else _sections(block).strip("\n"))
+    return "\n\n".join(one for one in out if one)
 
 
 def _sections(text: str) -> str:

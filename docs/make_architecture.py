@@ -16,7 +16,7 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 from layered import Layout, lay_out
-from source_tree import PACKAGE, ROOT, Arrow, Import, arrows, floors, modules, needed, room_of, tree
+from source_tree import PACKAGE, ROOT, Arrow, Import, arrows, floors, modules, needed, parsed, room_of, tree
 
 PICTURE = ROOT / "docs" / "images" / "architecture.svg"
 PAGE = ROOT / "docs" / "architecture.md"
@@ -60,7 +60,7 @@ def read_house(root: Path = ROOT) -> House:
     imported = tree(root)
     purposes: dict[str, str] = {}
     for name, path in sorted(modules(root).items(), key=lambda one: one[0].endswith("__main__")):
-        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        text = ast.get_docstring(parsed(path.read_text(encoding="utf-8"))) or ""
         purposes.setdefault(room_of(name), text.partition("\n")[0])  # a package comes before its modules
     found = frozenset(arrows(imported))
     rooms = {end for arrow in found for end in arrow}

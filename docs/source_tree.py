@@ -11,6 +11,7 @@ import ast
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,9 +63,15 @@ def imports(source: str, module: str, *, is_package: bool = False) -> set[Import
     package = module if is_package else module.rpartition(".")[0]
     return {
         found
-        for node, at_once, for_types in _nodes(ast.parse(source), at_once=True, for_types=False)
+        for node, at_once, for_types in _nodes(parsed(source), at_once=True, for_types=False)
         for found in _of_node(node, package, at_once, for_types)
     }
+
+
+@cache
+def parsed(source: str) -> ast.Module:
+    """The syntax tree of a source, made once."""
+    return ast.parse(source)
 
 
 def _of_node(node: ast.AST, package: str, at_once: bool, for_types: bool) -> Iterator[Import]:

@@ -31,6 +31,7 @@ def house() -> House:
     return read_house()
 
 
+@pytest.mark.slow
 def test_the_picture_is_what_the_code_is(house: House) -> None:
     assert PICTURE.read_text(encoding="utf-8") == draw(house), "run python docs/make_architecture.py"
 

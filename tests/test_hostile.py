@@ -138,6 +138,7 @@ def put(document: Any, path: tuple[Any, ...], value: str) -> None:
     document[path[-1]] = value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["run.json", "summary.json"])
 def test_markup_in_any_text_is_refused_or_harmless(run: Path, name: str, tmp_path: Path) -> None:
     original = json.loads((run / name).read_bytes())
@@ -268,6 +269,7 @@ def test_a_row_repeated_without_end_is_refused_before_it_is_read(run: Path) -> N
     assert "claims 200000 rows, at most 100000 are read" in said(run)
 
 
+@pytest.mark.slow
 def test_a_long_list_in_a_small_file_is_refused(run: Path) -> None:
     items = pa.ListArray.from_arrays(pa.array([0, 20_000_000], pa.int32()), pa.array(np.full(20_000_000, 11, np.int32)))
     table = pq.read_table(run / "samples.parquet").slice(0, 1)
@@ -313,6 +315,7 @@ def test_a_billion_claimed_rows_are_refused(run: Path) -> None:
     assert "claims 1000000000 rows, at most 10000000 are read" in said(run)
 
 
+@pytest.mark.slow
 def test_statistics_that_end_pyarrow_are_refused(run: Path) -> None:
     """Found by fuzzing: a histogram of levels that does not fit the column ends a process that asks pyarrow for the
     column's metadata. A process of its own, so that if it comes back it does not end the tests."""

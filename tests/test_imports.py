@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
-from source_tree import ROOT, Import, arrows, circles, imports, modules, room_of, tree
+from source_tree import ROOT, Import, arrows, circles, imports, modules, parsed, room_of, tree
 
 ORDER = (
     "records",
@@ -156,7 +156,7 @@ def _asks_the_front(module: str, source: str) -> list[str]:
     if room_of(module) == "front door":
         return []
     asked = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.ImportFrom) and node.module == "rh_bench":
             asked |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "rh_bench":
@@ -271,5 +271,5 @@ def test_every_module_is_in_a_room_with_a_purpose() -> None:
     """A room's first line says in a sentence what it is for; the picture shows it."""
     found: dict[str, Path] = {room_of(name): path for name, path in reversed(modules().items())}
     for room, path in found.items():
-        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        text = ast.get_docstring(parsed(path.read_text(encoding="utf-8"))) or ""
         assert 10 < len(text.partition("\n")[0]) <= 118, room

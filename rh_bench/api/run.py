@@ -126,7 +126,7 @@ class Run:
 
         Args:
             format: seed, pairs, duo, qrhead, profile, atlas, eee, eval-results, or one added by an installed package.
-            path: the file, or a folder for formats of several files.
+            path: the file, or a folder. If a format has several files, the others are written beside it.
             options: as for `rh-bench export`: `rule`, `threshold`, `top`, `reduce`, `dataset`, `developer`.
 
         Returns:

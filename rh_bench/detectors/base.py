@@ -105,6 +105,7 @@ class Detector(Protocol):
                 if prompt.sample.sample_id not in done:
                     yield rh.Measured(prompt.sample.sample_id, row[None], seconds=0.0)
 
+
     rh.detect(model, tokenizer, haystack="sets/quick", limit=2, detectors=[Early()]).named("early")
     ```
     """

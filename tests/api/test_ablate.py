@@ -102,6 +102,7 @@ def by_hand(model: Any) -> torch.Tensor:
             handle.remove()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_whatever_names_the_heads(tmp_path: Path) -> None:
     model = tiny_model("llama")

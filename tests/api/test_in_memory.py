@@ -202,6 +202,7 @@ def test_a_quantised_model_is_measured_as_it_is(place: Place) -> None:
     assert events(same) == events(run) and same.id != run.id
 
 
+@pytest.mark.slow
 def test_a_text_decoder_within_a_larger_model(place: Place) -> None:
     """Parts that text never reaches are taken off while it is measured, and are back after it."""
     whole = tiny_whole("llava", "AutoModelForImageTextToText")
@@ -268,6 +269,7 @@ def test_what_positions_leave_behind_is_taken_back(place: Place) -> None:
     assert measured(model, tokenizer, place.haystack, limit=2).id == first.id
 
 
+@pytest.mark.slow
 def test_a_failure_gives_it_back_too(place: Place) -> None:
     model, tokenizer = loaded(place)
     model.train()

@@ -111,6 +111,7 @@ def test_wrong_questions_are_a_line(run: rh.Run, asked: dict[str, Any], said: st
         run.top(**asked)
 
 
+@pytest.mark.slow
 def test_without_a_sample_that_counts_there_is_no_strongest(tmp_path: Path) -> None:
     from fake_runs import make_document, make_layers, make_results
 
@@ -149,6 +150,18 @@ def test_exporting_writes_what_the_command_writes(run: rh.Run, folder: Path, tmp
     assert losses == export_run(folder, format).losses
 
 
+def test_a_format_of_two_files(run: rh.Run, tmp_path: Path) -> None:
+    """The second is beside the first, and nothing is written over for it."""
+    paths, _ = run.to("duo", tmp_path / "a" / "heads.tsv")
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == ["a/heads.tsv", "a/config.json"]
+    assert run.to("duo", tmp_path / "a" / "heads.tsv").paths == paths
+    assert READERS["duo"](paths[0]).heads
+    (tmp_path / "config.json").write_text("of a model, say")
+    with pytest.raises(rh.InputError, match=r"config\.json: would be written over"):
+        run.to("duo", tmp_path / "heads.tsv")
+    assert (tmp_path / "config.json").read_text() == "of a model, say" and not (tmp_path / "heads.tsv").exists()
+
+
 def test_a_run_in_memory_is_exported_too(run: rh.Run, tmp_path: Path) -> None:
     memory = rh.Run(run.document, run.layers, run.results, None, run._files)
     ((path,), losses) = memory.to("pairs", tmp_path / "heads.json", top=3)
@@ -181,6 +194,7 @@ def test_the_heat_map(run: rh.Run, tmp_path: Path) -> None:
     assert (tmp_path / "heads.png").stat().st_size > 1000 and figure._repr_png_().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text(tmp_path: Path) -> None:
     folder = make_run(tmp_path, layers=2, heads=2)
     run = rh.load_run(folder)

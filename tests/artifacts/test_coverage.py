@@ -211,6 +211,7 @@ def silent(run: dict[str, Any]) -> None:
     del run["haystack"]["samples"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reached", "words"),
     [

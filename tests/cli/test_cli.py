@@ -167,6 +167,7 @@ def test_show(say: Any, run_folder: Path) -> None:
     assert json.loads(say("show", run_folder, "--json")[1])["schema"] == "rh_bench/summary"
 
 
+@pytest.mark.slow
 def test_leaderboard_names_what_it_leaves_out(say: Any, run_folder: Path, tmp_path: Path) -> None:
     broken = make_run(tmp_path / "runs", model_id="acme/broken")
     (broken / "heads.parquet").write_bytes(b"")

@@ -120,6 +120,7 @@ def test_no_sentence_occurs_twice(seed: int) -> None:
     assert [sentence for sentence, count in counts.items() if count > 1] == []
 
 
+@pytest.mark.slow
 def test_the_stock_is_large_enough_for_the_longest_text() -> None:
     assert len(synthetic_text(9, MAX_CHARACTERS)) >= MAX_CHARACTERS
 

@@ -111,6 +111,7 @@ def test_what_the_hub_does_not_have_is_one_line(
     assert [line for line in done.stderr.splitlines() if line.startswith("refused: ")] != []
 
 
+@pytest.mark.slow
 def test_files_and_synthetic_pairs(tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text('{"question": "?", "answer": "so\\n#### 3"}\n')
     assert load_task("gsm8k", str(tmp_path / "q.jsonl")).questions[0].answers == ("3",)

@@ -45,6 +45,7 @@ def together(
     return answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", matrix("llama"))
 def test_every_row_says_what_its_set_says_alone(name: str) -> None:
     model, prompts = tiny_model(name), make_prompts(seed=3, haystack_length=40)[1:4]

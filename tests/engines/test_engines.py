@@ -55,6 +55,7 @@ def test_engines_agree_on_every_architecture(name: str) -> None:
     assert events > 0, "a matrix without copy events would show nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gemma3", "gpt2"])
 def test_prompt_in_small_pieces_gives_the_same(name: str) -> None:
     model = tiny_model(name)
@@ -67,6 +68,7 @@ def test_prompt_in_small_pieces_gives_the_same(name: str) -> None:
         np.testing.assert_array_equal(pieces[sample_id].targets, expected.targets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
 def test_out_of_memory_halves_the_pieces_and_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(name)
@@ -158,6 +160,7 @@ def test_stop_token_is_left_out_and_ends_the_answer(engine: str) -> None:
         np.testing.assert_array_equal(stopped.targets, free.targets[:first])
 
 
+@pytest.mark.slow
 def test_layers_say_their_heads_windows_and_kinds() -> None:
     assert find_layers(tiny_model("llama")) == tuple(Layer(i, "full", 4, 2) for i in range(3))
     gemma = find_layers(tiny_model("gemma3"))

@@ -28,6 +28,7 @@ def follow(model: Any, prompt: Prompt, claim: Claimed, stop: StopRule = NEVER, c
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MATRIX)
 def test_what_the_engine_found_is_found_along_its_answer(name: str) -> None:
     model = tiny_model(name)
@@ -55,6 +56,7 @@ def sorted_by(prompts: list[Prompt], found: Any) -> list[Followed]:
     return [by_id[prompt.sample.sample_id] for prompt in prompts]
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_one_pass_without_a_cache() -> None:
     """The logarithms of the weights differ as the scores do."""
     model, prompt = tiny_model("llama"), make_prompts(seed=3)[1]

@@ -69,6 +69,7 @@ def test_a_rotary_embedding_that_cannot_be_asked_is_refused_if_its_kind_depends_
     assert not LengthRope(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rope", ["dynamic", "longrope"])
 def test_a_model_that_asks_for_other_positions_than_its_tokens_have_is_refused(rope: str) -> None:
     with pytest.raises(InputError, match="depends on length, and is asked for other positions"):
@@ -101,6 +102,7 @@ def test_what_generate_does_at_the_switch_is_asked_of_the_model(drops: bool, fee
     rope.refuse_lost_prompts([10, 400], NEW_TOKENS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rope", ["dynamic", "longrope"])
 def test_attention_mass_is_that_of_a_prompt_alone(rope: str) -> None:
     model, prompts = model_of("llama", rope), make_prompts(3)
@@ -118,6 +120,7 @@ def test_attention_mass_is_that_of_a_prompt_alone(rope: str) -> None:
         np.testing.assert_allclose(together[prompt.sample.sample_id][0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rope", ["dynamic", "longrope"])
 def test_a_batch_of_ablations_answers_as_the_engine_does(rope: str) -> None:
     model, prompts = model_of("llama", rope), make_prompts(3)

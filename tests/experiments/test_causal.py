@@ -264,6 +264,7 @@ def test_answers_are_those_of_the_fast_engine_without_the_heads(whole: Outcome, 
                 assert builder.text(decoded.generated) == said[condition["condition"], decoded.sample_id]
 
 
+@pytest.mark.slow
 @pytest.mark.slow_but_first(1)
 @pytest.mark.parametrize("phase", ["both", "decode"])
 def test_an_interruption_changes_nothing(place: Path, tmp_path: Path, phase: Any) -> None:

@@ -79,6 +79,7 @@ def test_an_experiment_is_valid_and_says_what_was_measured(whole: Outcome, place
     assert str(place) not in (whole.folder / "experiment.json").read_text()
 
 
+@pytest.mark.slow
 def test_copy_scores_are_those_of_a_run_on_the_same_samples(whole: Outcome, place: Path) -> None:
     run = read_run(evaluate(request(place, place / "runs")).folder)
     paper, _ = sample_scores(run.layers, run.results)
@@ -110,6 +111,7 @@ def test_again_is_not_measured_again(whole: Outcome, place: Path) -> None:
     assert (again.measured, again.resumed) == (0, 0) and again.document == whole.document
 
 
+@pytest.mark.slow
 @pytest.mark.slow_but_first(1)
 @pytest.mark.parametrize("after", [2, 5, 10])
 def test_an_interruption_changes_nothing(after: int, whole: Outcome, place: Path, tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def test_an_experiment_is_valid_and_says_what_was_asked(whole: Outcome, place: P
     assert "What is" not in json.dumps(pq.read_table(whole.folder / "items.parquet").to_pylist())
 
 
+@pytest.mark.slow
 def test_responses_are_what_the_model_says(whole: Outcome) -> None:
     rows = pq.read_table(whole.folder / "responses.parquet").to_pylist()
     assert len({row["text"] for row in rows}) > 4 and all(row["tokens"] <= 6 for row in rows)

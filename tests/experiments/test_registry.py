@@ -51,6 +51,7 @@ def test_a_folder_has_all_that_is_asked_of_a_kind(kind: str) -> None:
     assert (kinds()[kind].observed is None) == (verifying(kind).measuring is None)
 
 
+@pytest.mark.slow
 def test_no_torch_and_no_engine_is_needed_to_know_the_kinds() -> None:
     code = """
 import sys
@@ -62,6 +63,7 @@ assert not {"torch", "transformers"} & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_schema_names_every_kind_and_describes_each_once() -> None:
     schema = json.loads(experiment_schema())
     Draft202012Validator.check_schema(schema)
@@ -125,6 +127,7 @@ def test_an_experiment_of_another_package_goes_all_the_way(
     assert "Heads up in" in own and "55.6%" in own and "of 9 tosses" in own and "share of heads up" in own
 
 
+@pytest.mark.slow
 def test_its_settings_are_checked_by_its_own_schema_and_its_own_plan(site: Path, tmp_path: Path) -> None:
     with installed(site):
         with pytest.raises(InputError, match="-1 is less than the minimum of 0"):
@@ -133,6 +136,7 @@ def test_its_settings_are_checked_by_its_own_schema_and_its_own_plan(site: Path,
     assert reasons == ("settings/seed is 4; for all coins it is 3",)
 
 
+@pytest.mark.slow
 def test_the_command_finds_an_installed_package(site: Path, tmp_path: Path) -> None:
     with installed(site):
         folder = toss(tmp_path)

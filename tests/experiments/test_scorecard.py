@@ -39,6 +39,7 @@ def rows_of(folder: Path, experiments: Path | None = None) -> dict[str, Row]:
     return {row.claim: row for row in scorecard_of(folder, experiments).rows}
 
 
+@pytest.mark.slow
 def test_every_claim_has_a_row_with_its_evidence(results: Path) -> None:
     card = scorecard_of(run_of(results))
     assert CLAIMS == ["universality", "sparsity", "intrinsic", "dynamic", "causal", "reasoning"]
@@ -139,6 +140,7 @@ def test_the_reference_is_that_of_the_bytes(results: Path) -> None:
     assert run_reference(folder)["run_sha256"] == sha256_file(folder / "run.json")
 
 
+@pytest.mark.slow
 def test_tables_that_the_runs_do_not_give_say_nothing(results: Path, tmp_path: Path) -> None:
     """Made up throughout, so that every number follows from every other; only the run knows."""
     root = Path(shutil.copytree(results, tmp_path / "results"))

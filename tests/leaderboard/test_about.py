@@ -120,6 +120,7 @@ def test_a_preview_has_a_cell_for_every_head(entries: tuple[Entry, ...], layers:
     assert (pixels[: PREVIEW[0] - 100] == brightest).any()
 
 
+@pytest.mark.slow
 def test_a_preview_without_scores_is_paper(entries: tuple[Entry, ...]) -> None:
     pixels, _ = decoded(preview(brief_of(uncounted(entries[0]))))
     assert not pixels.any()
@@ -133,6 +134,7 @@ def test_the_picture_of_the_whole_site_has_the_size_that_pages_claim(site: Path)
     assert '<meta property="og:image" content="https://leader.example/assets/preview.png">' in text
 
 
+@pytest.mark.slow
 def test_pages_of_runs_are_previewed_with_their_own_picture(site: Path, entries: tuple[Entry, ...]) -> None:
     brief = brief_of(entries[0])
     text = (site / brief.page).read_text(encoding="utf-8")
@@ -197,6 +199,7 @@ def test_a_run_says_how_to_show_it_elsewhere(site: Path, entries: tuple[Entry, .
 # Pages
 
 
+@pytest.mark.slow
 def test_sets_are_named_once_and_the_hub_before_a_folder(entries: tuple[Entry, ...]) -> None:
     def on_hub(run: dict[str, Any], summary: dict[str, Any]) -> None:
         run["haystack"] |= {"location": "org/set", "revision": "a" * 40}

@@ -50,6 +50,7 @@ def test_a_run_leaves_every_score_with_its_interval(entries: tuple[Entry, ...]) 
         assert sum(heads for _, heads in data["layers"]) == len(entry.heads)
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves_is_data_and_nothing_else(entries: tuple[Entry, ...]) -> None:
     hostile = "</script><script>alert(1)</script>\u2028\u2029'\"\\);alert(1)//"
 

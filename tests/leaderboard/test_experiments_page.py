@@ -82,6 +82,7 @@ def test_every_claim_has_a_column(briefs: list[RunBrief]) -> None:
     assert view.columns == columns and all(len(row.cells) == len(columns) for row in view.rows)
 
 
+@pytest.mark.slow
 def test_a_scorecard_says_what_and_why(root: Path) -> None:
     entry = read_source(sources(root)[0])
     assert isinstance(entry, Entry)
@@ -139,6 +140,7 @@ def test_detectors_that_agree_and_do_not() -> None:
     assert view.heads == ("17-3", "18-6", "20-1") and view.count.text == "3.0"
 
 
+@pytest.mark.slow
 def test_the_strip_and_the_table_of_rates(briefs: list[RunBrief]) -> None:
     (chart,) = [one["chart"] for one in briefs[0].experiments if one["kind"] == "dynamic"]
     view = dynamic_view(chart, most=3)

@@ -41,6 +41,7 @@ def test_a_card_comes_back_from_json_as_it_was(tmp_path: Path) -> None:
     assert brief.page == f"models/{brief.key}.html"
 
 
+@pytest.mark.slow
 def test_runs_that_did_not_change_are_kept(tmp_path: Path) -> None:
     root, site = results(tmp_path), tmp_path / "site"
     assert build_site(root, site).kept == 0

@@ -64,6 +64,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, entries: tuple[Entry, ...]) -
     return out
 
 
+@pytest.mark.slow
 def test_every_page_and_picture_of_a_part_says_so(site: Path, entries: tuple[Entry, ...]) -> None:
     for entry in entries:
         brief = brief_of(entry)

@@ -67,6 +67,7 @@ def test_card_holds_every_score_and_comes_back_from_json(entries: tuple[Entry, .
         assert [layer for layer, heads in back.layers for _ in range(heads)] == [head.layer for head in entry.heads]
 
 
+@pytest.mark.slow
 def test_robustness_is_that_of_the_core(entries: tuple[Entry, ...], briefs: list[RunBrief]) -> None:
     entry, brief = entries[3], briefs[3]
     assert entry.folder is not None

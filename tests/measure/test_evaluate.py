@@ -89,6 +89,7 @@ def test_a_run_is_valid_and_says_what_was_measured(whole: Outcome, place: Path) 
         assert len(row["generated_ends"]) == len(row["generated_ids"])
 
 
+@pytest.mark.slow
 def test_a_model_that_never_answers_gets_reasons_instead_of_zeros(whole: Outcome) -> None:
     assert whole.document["counts"]["counted"] == 0
     summary = json.loads((whole.folder / "summary.json").read_text())

@@ -65,6 +65,7 @@ def test_an_honest_run_reaches_every_level(measured: dict[str, Path]) -> None:
     assert "3 of 3 answers are, token for token, what the model says here" in words
 
 
+@pytest.mark.slow
 def test_the_salt_decides_which_samples(measured: dict[str, Path]) -> None:
     run = read_run(measured["run"])
     names = {salt: tuple(r.sample.sample_id for r in choose(run, 3, salt)) for salt in map(str, range(20))}

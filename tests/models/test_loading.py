@@ -332,6 +332,7 @@ class TestGguf:
     def checkpoint(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return tiny_checkpoint(tmp_path_factory.mktemp("gguf") / "model")
 
+    @pytest.mark.slow
     def test_a_whole_one_is_the_same_model(self, checkpoint: Path, tmp_path: Path) -> None:
         loaded = load_model(f"gguf:{tiny_gguf(tmp_path / 'a.gguf', checkpoint)}", device="cpu")
         want = load_model(str(checkpoint), device="cpu").model.state_dict()

@@ -182,6 +182,7 @@ class TestDamage:
         assert "of parts for images, sound or video" in load_model(str(folder), device="cpu").notes[1]
 
 
+@pytest.mark.slow
 def test_a_library_of_the_tower_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gemma 3n cannot be built without timm, which its eyes need; its text class reads the same files."""
     config = tiny_config("gemma3n")

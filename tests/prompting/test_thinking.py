@@ -143,6 +143,7 @@ def test_a_model_whose_template_does_not_say_is_asked(name: str) -> None:
     assert settle_thinking(chat, CLOSE, None, lambda left: pytest.fail("not asked")) == plan.prefills[0]
 
 
+@pytest.mark.slow
 def test_without_a_model_what_the_template_knows_is_closed() -> None:
     unasked = {name: sure(row[0]).unasked for name, row in UNSURE.items()}
     ways = {name: way.way for name, way in unasked.items() if way}
@@ -299,6 +300,7 @@ def test_nothing_is_taken_from_a_run_that_its_template_does_not_give() -> None:
         recorded_thinking(ordinary, run_with(true.to_json()))
 
 
+@pytest.mark.slow
 def test_older_runs_were_made_with_one_switch() -> None:
     found = recorded_thinking(chat_template(thinker_tokenizer(t.QWEN_3_HYBRID)), run_with(None, "1.2"))
     assert found == sure(t.QWEN_3_HYBRID).settled, "which turned the thoughts of this one off"

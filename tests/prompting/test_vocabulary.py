@@ -78,6 +78,7 @@ def test_one_line_names_the_token_its_id_and_the_rows(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_it_is_harmless_where_it_does_not_occur(place: Path, tmp_path: Path) -> None:
     command = ["evaluate", str(place / "model"), "--haystack", str(place / "set"), "--out", str(tmp_path / "runs")]
     assert main([*command, "--template", "plain", "--limit", "1", "--device", "cpu", "--json"]) == 0

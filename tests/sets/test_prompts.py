@@ -66,10 +66,10 @@ TOKENIZERS = {
 }
 
 
-REAL = [pytest.param(name, marks=pytest.mark.slow) for name in TOKENIZERS if not name.startswith("bytes")]
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in TOKENIZERS if name != "bytes"]
 
 
-@pytest.fixture(scope="module", params=["bytes", "bytes-chat", *REAL])
+@pytest.fixture(scope="module", params=["bytes", *OTHERS])
 def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return TOKENIZERS[request.param](tmp_path_factory.mktemp("tokenizer"))
 
@@ -113,6 +113,7 @@ def test_what_a_prompt_promises(tokenizer: Any, length: int, depth: float) -> No
         assert (prompt.ids == bos).sum() == 1
 
 
+@pytest.mark.slow
 @settings(max_examples=min(30, settings.default.max_examples), deadline=None, suppress_health_check=list(HealthCheck))
 @given(length=st.integers(400, 3000), depth=st.floats(0, 100))
 def test_the_needle_follows_the_last_sentence_before_its_depth(tokenizer: Any, length: int, depth: float) -> None:
@@ -184,6 +185,7 @@ def test_special_tokens_in_the_text_are_never_parsed(tokenizer: Any) -> None:
         assert (prompt.ids == number).sum() == (plain.ids == number).sum()
 
 
+@pytest.mark.slow
 def test_templates() -> None:
     plain, chat = tiny_tokenizer(), tiny_tokenizer(chat=True)
     assert builder_for(plain).template_name == "plain"
@@ -200,6 +202,7 @@ def test_templates() -> None:
         builder_for(plain, template="alpaca")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("template", "end"),
     [

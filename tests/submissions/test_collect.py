@@ -107,6 +107,7 @@ def test_no_runs_at_all(tmp_path: Path) -> None:
     assert "0 runs" in card
 
 
+@pytest.mark.slow
 def test_the_card(runs: Path, tmp_path: Path) -> None:
     collect_results(runs, tmp_path / "results")
     front = yaml.safe_load((tmp_path / "results" / "README.md").read_text().split("---")[1])
@@ -135,6 +136,7 @@ def test_a_card_that_the_hub_refuses_is_one_line(hub: WritableHub, runs: Path, t
         publish_folder(out, RESULTS, access=owner(hub))
 
 
+@pytest.mark.slow
 def test_row_groups_stay_below_what_the_viewer_reads(
     hub: WritableHub, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,7 @@ def test_what_can_be_done_again_is(hub: WritableHub, made: Path, status: int, wh
     assert len(hub.uploads) == len(set(hub.uploads)), "nothing large is sent twice"
 
 
+@pytest.mark.slow
 def test_another_writer_in_between_loses_nothing(hub: WritableHub, made: Path) -> None:
     publish_folder(made, REPO, access=access(hub))
     repo = hub.repo("datasets", REPO)

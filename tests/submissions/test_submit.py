@@ -183,6 +183,7 @@ def test_what_cannot_be_helped_is_said_at_once(results: WritableHub, run: Path) 
         assert waits == []
 
 
+@pytest.mark.slow
 def test_a_slow_hub_is_waited_for(results: WritableHub, run: Path) -> None:
     results.slow = 0.2
     assert submit_run(run, RESULTS, access=stranger(results)).pull_request == 1

@@ -158,6 +158,7 @@ def test_a_killed_leaderboard_leaves_nothing_after_the_next(
     assert contents(site) == contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_site_that_was_put_away_comes_back_though_the_next_build_fails(tmp_path: Path, runs: Path) -> None:
     site = tmp_path / "site"
     build_site(runs, site)
@@ -170,6 +171,7 @@ def test_a_site_that_was_put_away_comes_back_though_the_next_build_fails(tmp_pat
     assert names(tmp_path) == {"runs", "site"}
 
 
+@pytest.mark.slow
 def test_two_leaderboards_of_one_folder(tmp_path: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     site = tmp_path / "site"
     build_site(runs, site)
@@ -226,6 +228,7 @@ collect.shutil.copyfile = lambda a, b: hang() if b.name == "run.json" else real(
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", COLLECT_MOMENTS)
 def test_a_killed_collect_leaves_nothing_after_the_next(tmp_path: Path, runs: Path, moment: str) -> None:
     out = tmp_path / "results"
@@ -247,6 +250,7 @@ files.atomic_write(pathlib.Path(sys.argv[1]), b"new " * 1000)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["os.fsync = hang", "pathlib.Path.replace = hang"])
 def test_a_file_that_was_half_written_when_its_process_was_killed(tmp_path: Path, moment: str) -> None:
     path = tmp_path / "x"
@@ -257,6 +261,7 @@ def test_a_file_that_was_half_written_when_its_process_was_killed(tmp_path: Path
     assert path.read_bytes() == b"short" and names(tmp_path) == {"x"}
 
 
+@pytest.mark.slow
 def test_two_processes_that_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.2)
     with at_work(FILE.replace("{moment}", "pathlib.Path.replace = hang"), tmp_path / "x"):
@@ -280,6 +285,7 @@ hub._without_links(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "moment", ["hub.os.link = hang", "from rh_bench.system import workshop; workshop._remove = hang"]
 )
@@ -303,6 +309,7 @@ with scratch("test") as folder:
 """
 
 
+@pytest.mark.slow
 def test_scratch_folders_of_the_dead_go_and_those_of_the_living_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +326,7 @@ def test_scratch_folders_of_the_dead_go_and_those_of_the_living_stay(
     monkeypatch.setattr(tempfile, "tempdir", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mark", ["none", "link", "folder"])
 def test_scratch_folders_without_our_mark_are_somebody_elses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str
@@ -337,6 +345,7 @@ def test_scratch_folders_without_our_mark_are_somebody_elses(
     assert contents(other)["work/x"] == b"x" and names(tmp_path) == {other.name}
 
 
+@pytest.mark.slow
 def test_who_is_killed_while_a_scratch_folder_goes_leaves_one_that_the_next_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
