@@ -45,7 +45,7 @@ class SetView:
     source: str
     licence: str
     repo: str
-    """On the Hub; empty for a set that somebody had on disk."""
+    """On the Hub; empty for a set that someone had on disk."""
     revision: str
     runs: int
 
@@ -121,7 +121,7 @@ def _set_view(briefs: Sequence[RunBrief]) -> SetView:
 
 
 def repository() -> str:
-    """Address of the code, as the package names it; empty where it names none."""
+    """Address of the code, as the package names it; empty if it names none."""
     try:
         urls = metadata("rh-bench").get_all("Project-URL") or []
     except PackageNotFoundError:

@@ -78,7 +78,7 @@ class Imported:
     folder: str
     document: Json
     path: Path | None = None
-    """The folder itself, while its pages are made; None where only the document is at hand."""
+    """The folder itself, while its pages are made; None if only the document is available."""
     experiments: tuple[Json, ...] = ()
     """The `experiment.json` of each valid experiment on this import, which can only be comparisons with others."""
     records: Mapping[str, Json] = field(default_factory=dict)

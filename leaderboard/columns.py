@@ -207,7 +207,7 @@ COLUMNS = (
 
 
 def data(briefs: Sequence[RunBrief]) -> Json:
-    """The values behind the table, for its script: a list a field, in the order of `briefs`.
+    """The values behind the table, for its script: a list per field, in the order of `briefs`.
 
     Texts are numbered in the order in which they sort, so that every column sorts by numbers; `null` sorts last.
     """
