@@ -128,7 +128,7 @@ def _copying(result: SampleResult, heads: Sequence[tuple[int, int]], share: floa
 
 
 def _borrowed(result: SampleResult, results: Results) -> SampleResult | None:
-    """The sample with the answer of another one of its needle that succeeded; None where there is none."""
+    """The sample with the answer of another one of its needle that succeeded; None if there is none."""
     for one in results:
         if one.success and one.span_ids == result.span_ids and one.sample.needle_id == result.sample.needle_id:
             return replace(

@@ -2,9 +2,9 @@
 
     python -m benchmarks.gguf_to_folder MODEL.gguf OUT [--tokenizer FOLDER]
 
-Some versions of transformers read a GGUF file's weights rightly and its tokenizer wrongly (rh_bench refuses to measure
-with those). --tokenizer takes the tokenizer from a folder that another machine's transformers wrote, instead; with
---tokenizer-only this command is what writes one there.
+Some versions of transformers read a GGUF file's weights correctly and its tokenizer wrongly (rh_bench refuses to
+measure with those). --tokenizer takes the tokenizer from a folder that another machine's transformers wrote, instead;
+with --tokenizer-only this command is what writes one there.
 """
 
 from __future__ import annotations

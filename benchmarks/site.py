@@ -99,7 +99,7 @@ def sizes(site: Path) -> Json:
 
 
 def in_browser(site: Path) -> Json | None:
-    """Medians over REPEATS openings of the first page from its file; None where there is no Chromium."""
+    """Medians over REPEATS openings of the first page from its file; None if there is no Chromium."""
     chromium = find_chromium()
     if chromium is None:
         return None

@@ -53,7 +53,7 @@ class Recipe:
     needles: tuple[RawNeedle, ...] | None = None
     """None takes the built-in ones, as many as the grid asks for."""
     needle_count: int | None = None
-    """At most so many of the needles; None is what the grid says for the built-in ones, and all of one's own."""
+    """At most this many of the needles; None is what the grid says for the built-in ones, and all of one's own."""
     haystack_count: int | None = None
     name: str | None = None
     licence: str | None = None

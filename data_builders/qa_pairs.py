@@ -1,7 +1,7 @@
 """Question–passage pairs from a seed: the embedded data of extractive QA, licence CC0, without a network.
 
 A passage is a few paragraphs of synthetic prose (:mod:`rh_bench.data_builders.prose`) in which facts are told. One of
-them is asked about; the others are of the same kind but about somebody else, so that the question must be read, too.
+them is asked about; the others are of the same kind but about someone else, so that the question must be read, too.
 The answer stands in the passage once and verbatim. The facts are put together from `data/qa_facts.json`.
 """
 

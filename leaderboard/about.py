@@ -20,17 +20,17 @@ LIMITS = (
     "of retrieval heads is not better.",
     "Scores are means over the samples that the model answers. A model that answers few has wide intervals, and one "
     "that answers none has no scores.",
-    "Intervals tell how far other samples of the same needles and haystacks might move a number, not other needles.",
+    "Intervals show how much other samples of the same needles and haystacks might move a number, not other needles.",
     "Synthetic haystacks are plain sentences. Success on them is not comparable with success on essays, nor are runs "
     "of different sets or protocols with each other; this site never ranks them together. Nor does it rank runs that "
-    "measured a part of a set, or a grid of their own.",
+    "measured part of a set, or their own grid.",
     "A copy event is where attention and output agree. Only an experiment that removes heads shows that they cause the "
     "answer.",
-    "Layers without softmax attention have no heads to score. They are listed, and not counted as zero.",
+    "Layers without softmax attention have no heads to score. They are listed, but not counted as zero.",
 )
 LICENCES = (
     ("The code", "Apache-2.0"),
-    ("The results", "CC0-1.0: do with them what you like; citing helps others to find them"),
+    ("The results", "CC0-1.0: use them freely; citing helps others find them"),
     ("Sets with the embedded prose", "CC0-1.0"),
     ("Other sets", "the licence of their text, in the manifest of each"),
 )
@@ -45,7 +45,7 @@ class SetView:
     source: str
     licence: str
     repo: str
-    """On the Hub; empty for a set that somebody had on disk."""
+    """On the Hub; empty for a set that someone had on disk."""
     revision: str
     runs: int
 
@@ -121,7 +121,7 @@ def _set_view(briefs: Sequence[RunBrief]) -> SetView:
 
 
 def repository() -> str:
-    """Address of the code, as the package names it; empty where it names none."""
+    """Address of the code, as the package names it; empty if it names none."""
     try:
         urls = metadata("rh-bench").get_all("Project-URL") or []
     except PackageNotFoundError:

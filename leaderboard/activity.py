@@ -96,7 +96,7 @@ class Activity:
 
 
 def activity_of(entry: Entry) -> Activity | None:
-    """The activity of an entry; None where its tables are not at hand, or too large."""
+    """The activity of an entry; None if its tables are not available, or too large."""
     return None if entry.folder is None else read_activity(entry.folder, entry.run["model"]["layers"])
 
 

@@ -8,13 +8,13 @@ from rh_bench.display import formatting as words
 from rh_bench.records import Json
 
 ABOUT = {
-    "valid": "well formed, and agrees with itself; checked when this site was built",
-    "recomputed": "its numbers are what its events give, and its prompts were reproduced",
-    "rerun": "samples that its maker could not choose were measured again, and agree",
+    "valid": "well formed and consistent; checked when this site was built",
+    "recomputed": "its numbers follow from its events, and its prompts were reproduced",
+    "rerun": "samples that its author could not choose were measured again, and agree",
     "failed": "a level of its verification failed",
 }
 
-ATTESTED = "made by a job of the Hub that a maintainer ordered, from pinned versions; its record and its log were seen"
+ATTESTED = "made by a Hub job that a maintainer ordered, from pinned versions; its record and log were checked"
 """What the badge beside the others says: who made the run, which says nothing about its numbers."""
 
 ORDER = ("failed", "valid", "recomputed", "rerun")
@@ -44,7 +44,7 @@ def badge(verification: Json | None) -> Badge:
         verification: the record of a maintainer, of this run's very bytes, if there is one.
     """
     if verification is None:
-        return _badge("valid", (), "Nobody has verified more than that: there is no record of a verification.")
+        return _badge("valid", (), "It has not been verified further: there is no record of a verification.")
     levels = verification["levels"]
     if any(level["reached"] is False for level in levels):
         name = "failed"

@@ -68,7 +68,7 @@ class _Line:
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """What the last build left, by the name of the folder; empty where that cannot be used."""
+    """What the last build left, by the name of the folder; empty if that cannot be used."""
 
     code: str
     found: Mapping[str, _Line]

@@ -24,13 +24,13 @@ class Curve:
     band: str
     threshold_y: float
     threshold_x: float | None
-    """Where the last head above the threshold lies; None where no head is above it."""
+    """Where the last head above the threshold lies; None if no head is above it."""
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
 
 
 def score_curve(heads: Sequence[Head], threshold: float, *, width: float = 520, height: float = 220) -> Curve | None:
-    """The heads' scores, strongest first, with the band of their intervals; None where no head has a score."""
+    """The heads' scores, strongest first, with the band of their intervals; None if no head has a score."""
     scored = [head for head in heads if head.score is not None]
     if not scored:
         return None
@@ -101,7 +101,7 @@ class Profile:
 
 
 def layer_profile(layers: Sequence[Json], *, width: float = 520, height: float = 220) -> Profile | None:
-    """Bars of `summary.universality.layers`; None where no layer has a mean score."""
+    """Bars of `summary.universality.layers`; None if no layer has a mean score."""
     means = [layer["mean_score"] for layer in layers]
     if all(mean is None for mean in means):
         return None

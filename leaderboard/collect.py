@@ -78,7 +78,7 @@ class Imported:
     folder: str
     document: Json
     path: Path | None = None
-    """The folder itself, while its pages are made; None where only the document is at hand."""
+    """The folder itself, while its pages are made; None if only the document is available."""
     experiments: tuple[Json, ...] = ()
     """The `experiment.json` of each valid experiment on this import, which can only be comparisons with others."""
     records: Mapping[str, Json] = field(default_factory=dict)
@@ -132,7 +132,7 @@ def sources(runs_root: Path, experiments: Path | None = None) -> list[Source]:
     """
     layout = find_layout(runs_root)
     if experiments is not None and not experiments.is_dir():
-        raise InputError("no such folder", where=experiments, hint="give what was --out of the experiments")
+        raise InputError("no such folder", where=experiments, hint="give the --out folder of the experiments")
     if experiments is None and layout.runs != runs_root and (runs_root / "experiments").is_dir():
         experiments = runs_root / "experiments"
     index = _experiments_by_model(experiments) if experiments else {}

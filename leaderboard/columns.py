@@ -58,8 +58,8 @@ COLUMNS = (
     Column(
         "rank",
         "Rank",
-        "Place within the table by the column that it is sorted by, among the runs over the whole set; equal values "
-        "share a place. Not a verdict: no order here says that one model is better than another",
+        "Place within the table by the column it is sorted by, among the runs over the whole set; equal values "
+        "share a place. Not a verdict: no order says that one model is better than another",
         52,
         (),
     ),
@@ -80,7 +80,7 @@ COLUMNS = (
     Column(
         "family",
         "Family",
-        "What the model's configuration calls its kind",
+        "The model type in its configuration",
         96,
         (
             Field("family", "string", lambda brief: brief.family),
@@ -130,14 +130,14 @@ COLUMNS = (
     Column(
         "gini",
         "Gini",
-        "How unequally the scores are spread over the heads: 0 if all score alike, near 1 if one head has it all",
+        "How unequally the scores are spread over the heads: 0 if all are equal, near 1 if one head has everything",
         88,
         _estimate("gini", lambda brief: brief.gini),
     ),
     Column(
         "effective",
         "Effective heads",
-        "How many equally strong heads would be as concentrated",
+        "The number of equally strong heads with the same concentration",
         74,
         _estimate("effective_heads", lambda brief: brief.effective),
     ),
@@ -154,7 +154,7 @@ COLUMNS = (
     Column(
         "success",
         "NIAH success",
-        "Needle in a haystack: share of samples answered, and how many count of how many",
+        "Needle in a haystack: share of samples answered, with the number counted and the total",
         80,
         (
             *_estimate("niah_success", lambda brief: brief.success),
@@ -166,8 +166,8 @@ COLUMNS = (
     Column(
         "universality",
         "Univer\u00adsality",
-        "Whether it is the same heads everywhere: mean Spearman correlation of all heads' scores between two needles. "
-        "1 if every needle ranks the heads alike, 0 if one says nothing about another",
+        "Whether the heads are the same everywhere: mean Spearman correlation of all scores between two needles. "
+        "1 if all needles rank the heads the same, 0 if they are unrelated",
         68,
         _estimate("universality", lambda brief: brief.stability),
     ),
@@ -195,7 +195,7 @@ COLUMNS = (
     Column(
         "date",
         "Date",
-        "Day on which the measurement began, as claimed by the submitter",
+        "Day on which the measurement started, as claimed by the submitter",
         84,
         (
             Field("started", "string", lambda brief: brief.started),
@@ -207,7 +207,7 @@ COLUMNS = (
 
 
 def data(briefs: Sequence[RunBrief]) -> Json:
-    """The values behind the table, for its script: a list a field, in the order of `briefs`.
+    """The values behind the table, for its script: a list per field, in the order of `briefs`.
 
     Texts are numbered in the order in which they sort, so that every column sorts by numbers; `null` sorts last.
     """

@@ -276,7 +276,7 @@ def names(briefs: Sequence[RunBrief]) -> list[str]:
 
 
 def differing(briefs: Sequence[RunBrief]) -> tuple[str, ...]:
-    """For runs that must not be ranked together, what tells each from the others; nothing where all may be compared."""
+    """For runs that must not be ranked together, what tells each from the others; nothing if all may be compared."""
     if len({brief.group for brief in briefs}) < 2:
         return ()
     shared = set.intersection(*(set(brief.facts) for brief in briefs))
@@ -306,7 +306,7 @@ def _score_map(brief: RunBrief) -> HeadMap | None:
 
 
 def _map(brief: RunBrief, levels: Sequence[str]) -> HeadMap:
-    """A cell for each head that has a level, one row a layer of the model, scored or not."""
+    """A cell for each head that has a level, one row per layer of the model, scored or not."""
     cells, place = [], 0
     widest = max((heads for _, heads in brief.cross.layers), default=1)
     for layer, heads in brief.cross.layers:

@@ -20,7 +20,7 @@ from rh_bench.stats.bootstrap import NANO, Estimate, NanoArray
 
 SHUFFLES = 4
 """Shuffles behind the numbers *at random*; each is a mean over all pairs of parts already."""
-NO_EVENTS = "its samples and events are not at hand"
+NO_EVENTS = "its samples and events are not available"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ComparedHeads:
     depth: int
     """All layers of the model, scored or not."""
     scores: str | None
-    """Of each head in the order of the grid, in nano units, little-endian int32 in Base64; None where none counted."""
+    """Of each head in the order of the grid, in nano units, little-endian int32 in Base64; None if none counted."""
     robustness: tuple[Json, ...]
     """`Robustness.to_json` for each of `robustness.FACTORS`."""
 
@@ -53,7 +53,7 @@ class ComparedHeads:
         return sum(heads for _, heads in self.layers)
 
     def rows(self) -> NanoArray | None:
-        """Head scores in nano units, int64 [H]; None where there are none."""
+        """Head scores in nano units, int64 [H]; None if there are none."""
         return None if self.scores is None else unpacked(self.scores)
 
 

@@ -44,7 +44,7 @@ def share_chart(found: Convergence) -> ConvergenceChart:
 
 
 def score_chart(found: Convergence, names: Sequence[str], threshold: float) -> ConvergenceChart | None:
-    """The scores of the strongest heads; None where no head scores.
+    """The scores of the strongest heads; None if no head scores.
 
     Args:
         names: of `found.top`.

@@ -20,8 +20,8 @@ class Definition:
 SCORE = Definition(
     "score",
     "Retrieval score",
-    "How much of the answer a head copies: of the answer's tokens k, the share that the head looked at with its "
-    "largest attention weight while the model produced that very token; the mean over the samples that it answers.",
+    "How much of the answer a head copies: of the answer's tokens k, the share that the head attended to with its "
+    "largest attention weight while the model produced that very token; averaged over the samples that it answers.",
     "score(h) = mean over counted samples of |copied(h)| / |k|",
     "rh_bench/scores/heads.py",
     "score",
@@ -30,7 +30,7 @@ CURVE = Definition(
     "curve",
     "Curve of scores",
     "All heads of a model from the strongest to the weakest. Rank is divided by the number of heads, so that models of "
-    "different size lie on one axis. For a family: the median over its models at each normalised rank, and the band "
+    "different size share one axis. For a family: the median over its models at each normalised rank, and the band "
     "from the first to the third quartile.",
     "f(r) = score of the ⌈rH⌉-th strongest of H heads, 0 < r ≤ 1",
     "leaderboard/universality_charts.py",
@@ -40,7 +40,7 @@ SHARE = Definition(
     "share",
     "Share of retrieval heads",
     "Heads with a score above 0.1, of all heads. The paper found fewer than 5%. The interval of a model is the 95% "
-    "bootstrap interval over its samples; that of a family is over its models, drawn again as a whole.",
+    "bootstrap interval over its samples; that of a family is over its models, resampled as a whole.",
     "share = |{h : score(h) > 0.1}| / H",
     "rh_bench/stats/distribution.py",
     "share_above",
@@ -48,7 +48,7 @@ SHARE = Definition(
 DEPTH = Definition(
     "layers",
     "Depth of retrieval heads",
-    "Where in the network the retrieval heads lie: the share of them in each tenth of its layers, from the first "
+    "Where the retrieval heads are in the network: their share in each tenth of its layers, from the first "
     "layers to the last.",
     "tenth of layer i of L = ⌊10 i / L⌋, i from 0",
     "leaderboard/universality_charts.py",
@@ -57,7 +57,7 @@ DEPTH = Definition(
 PEARSON = Definition(
     "pearson",
     "Pearson correlation of two models",
-    "Whether the scores of the same heads rise and fall together. It looks at the few strong heads.",
+    "Whether the scores of the same heads rise and fall together. The few strong heads dominate it.",
     "(H Σxy − Σx Σy) / √((H Σx² − (Σx)²)(H Σy² − (Σy)²))",
     "rh_bench/stats/similarity.py",
     "pearson",
@@ -65,8 +65,8 @@ PEARSON = Definition(
 SPEARMAN = Definition(
     "spearman",
     "Spearman correlation of two models",
-    "Whether the same heads come in the same order, ties at their average rank. It looks at all heads alike, the many "
-    "weak ones included.",
+    "Whether the same heads come in the same order, ties at their average rank. All heads count equally, including the "
+    "many weak ones.",
     "Pearson correlation of the ranks of x and y",
     "rh_bench/stats/similarity.py",
     "spearman",
@@ -74,8 +74,8 @@ SPEARMAN = Definition(
 JACCARD = Definition(
     "jaccard",
     "Overlap above 0.1 of two models",
-    "Of the heads above 0.1 in either model, the share that is above 0.1 in both (Jaccard). Random sets of the same "
-    "sizes would overlap as much as “by chance” says, which the hypergeometric distribution gives exactly.",
+    "Of the heads above 0.1 in either model, the share that is above 0.1 in both (Jaccard). “By chance” is the exact "
+    "overlap of random sets of the same sizes, from the hypergeometric distribution.",
     "|A ∩ B| / |A ∪ B|; by chance Σₖ P(k) k / (|A| + |B| − k)",
     "rh_bench/stats/similarity.py",
     "jaccard",
@@ -92,10 +92,10 @@ TOP = Definition(
 ROBUSTNESS = Definition(
     "robustness",
     "Robustness over needles, lengths, depths",
-    "Whether it is the same heads in every part of the samples: heads are scored on each needle (length, depth) alone, "
+    "Whether the heads are the same in all parts of the samples: heads are scored per needle (length, depth), "
     "and every two parts are compared, in rank (Spearman) and as sets above 0.1 (Jaccard). Parts of few samples differ "
-    "by chance; “at random” is the same with the labels shuffled among samples that are equal otherwise. Only what "
-    "lies below it depends on the factor.",
+    "by chance; “at random” is the same with the labels shuffled among otherwise equal samples. Only values "
+    "below it depend on the factor.",
     "mean over pairs i < j of parts of ρ(xᵢ, xⱼ), and of |Aᵢ ∩ Aⱼ| / |Aᵢ ∪ Aⱼ|",
     "rh_bench/scores/robustness.py",
     "robustness",
@@ -103,7 +103,7 @@ ROBUSTNESS = Definition(
 SETS = Definition(
     "sets",
     "Robustness over haystack sets",
-    "The same between runs of one model, by one protocol, on different haystack sets.",
+    "The same between runs of one model, with one protocol, on different haystack sets.",
     "mean over pairs of sets, as above",
     "rh_bench/scores/robustness.py",
     "agreement",
@@ -113,7 +113,7 @@ ACTIVATION = Definition(
     "activation",
     "Activation frequency",
     "Of the samples that count, the share in which a head has at least one copy event. A head with one in each of "
-    "them, of ten at least, is always on.",
+    "at least ten is always on.",
     "counted samples with a copy event / counted samples",
     "rh_bench/scores/heads.py",
     "activation_frequency",
@@ -121,7 +121,7 @@ ACTIVATION = Definition(
 GINI = Definition(
     "gini",
     "Gini coefficient",
-    "How unequally the scores are spread over the heads: 0 when all score alike, nearly 1 when one has everything.",
+    "How unequally the scores are spread over the heads: 0 when all score the same, nearly 1 when one has everything.",
     "Σᵢ (2i − H − 1) xᵢ / (H Σx), x ascending",
     "rh_bench/stats/distribution.py",
     "gini",
@@ -129,7 +129,7 @@ GINI = Definition(
 EFFECTIVE = Definition(
     "effective",
     "Effective heads",
-    "How many equally strong heads would be as concentrated: the exponential of the entropy of the scores' shares.",
+    "The number of equally strong heads with the same concentration: the exponential of the entropy of their shares.",
     "exp(−Σ p ln p), p = x / Σx",
     "rh_bench/stats/distribution.py",
     "effective_number",
@@ -137,8 +137,8 @@ EFFECTIVE = Definition(
 INTERVAL = Definition(
     "interval",
     "Intervals",
-    "Samples that count are drawn again, with replacement, within equal needle, length and depth, and everything is "
-    "computed anew: the middle 95% of 1,000 replicates. Success rates of few samples have Wilson intervals.",
+    "Counted samples are resampled, with replacement, within equal needle, length and depth, and everything is "
+    "recomputed: the middle 95% of 1,000 replicates. Success rates of few samples have Wilson intervals.",
     "25th and 975th of 1,000 sorted replicates",
     "rh_bench/stats/bootstrap.py",
     "bootstrap_means",

@@ -11,9 +11,9 @@ from rh_bench.leaderboard.badges import Badge, badge
 from rh_bench.records import Json
 
 ABOUT = {
-    "valid": "well formed, and agrees with itself; checked when this site was built",
-    "recomputed": "its results are what its tables give, and its heads, draws, questions and prompts were made again",
-    "rerun": "answers or scores that its maker could not choose were measured again, and agree",
+    "valid": "well formed and consistent; checked when this site was built",
+    "recomputed": "its results follow from its tables, and its heads, draws, questions and prompts were reproduced",
+    "rerun": "answers or scores that its author could not choose were measured again, and agree",
     "failed": "a level of its verification failed",
 }
 

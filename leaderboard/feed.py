@@ -62,7 +62,7 @@ def _summary(brief: RunBrief) -> str:
         f"{f' (interval {share.interval})' if share.interval else ''}."
     )
     return words.visible(
-        f"{heads} {brief.counted:,} of {brief.samples:,} samples count. Verified as far as: {brief.badge}."
+        f"{heads} {brief.counted:,} of {brief.samples:,} samples count. Level of verification: {brief.badge}."
         f"{' ' + brief.coverage.note if brief.coverage.note else ''}"
     )
 

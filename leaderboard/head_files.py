@@ -27,7 +27,7 @@ many, and the file would be larger than all the rest of its pages."""
 _FORMATS = (
     ("seed", "Retrieval_Head", "the score of each counted sample, as the paper released them"),
     ("profile", "retrieval-head-profile", "all scores, and the heads above the threshold"),
-    ("duo", "DuoAttention", "one number a key/value head"),
+    ("duo", "DuoAttention", "one number per key/value head"),
     ("qrhead", "QRHead", "the heads above the threshold, in order"),
 )
 
@@ -105,7 +105,7 @@ def head_files(entry: Entry, activity: Activity | None, folder: str, href: str) 
 
 
 def _head_list(entry: Entry) -> HeadList | None:
-    """The scores of all heads; None where no sample counted."""
+    """The scores of all heads; None if no sample counted."""
     means = [head.score for head in entry.heads if head.score is not None]
     if not means:
         return None
@@ -115,7 +115,7 @@ def _head_list(entry: Entry) -> HeadList | None:
 
 
 def _written(entry: Entry, activity: Activity | None, format: str, heads: HeadList | None) -> Written | None:
-    """The files of one format, the same that `rh-bench export` writes; None where they would be too large.
+    """The files of one format, the same that `rh-bench export` writes; None if they would be too large.
 
     Raises:
         InputError: the format cannot carry this run.
@@ -157,7 +157,7 @@ def as_json(table: pa.Table, run: Json, covered: Coverage) -> bytes:
 
 
 def activity_table(activity: Activity, names: Sequence[str]) -> bytes:
-    """Tab-separated text, a row a sample: answer tokens that each of some heads copied in it.
+    """Tab-separated text, a row per sample: answer tokens that each of some heads copied in it.
 
     Args:
         names: of the heads, layer.head.

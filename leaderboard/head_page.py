@@ -24,7 +24,7 @@ from rh_bench.stats.bootstrap import FloatArray
 from rh_bench.stats.ranks import strongest_first
 
 LEAST, MOST = 20, 64
-"""Heads shown: those above the threshold, but at least so many of those that score, and at most so many."""
+"""Heads shown: those above the threshold, but at least and at most this many of those that score."""
 EXAMPLES = 3
 MOST_SQUARES, MOST_SAMPLES = 4_000, 20_000
 """Beyond which a run has no page of heads: whoever submits a run chooses its lengths and depths."""
@@ -103,7 +103,7 @@ def chosen_heads(heads: Sequence[Head], threshold: float) -> list[Head]:
 
 
 def head_page(entry: Entry, activity: Activity, page: str, back: str) -> HeadPage | None:
-    """What the page shows; None where no head scores, or where the grid of the samples is too large to draw.
+    """What the page shows; None if no head scores, or where the grid of the samples is too large to draw.
 
     Args:
         page: path of the page below the site's root.

@@ -22,7 +22,7 @@ from rh_bench.stats.bootstrap import NANO
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """A table of one row a layer and one column a query head."""
+    """A table of one row per layer and one column per query head."""
 
     body: Markup
     """The rows of the table. Layers without softmax attention stay in view, named, without cells."""
@@ -36,8 +36,8 @@ class HeatMap:
     scored: bool
     """Whether there is a threshold, and any head has a score, so that it can be moved."""
     numbers: Mapping[str, str]
-    """Comma-separated numbers for the script, one list a measure, each with an entry a cell in the order of the cells,
-    empty where there is none: `exact` in billionths, `score`, `low` and `high` in thousandths as printed, `rank`,
+    """Comma-separated numbers for the script, one list per measure, each with an entry per cell in the order of the
+    cells, empty if there is none: `exact` in billionths, `score`, `low` and `high` in thousandths as printed, `rank`,
     `rank-low` and `rank-high`, `active` in tenths of a percent as printed; or `value` as a foreign file gives it."""
     word: str = "Score"
     """What the numbers are."""
@@ -95,7 +95,7 @@ def size_of(columns: int) -> str:
 
 
 def list_map(heads: HeadList, threshold: float | None, word: str) -> HeatMap | None:
-    """The map of a foreign list; None where the file does not say how large the model is, so that it has no shape.
+    """The map of a foreign list; None if the file does not say how large the model is, so that it has no shape.
 
     Args:
         threshold: above which a head is marked; None for numbers without one.

@@ -98,7 +98,7 @@ def imported_page(one: Imported, heads: HeadList | None) -> ImportedPage:
     measure: Measure = document["measure"]
     threshold = THRESHOLDS.get(measure)
     rows = () if heads is None or heads.values is None else _as_heads(heads)
-    named = {"file": "named by the file", "importer": "named by whoever imported it", None: "not named by the file"}
+    named = {"file": "named by the file", "importer": "named by the importer", None: "not named by the file"}
     return ImportedPage(
         page=import_path(one.folder),
         model=words.visible(document["model"]["id"] or document["model"]["slug"]),
@@ -140,12 +140,12 @@ def _heroes(document: Json) -> tuple[Hero, ...]:
         return Figure(text, "", "" if value is not None else reason, 0, "")
 
     return (
-        Hero("Heads", Figure("all", "", "", 0, ""), "of the model; the file names and counts none")
+        Hero("Heads", Figure("all", "", "", 0, ""), "of the model; the file lists none")
         if every
         else Hero("Heads", number(counts["heads"], ""), f"{unit} heads in the file"),
         Hero("Above 0.1", words.figure(sparsity["share_above_0.1"], words.percent), "of these heads; no interval"),
         Hero("Never retrieve", words.figure(sparsity["share_zero"], words.percent), "of these heads are at zero"),
-        Hero("Chosen", number(counts["selected"], "the file chooses none"), "heads that the file names as chosen"),
+        Hero("Chosen", number(counts["selected"], "the file chooses none"), "heads that the file selects"),
         Hero("Samples", number(counts["samples"], "the file has no single samples"), "behind each score, unlabelled"),
     )
 
@@ -204,7 +204,7 @@ def _source(document: Json) -> tuple[tuple[str, str], ...]:
         ("Size", f"{source['bytes']:,} bytes"),
         ("Format", document["format"]),
         ("Heads are", f"{_unit(document)} heads"),
-        ("It holds", MEASURES[document["measure"]]),
+        ("Content", MEASURES[document["measure"]]),
         ("Grid", shape),
         ("Import id", document["import_id"]),
         ("Schema", f"{document['schema']} {document['schema_version']}"),

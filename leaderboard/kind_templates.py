@@ -14,7 +14,7 @@ def card_template(package: str) -> str:
 
 
 def read_card(name: str) -> str | None:
-    """Its text; None where no folder has a template of this name."""
+    """Its text; None if no folder has a template of this name."""
     package, _, file = name.rpartition("/")
     if file != _CARD or package not in {folder.package for folder in registry().folders}:
         return None

@@ -100,7 +100,7 @@ class ModelPage:
     heroes: tuple[Hero, ...]
     heat: HeatMap
     heads_page: str
-    """The page of single heads, relative to this one; empty where there is none."""
+    """The page of single heads, relative to this one; empty if there is none."""
     listed: tuple[ListedHead, ...]
     success: SuccessGrid
     recall: Figure
@@ -151,7 +151,7 @@ def model_page(
     Args:
         activity: what each head copied in each sample; without it the page does not say how the numbers settle.
         offers: files of the heads.
-        heads_page: of single heads, relative to this page; empty where there is none.
+        heads_page: of single heads, relative to this page; empty if there is none.
     """
     run, summary = entry.run, entry.summary
     threshold = run["protocol"]["head_threshold"]
@@ -201,7 +201,7 @@ def head_list(heads: Sequence[Head], n: int, linked: Collection[tuple[int, int]]
     Args:
         heads: in the order of `heads.parquet`.
         n: counted samples.
-        linked, page: as of `heat_map`.
+        linked, page: see `heat_map`.
     """
     scoring = [head for head in heads if head.score]
     order = strongest_first([head.score or 0.0 for head in scoring], LISTED).tolist()
@@ -221,7 +221,7 @@ def head_list(heads: Sequence[Head], n: int, linked: Collection[tuple[int, int]]
 
 
 def settling(shares: FloatArray, heads: Sequence[tuple[int, int]], threshold: float) -> Settling | None:
-    """How the numbers settle with the samples; None where there are too few.
+    """How the numbers settle with the samples; None if there are too few.
 
     Args:
         shares: float64 [samples, heads]: score of each head on each sample.
@@ -243,7 +243,7 @@ def settling(shares: FloatArray, heads: Sequence[tuple[int, int]], threshold: fl
 def _unsettled(activity: Activity | None, counted: int) -> str:
     if counted < 2:
         return "Needs two counted samples."
-    return "The model has no heads to score." if activity else "The run is too large to be laid out here."
+    return "The model has no heads to score." if activity else "The run is too large to show here."
 
 
 def _facts(run: Json) -> tuple[str, ...]:
@@ -272,9 +272,11 @@ def _heroes(run: Json, summary: Json) -> tuple[Hero, ...]:
             f"of {heads} heads score above {threshold:g}",
         ),
         Hero("Never retrieve", words.figure(sparsity["share_zero"], words.percent), "of heads score exactly zero"),
-        Hero("Gini", words.figure(sparsity["gini"], words.score), "0: all heads alike, 1: one head does it all"),
+        Hero("Gini", words.figure(sparsity["gini"], words.score), "0: all heads equal, 1: one head does everything"),
         Hero(
-            "Effective heads", words.figure(sparsity["effective_heads"], words.count), "as many equal ones would act so"
+            "Effective heads",
+            words.figure(sparsity["effective_heads"], words.count),
+            "as many equal ones would be as concentrated",
         ),
         Hero(
             "Always on",

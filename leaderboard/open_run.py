@@ -18,7 +18,7 @@ class OpenRun:
 
     @cached_property
     def activity(self) -> Activity | None:
-        """What each head copied; None where the tables are not at hand, or too large."""
+        """What each head copied; None if the tables are not available, or too large."""
         return activity_of(self.entry)
 
     @cached_property

@@ -25,7 +25,7 @@ def indexed_png(pixels: npt.NDArray[np.uint8], colours: Sequence[tuple[int, int,
     if not 1 <= len(colours) <= 256 or (pixels.size and int(pixels.max()) >= len(colours)):
         raise ValueError(f"pixels do not fit {len(colours)} colours")
     height, width = pixels.shape
-    # Each row begins with the number of its filter: 0, none, is best for flat colours.
+    # Each row starts with the number of its filter: 0, none, is best for flat colours.
     rows = np.zeros((height, width + 1), dtype=np.uint8)
     rows[:, 1:] = pixels
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)

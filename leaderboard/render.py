@@ -45,7 +45,7 @@ class Frame:
     """What every page of a site has in common."""
 
     url: str = ""
-    """Address where the site will lie, ending in a slash; empty where nobody said."""
+    """Address where the site will lie, ending in a slash; empty if not given."""
     nav: tuple[tuple[str, str], ...] = ()
     """Name and path of every page that the head of each page leads to."""
 

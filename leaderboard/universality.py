@@ -210,8 +210,8 @@ def documents(site: Site) -> Iterator[Document]:
 
 
 def table(briefs: Sequence[RunBrief]) -> str:
-    """One row a run: its share of retrieval heads and its robustness, as CSV. Text that a spreadsheet would take for a
-    formula gets an apostrophe in front."""
+    """One row per run: its share of retrieval heads and its robustness, as CSV. Text that a spreadsheet would take for
+    a formula gets an apostrophe in front."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     measures = ("spearman", "spearman_at_random", "jaccard", "jaccard_at_random")
@@ -325,7 +325,7 @@ def _by_family(briefs: Sequence[RunBrief], colours: dict[str, str]) -> list[tupl
 
 
 def _chosen(briefs: Sequence[RunBrief], most: int) -> list[RunBrief]:
-    """At most so many, from all families in turn, those with the most counted samples first; in their old order."""
+    """At most this many, from all families in turn, those with the most counted samples first; in their old order."""
     if len(briefs) <= most:
         return list(briefs)
     queues = [

@@ -112,7 +112,7 @@ def _quantile(values: FloatArray, part: float) -> list[float]:
 
 
 def depth_shares(heads: ComparedHeads, threshold: float) -> FloatArray | None:
-    """Share of a model's retrieval heads in each tenth of its layers, float64 [10]; None where it has none."""
+    """Share of a model's retrieval heads in each tenth of its layers, float64 [10]; None if it has none."""
     rows = heads.rows()
     if rows is None:
         return None

@@ -30,7 +30,7 @@ def constants() -> Json:
 
 
 def constant_problems(protocol: Json) -> Iterator[tuple[str, str]]:
-    """What of a run's protocol is otherwise than its version lays down: (JSON pointer, message)."""
+    """What of a run's protocol is other than its version lays down: (JSON pointer, message)."""
     if protocol["version"] != VERSION:
         yield "/protocol/version", f"is {protocol['version']}, this version of rh_bench knows {VERSION}"
         return
@@ -41,7 +41,7 @@ def constant_problems(protocol: Json) -> Iterator[tuple[str, str]]:
 
 
 def bootstrap_problems(bootstrap: Json, place: str) -> Iterator[tuple[str, str]]:
-    """What of the settings of a bootstrap, of a run or an experiment, is otherwise than for all."""
+    """What of the settings of a bootstrap, of a run or an experiment, is other than for all."""
     for name, number in BOOTSTRAP.items():
         if bootstrap[name] != number:
             yield f"{place}/{name}", f"is {bootstrap[name]}, the protocol says {number}"

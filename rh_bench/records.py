@@ -132,7 +132,7 @@ class SampleResult:
     spelling: Spelling | None = field(default=None, repr=False)
     """None in runs of versions that did not write it."""
     thought_ids: tuple[int, ...] | None = field(default=None, repr=False)
-    """The tokens thought before the answer, what closes the thought included; None where a run has no thoughts."""
+    """The tokens thought before the answer, what closes the thought included; None if a run has no thoughts."""
 
 
 SCORED_KINDS = ("full", "sliding", "chunked")

@@ -1,1 +1,1 @@
-"""Every causal-LM type of the installed transformers, measured and held against transformers itself."""
+"""Every causal-LM type of the installed transformers, measured and compared with transformers itself."""

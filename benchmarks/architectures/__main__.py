@@ -1,4 +1,4 @@
-"""The table of docs/architectures.md, made anew: `python -m benchmarks.architectures [TYPE …]`."""
+"""The table of docs/architectures.md, made again: `python -m benchmarks.architectures [TYPE …]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One type of model, measured through the product's own loader and engines and held against transformers itself."""
+"""One type of model, measured through the product's own loader and engines and compared with transformers itself."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def check_default_memory(model_type: str) -> str | None:
 
 
 def scaled_rope(model_type: str, rope: str) -> Any:
-    """The type's tiny configuration with a scaled rotary embedding; None where it has none to scale."""
+    """The type's tiny configuration with a scaled rotary embedding; None if it has none to scale."""
     plain = tiny_config(model_type).get_text_config(decoder=True)
     before = getattr(plain, "rope_parameters", None)
     if not before:
@@ -189,7 +189,7 @@ def _measured(model_type: str, rope: str, saved: Path) -> Row:
 def _held_against(
     saved: Path, rope: str, prompts: list[Prompt], answers: Mapping[str, Mapping[str, Decoded]], layers: Any
 ) -> tuple[str, str, int]:
-    """What an engine has otherwise than transformers, what transformers has otherwise than itself, and copy events."""
+    """What an engine has other than transformers, what transformers has other than itself, and copy events."""
     eager = transformers_says.load_eager(saved)
     events, disputed = 0, ""
     for prompt in prompts:

@@ -1,6 +1,6 @@
 """What transformers itself says: tokens and attention of `generate()`, and of one pass without a cache.
 
-Nothing of rh_bench computes here, so that both of its engines can be held against it.
+Nothing of rh_bench computes here, so that both of its engines can be compared with it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TIE = 1e-5
 class Truth:
     """Of one prompt: the tokens, and the attention of the rows that produced them, by layer.
 
-    `rows[layer]` is float32 [T, H, L + T], zero where a row has no key.
+    `rows[layer]` is float32 [T, H, L + T], zero if a row has no key.
     """
 
     generated: tuple[int, ...]
@@ -139,7 +139,7 @@ def agree(one: Truth, other: Truth) -> bool:
 def differing(
     truth: Truth, generated: npt.NDArray[np.int32], targets: npt.NDArray[np.int32], sinks: bool
 ) -> str | None:
-    """What an engine's answer and positions have that the truth has not; None where they agree.
+    """What an engine's answer and positions have that the truth has not; None if they agree.
 
     Args:
         targets: int32 [T, A, H]; -1 where a row has no target.

@@ -94,7 +94,7 @@ class Bench:
 
     @contextmanager
     def place(self, scenario: Scenario, plan: Mapping[int, Any] | None = None) -> Iterator[Place]:
-        """A new place with what the command begins with. It is gone afterwards."""
+        """A new place with what the command starts with. It is gone afterwards."""
         with self._lock:
             self._count += 1
             root = self.room / f"case-{self._count}"

@@ -117,7 +117,7 @@ def http_case(bench: Bench, scenario_name: str, fault: str, number: int) -> Case
 
 
 def push_case(bench: Bench, scenario_name: str, fault: str, number: int) -> Case:
-    """Somebody pushes while `review --merge` is at work: other bytes to a pull request, or another file to the main
+    """Someone pushes while `review --merge` is at work: other bytes to a pull request, or another file to the main
     branch. What was verified gets in, or nothing does; what was pushed never does by itself."""
     scenario, name = SCENARIOS[scenario_name], f"{scenario_name}/{fault}/{number}"
     usual, chance = bench.undisturbed(scenario), bench.random(name)

@@ -1,4 +1,4 @@
-"""The commands of the campaign, what each begins with, and what is compared of it.
+"""The commands of the campaign, what each starts with, and what is compared of it.
 
 Everything that they read is made once, in the shop: tiny random models, a set, runs measured on it, results, a site.
 """

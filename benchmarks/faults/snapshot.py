@@ -2,8 +2,8 @@
 
 All bytes of all files count, hidden ones too, and every folder. Left out is only what must differ between two
 measurements of the same thing, and only where it stands: in run.json `timings` and the hash of samples.parquet (which
-is held against the file first); in samples.parquet the column `seconds`; in the records of a review `date`; in a site's
-cache the times of the files that it was made from, which are those of a download.
+is compared with the file first); in samples.parquet the column `seconds`; in the records of a review `date`; in a
+site's cache the times of the files that it was made from, which are those of a download.
 """
 
 from __future__ import annotations

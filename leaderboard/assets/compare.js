@@ -231,7 +231,7 @@
   }
 
   const noPair = (runs) =>
-    empty(runs.length < 2 ? "It takes two models." : "No two of these models have the same heads.");
+    empty(runs.length < 2 ? "Choose at least two models." : "No two of these models have the same heads.");
 
   const scoreLevel = (nano) => (nano ? `v${Math.max(1, Math.ceil(Math.sqrt(Math.min(nano / NANO, 1)) * 24))}` : "");
 
@@ -382,8 +382,8 @@
     const say = (place) =>
       `${base.label} ${(base.scores[place] / NANO).toFixed(3)}, ${variant.label} ${(variant.scores[place] / NANO).toFixed(3)}, ` +
       `difference ${apart[place] ? signed(apart[place]) : "0"}`;
-    const label = `Map of layers and heads: ${variant.label} less ${base.label}`;
-    const caption = make("figcaption", {}, make("bdi", {}, variant.label), " less ", make("bdi", {}, base.label));
+    const label = `Map of layers and heads: ${variant.label} minus ${base.label}`;
+    const caption = make("figcaption", {}, make("bdi", {}, variant.label), " minus ", make("bdi", {}, base.label));
     const figure = make("figure", {}, caption, headMap(base, apart.map(differenceLevel), label, say), differenceKey());
     byId("difference-box").replaceChildren(make("div", { class: "difference" }, figure, changes(base, variant, apart)));
   }
@@ -474,7 +474,7 @@
       }),
     );
     byId("find").disabled = runs.length >= MOST;
-    byId("find").placeholder = runs.length >= MOST ? "six is the most" : "model, family or set";
+    byId("find").placeholder = runs.length >= MOST ? "six at most" : "model, family or set";
   }
 
   /** Runs that fit the words typed. Those that may be compared with the first one chosen come first, and of them what
@@ -500,7 +500,7 @@
     const { group, found } = offers(byId("find").value);
     list.replaceChildren(
       ...found.slice(0, SHOWN).map((run) => {
-        const other = group && run.group !== group ? " · another set, protocol or choice of samples" : "";
+        const other = group && run.group !== group ? " · different set, protocol or choice of samples" : "";
         const about = make("span", { class: "sub" }, `${run.family} · ${run.shape} heads · ${run.set} · ${run.share} above the threshold${other}`);
         const button = make("button", { type: "button", "data-key": run.key }, make("bdi", {}, run.model), about);
         button.addEventListener("click", () => {
@@ -515,7 +515,7 @@
     );
     const left = found.length - SHOWN;
     if (left > 0) list.append(make("li", { class: "more" }, `${left} more: type to narrow the list`));
-    if (!found.length) list.append(make("li", { class: "more" }, "No other run fits."));
+    if (!found.length) list.append(make("li", { class: "more" }, "No other run matches."));
     list.hidden = false;
   }
 

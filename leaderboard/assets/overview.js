@@ -173,7 +173,7 @@ document.addEventListener("DOMContentLoaded", () => {
       list.append(item);
     }
     const say = document.createElement("p");
-    say.textContent = pins.length < MOST ? `${pins.length} pinned` : `${MOST} pinned, no more can be`;
+    say.textContent = pins.length < MOST ? `${pins.length} pinned` : `${MOST} pinned, the maximum`;
     bar.replaceChildren(say, list);
     if (!bar.dataset.compare) return;
     const keys = pins.map((at) => value("run", at));

@@ -30,7 +30,7 @@ class Coverage:
     samples: int
     """Samples that were measured."""
     of: int | None
-    """Samples of the set; None where nobody says."""
+    """Samples of the set; None if unknown."""
     choice: tuple[str, ...]
     """How they were chosen, a few words each; empty for a whole set."""
 
@@ -76,7 +76,7 @@ def coverage(run: Json, set_samples: int | None = None) -> Coverage:
     """What a run covers, from its run.json.
 
     A limit that took no sample away, or needles that are all there are, leave a whole set. Where they may have taken
-    some away, only somebody else's word that the set has no more samples shows that they did not: what run.json itself
+    some away, only someone else's word that the set has no more samples shows that they did not: what run.json itself
     says of the set can make it a part, and never a whole. (`rh-bench evaluate` writes WHOLE_GRID for every choice
     that leaves all samples, so that no run of its own needs more.)
 

@@ -33,7 +33,7 @@ class Fingerprint:
     samples: tuple[str, ...]
     """The smallest hashes of samples, sorted, at most SKETCH."""
     seconds: str | None
-    """SHA-256 over the seconds of all samples; None where they do not differ, so that they say nothing."""
+    """SHA-256 over the seconds of all samples; None if they do not differ, so that they say nothing."""
 
     def to_json(self) -> Json:
         return {"weights": self.weights, "samples": list(self.samples), "seconds": self.seconds}

@@ -1,8 +1,8 @@
 """The journal of an unfinished run or experiment: every finished sample is on disk before the next one begins.
 
-A journal is JSON lines: a header that says what is being measured and with what, then one line a sample. A process that
-dies while it writes leaves a torn last line, which is dropped and measured again. Whoever has the journal open is alone
-in its folder: it is locked.
+A journal is JSON lines: a header that says what is being measured and with what, then one line per sample. A process
+that dies while it writes leaves a torn last line, which is dropped and measured again. Whoever has the journal open is
+alone in its folder: it is locked.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Journal(Generic[T]):
 
 
 class Unwritten(Generic[T]):
-    """The journal of what is measured in memory alone: nothing is on disk, and nothing can be gone on with."""
+    """The journal of what is measured in memory alone: nothing is on disk, and nothing can be resumed."""
 
     @property
     def entries(self) -> tuple[T, ...]:
@@ -80,9 +80,9 @@ def open_journal(folder: Path, identity: Json, started: str, parse: Callable[[Js
 
     Args:
         folder: the run's folder; it exists.
-        identity: what decides the events. A journal of anything else is not gone on with.
+        identity: what decides the events. A journal of anything else is not resumed.
         started: when this session began (UTC, ISO 8601); an older journal keeps its own.
-        parse: makes an entry of a line; None where it is none. From the first such line on, all is measured again.
+        parse: makes an entry of a line; None if it is none. From the first such line on, all is measured again.
 
     Raises:
         InputError: the journal is in use, belongs to another measurement, or cannot be written.

@@ -20,7 +20,7 @@ LEVELS = ("valid", "recomputed", "rerun")
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One level: `reached` is None where it was not tried, because a lower level failed or there is no evidence."""
+    """One level: `reached` is None if it was not tried, because a lower level failed or there is no evidence."""
 
     name: str
     reached: bool | None
@@ -47,7 +47,7 @@ class Verification:
 
     @property
     def exceeded(self) -> str | None:
-        """The limit that a level exceeded; None where none did."""
+        """The limit that a level exceeded; None if none did."""
         return next((level.exceeded for level in self.levels if level.exceeded), None)
 
     def to_json(self) -> Json:

@@ -52,7 +52,7 @@ def compute_run_id(
 
 
 def memory_revision(memory: Json) -> str | None:
-    """The revision of a model that was measured in memory; None where its weights were not hashed, so that it is any.
+    """The revision of a model that was measured in memory; None if its weights were not hashed, so that it is any.
 
     Args:
         memory: the `memory` object of its run.

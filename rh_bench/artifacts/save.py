@@ -10,7 +10,7 @@ from rh_bench.system.files import atomic_write, shown
 
 
 def save_files(folder: Path, files: Mapping[str, bytes], document: str, data: bytes) -> None:
-    """Write files into a folder, the document last; nothing where they lie there already.
+    """Write files into a folder, the document last; nothing if they lie there already.
 
     Raises:
         InputError: the folder cannot be written, or something else lies there.

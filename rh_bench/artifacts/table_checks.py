@@ -152,7 +152,7 @@ def _sample_spans(samples: pa.Table) -> Iterator[Found]:
 
 
 def _sample_answers(samples: pa.Table) -> Iterator[Found]:
-    """ROUGE-1 recall and success, computed again from the texts."""
+    """ROUGE-1 recall and success, recomputed from the texts."""
     recall, success = _numbers(samples, "rouge1_recall"), _numbers(samples, "success")
     pairs = zip(samples.column("answer").to_pylist(), samples.column("text").to_pylist(), strict=True)
     found = np.array([_recall(answer, text) for answer, text in pairs], dtype=np.float64)
@@ -263,7 +263,7 @@ def event_problems(events: pa.Table, samples: pa.Table, layers: Sequence[Layer] 
     Args:
         events: a table of `tables.EVENTS`.
         samples: a table of `tables.SAMPLES`.
-        layers: of the model, or None where run.json does not say.
+        layers: of the model, or None if run.json does not say.
     """
     ids = samples.column("sample_id").combine_chunks()
     places = pc.index_in(events.column("sample_id"), value_set=ids)
@@ -358,8 +358,8 @@ def head_problems(heads: pa.Table, layers: Sequence[Layer] | None, counted: int 
 
     Args:
         heads: a table of `tables.HEADS`.
-        layers: of the model, or None where run.json does not say.
-        counted: samples that count, or None where samples.parquet does not say.
+        layers: of the model, or None if run.json does not say.
+        counted: samples that count, or None if samples.parquet does not say.
     """
     if layers is not None:
         yield from _head_grid(heads, layers)

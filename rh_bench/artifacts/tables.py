@@ -188,7 +188,7 @@ def _check_values(path: Path, table: pa.Table, strings: Sequence[str], max_bytes
 
 
 def samples_to_table(results: Sequence[SampleResult]) -> pa.Table:
-    """samples.parquet, one row a sample in the order given. It has the columns of SPELLING, and that of
+    """samples.parquet, one row per sample in the order given. It has the columns of SPELLING, and that of
     THOUGHTS, if all results have them."""
     rows = [
         {

@@ -45,7 +45,7 @@ def validate_path(path: Path) -> list[Problem]:
 
     What is checked: the files that belong there and no others; documents against their schemas (a newer version is
     refused by name); the hashes; the columns of the tables; every row's ranges and cross-references; success computed
-    again from the texts; counts; and the run's id, which its folder must carry. Scores are not computed again: that is
+    again from the texts; counts; and the run's id, which its folder must carry. Scores are not recomputed: that is
     `rh_bench.verification.verify`.
     """
     if not (path / "run.json").is_file():

@@ -63,7 +63,7 @@ def set_sizes(layout: Layout) -> dict[str, int]:
 
 
 def read_mark(path: Path) -> Fingerprint | None:
-    """By what copies of a run are recognised, from the file of its verification; None where it does not say."""
+    """By what copies of a run are recognised, from the file of its verification; None if it does not say."""
     try:
         document = load_json(path)
     except InputError:
@@ -119,7 +119,7 @@ def verification_body(
     mark: Fingerprint | None,
     now: datetime | None,
 ) -> Json:
-    """What a record says beside what it is about. Arguments as of :func:`verification_document`."""
+    """What a record says beside what it is about. Arguments as for :func:`verification_document`."""
     moment = (now or datetime.now(UTC)).astimezone(UTC)
     levels = [
         {

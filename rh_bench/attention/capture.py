@@ -245,7 +245,7 @@ def _mask(
     """transformers' SDPA mask, except that a plain causal mask is never built, also for fewer queries than keys.
 
     Returns:
-        bool [B, 1, Q, K], or None where the attention is causal, aligned to the last key.
+        bool [B, 1, Q, K], or None if the attention is causal, aligned to the last key.
     """
     from transformers.masking_utils import sdpa_mask
 
@@ -373,7 +373,7 @@ def _argmax_rows(
 def sink_scores(kwargs: dict[str, Any], near: int, far: int) -> torch.Tensor | None:
     """Scores of attention sinks beside the keys', for one block of :func:`row_blocks`: float32 [H, 1 or far - near].
 
-    A sink is one number a head (`s_aux`, as in gpt-oss) or one a head and query (`sinks` [1, H, Q, 1]); None where a
+    A sink is one number per head (`s_aux`, as in gpt-oss) or one per head and query (`sinks` [1, H, Q, 1]); None if a
     model has neither.
     """
     for_heads, for_rows = kwargs.get("s_aux"), kwargs.get("sinks")

@@ -40,7 +40,7 @@ class Call:
     value: torch.Tensor
     """[B, G, K, D']."""
     mask: torch.Tensor | None
-    """bool or additive [B or 1, H or 1, Q, K or more]; None where attention is causal, aligned to the last key."""
+    """bool or additive [B or 1, H or 1, Q, K or more]; None if attention is causal, aligned to the last key."""
     kwargs: dict[str, Any]
 
 

@@ -194,7 +194,7 @@ class HeatMap:
 
     layers: tuple[Json, ...]
     scores: Scores
-    """Of every (layer, query head) that is scored; None where no sample counted."""
+    """Of every (layer, query head) that is scored; None if no sample counted."""
     threshold: float
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

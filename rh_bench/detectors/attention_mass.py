@@ -17,7 +17,7 @@ class AttentionMass:
     """Attention from the rows after the haystack (instruction, question, what the template adds) to the needle's
     tokens, added over the needle, averaged over the rows. Nothing is decoded, and success does not matter.
 
-    QRHead's released code has the same rows (its query span begins with the instruction and ends with the template),
+    QRHead's released code has the same rows (its query span starts with the instruction and ends with the template),
     and gold documents where this has a needle.
     """
 

@@ -20,7 +20,7 @@ from rh_bench.records import IntArray, Json, Prompt
 from rh_bench.sets.prompts import PromptBuilder
 
 Scores = npt.NDArray[np.float64]
-"""float64 [S, H] in [-1, 1]: one row a score of the detector, H in the order of `records.head_grid`."""
+"""float64 [S, H] in [-1, 1]: one row per score of the detector, H in the order of `records.head_grid`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a detector found on one sample: scores in [-1, 1], one row a score, one column a head.
+    """What a detector found on one sample: scores in [-1, 1], one row per score, one column per head.
 
     ```python
     rh.Measured("some-sample", np.zeros((1, 12)), seconds=0.1)

@@ -26,7 +26,7 @@ _OURS = "rh_bench"
 
 
 def installed(name: str) -> Detector | None:
-    """The detector of this name that an installed package adds; None where none does.
+    """The detector of this name that an installed package adds; None if none does.
 
     Raises:
         InputError: it cannot be loaded, is no detector, or several packages add one of this name.

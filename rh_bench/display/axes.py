@@ -19,7 +19,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Whisker:
-    """A point and its interval on a line of `WHISKER_WIDTH` units. Ends are None where there is no interval."""
+    """A point and its interval on a line of `WHISKER_WIDTH` units. Ends are None if there is no interval."""
 
     at: float
     low: float | None
@@ -32,7 +32,7 @@ WHISKER_WIDTH = 96.0
 
 
 def whisker(estimate: Json, top: float, mark: float | None = None) -> Whisker | None:
-    """Geometry of one estimate on an axis from 0 to `top`; None where the estimate has no value."""
+    """Geometry of one estimate on an axis from 0 to `top`; None if the estimate has no value."""
     if estimate["value"] is None:
         return None
 

@@ -15,14 +15,14 @@ Format = Callable[[float], str]
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """An estimate ready to print. `interval` is empty where there is none; `reason` says why a value is missing."""
+    """An estimate ready to print. `interval` is empty if there is none; `reason` says why a value is missing."""
 
     text: str
     interval: str
     reason: str
     n: int
     sort_key: str
-    """The unrounded value, for sorting; empty where there is none."""
+    """The unrounded value, for sorting; empty if there is none."""
 
 
 def figure(estimate: Json, form: Format) -> Figure:
@@ -34,7 +34,7 @@ def figure(estimate: Json, form: Format) -> Figure:
 
 
 def interval(low: float | None, high: float | None, form: Format) -> str:
-    """`low–high`, or nothing where either end is missing. A percent sign is written once."""
+    """`low–high`, or nothing if either end is missing. A percent sign is written once."""
     if low is None or high is None:
         return ""
     start, end = form(low), form(high)

@@ -26,7 +26,7 @@ def make_engine(
 
     Args:
         chunk: prompt tokens in one forward pass of the fast engine, see :mod:`rh_bench.system.memory`.
-        thought: what the model thinks before it answers; None where it answers at once.
+        thought: what the model thinks before it answers; None if it answers at once.
 
     Raises:
         InputError: there is no such engine.

@@ -49,7 +49,7 @@ class FastEngine:
     Args:
         chunk: prompt tokens in one forward pass.
         draft: guesses what comes next; see :mod:`rh_bench.engines.drafts`.
-        thought: what the model thinks before it answers; None where it answers at once.
+        thought: what the model thinks before it answers; None if it answers at once.
     """
 
     name = "fast"
@@ -157,7 +157,7 @@ class FastEngine:
         """Greedy decoding of what follows `prompt`, whose first `kept` tokens are in the cache.
 
         Args:
-            said: the last answer to each needle's question; None where guesses cannot be taken back.
+            said: the last answer to each needle's question; None if guesses cannot be taken back.
 
         Returns:
             The thought, the answer, and where heads look while the answer is given.
@@ -229,7 +229,7 @@ class Answer:
 
     @property
     def room_for_guesses(self) -> int | None:
-        """Guesses that may be run before the model would start over; None where it does not."""
+        """Guesses that may be run before the model would start over; None if it does not."""
         return self._runner.rope.room_before_starting_over(len(self._sequence))
 
     def step(self, guess: IntArray) -> tuple[list[int], IntArray]:
@@ -308,7 +308,7 @@ def plan(
     rope: Callable[[int], str] = lambda length: "",
 ) -> list[Planned]:
     """Prompts in the order in which neighbours share most: of a haystack the deepest insertion point first; at one
-    point needle by needle, short before long, since a longer one begins with all of a shorter one but its end.
+    point needle by needle, short before long, since a longer one starts with all of a shorter one but its end.
 
     Args:
         most: how many tokens two neighbours may share at most, or None for as many as are equal.

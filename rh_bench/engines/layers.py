@@ -1,8 +1,8 @@
 """What layers a model has, found by watching it, and whether what is recorded of them is what the model does.
 
 No list of architectures: a probe shows which layers call transformers' attention interface, or return weights of
-their own. Then that is tried on a short random text and held against one pass of the model without a cache. A model
-that cannot be measured rightly is refused with the reason, whoever wrote it.
+their own. Then that is tried on a short random text and compared with one pass of the model without a cache. A model
+that cannot be measured correctly is refused with the reason, whoever wrote it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def find_layers(model: Any) -> tuple[Layer, ...]:
     """Every decoder layer of `model`, and how it can be measured.
 
     Raises:
-        InputError: the model is no decoder, or a layer computes attention in a way that cannot be recorded rightly.
+        InputError: the model is no decoder, or a layer computes attention in a way that cannot be recorded correctly.
     """
     name = type(model).__name__
     if getattr(model.config, "is_encoder_decoder", False):
@@ -137,7 +137,7 @@ def _from_weights(model: Any) -> tuple[Layer, ...]:
 
 
 def _kinds(config: Any) -> list[str]:
-    """What the configuration calls each layer; nothing where it does not."""
+    """What the configuration calls each layer; nothing if it does not."""
     kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None)
     if kinds:
         return list(kinds)
@@ -154,7 +154,7 @@ class _State:
     recurrent: bool
     croppable: bool
     forgets: int | None
-    """Tokens after which it forgets the earliest; None where it keeps all."""
+    """Tokens after which it forgets the earliest; None if it keeps all."""
 
 
 def _states(model: Any, total: int) -> list[_State]:

@@ -27,7 +27,7 @@ class ReferenceEngine:
     """See the module. `version` changes whenever the events it gives could change.
 
     Args:
-        thought: what the model thinks before it answers; None where it answers at once.
+        thought: what the model thinks before it answers; None if it answers at once.
     """
 
     name = "reference"

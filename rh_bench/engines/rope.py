@@ -64,7 +64,7 @@ class LengthRope:
         return self._switch is not None and before <= self._switch.after < length
 
     def room_before_starting_over(self, length: int) -> int | None:
-        """How many more tokens fit before that, after `length`; None where it does not come."""
+        """How many more tokens fit before that, after `length`; None if it does not come."""
         if self._switch is None or length > self._switch.after:
             return None
         return self._switch.after - length
@@ -178,7 +178,7 @@ class _Switch:
 
 
 def _switch(model: Any) -> _Switch | None:
-    """Where `generate()` drops the cache of a model, asked of what prepares its inputs; None where it does not."""
+    """Where `generate()` drops the cache of a model, asked of what prepares its inputs; None if it does not."""
     from transformers import DynamicCache
 
     after = getattr(model.config.get_text_config(decoder=True), "original_max_position_embeddings", None)

@@ -1,4 +1,4 @@
-"""A short random text, measured by the fast engine and held against one pass of the model without a cache.
+"""A short random text, measured by the fast engine and compared with one pass of the model without a cache.
 
 It shows what no name of an architecture says: that positions reach the model, that its cache goes on where it was cut,
 that attention is what the recorder takes it for. In half types only gross differences count: what is close falls

@@ -3,7 +3,7 @@
 ```
 experiments/<model slug>/<kind>-<experiment id>/
   experiment.json    written last: a folder without it is unfinished
-  <table>.parquet    one row a unit of observation; columns are those of the kind
+  <table>.parquet    one row per unit of observation; columns are those of the kind
 ```
 """
 
@@ -89,7 +89,7 @@ def write_experiment(folder: Path, document: Json, tables: Tables) -> Json:
 
     Args:
         folder: it exists, and is called as :func:`experiment_folder` says.
-        document: as of :func:`new_document`, with `timings` where a model ran.
+        document: see :func:`new_document`, with `timings` where a model ran.
         tables: every table of the kind, by its name without `.parquet`, its rows in a fixed order.
 
     Returns:
@@ -114,7 +114,7 @@ class MadeExperiment:
 
 
 def make_experiment(folder: Path, document: Json, tables: Tables) -> MadeExperiment:
-    """A finished experiment, not written. Arguments and errors as of :func:`write_experiment`.
+    """A finished experiment, not written. Arguments and errors as for :func:`write_experiment`.
 
     Args:
         folder: where it would lie, for an error.
@@ -237,7 +237,7 @@ def validate_against_runs(folder: Path, runs: Sequence[Path | None]) -> list[Pro
     """What contradicts the runs that a sound experiment names: tables that follow from runs must be what these give.
 
     Args:
-        runs: folders of the runs, in the order of the document; None for one that is not at hand.
+        runs: folders of the runs, in the order of the document; None for one that is not available.
 
     Raises:
         InputError: the experiment or a run is damaged.

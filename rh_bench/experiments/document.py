@@ -56,10 +56,10 @@ def new_document(
 
     Args:
         model: as in run.json.
-        runs: as of :func:`run_reference`; the first is a run of `model`.
+        runs: see :func:`run_reference`; the first is a run of `model`.
         settings: everything that decides the observations.
         data: the task's data.
-        engine, environment: of the model that ran; None where none did.
+        engine, environment: of the model that ran; None if none did.
     """
     return {
         "schema": "rh_bench/experiment",

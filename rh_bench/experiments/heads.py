@@ -68,7 +68,7 @@ def rank_heads(layers: Sequence[Layer], scores: FloatArray | None) -> Ranking:
 
     Args:
         layers: the model's layers, in order.
-        scores: float64 [H] in the order of `head_grid(layers)`, rounded to 9 decimals; None where no sample counted.
+        scores: float64 [H] in the order of `head_grid(layers)`, rounded to 9 decimals; None if no sample counted.
 
     Raises:
         InputError: there are no scores, so that no head is stronger than another.

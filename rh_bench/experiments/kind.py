@@ -28,7 +28,7 @@ which is only called where nothing is wrong."""
 
 Against = Callable[[Json, Tables, Sequence[Path | None]], Iterable[Problem]]
 """What contradicts the runs that an experiment names, whose folders are given in their order, None for one that is not
-at hand. Document and tables are sound, and the runs have the very bytes that the document names."""
+available. Document and tables are sound, and the runs have the very bytes that the document names."""
 
 Verdict = Literal["holds", "does_not_hold", "not_enough_evidence"]
 
@@ -86,12 +86,12 @@ class Kind:
     most_bytes: int = 256 << 20
     """Uncompressed bytes of a table, at most."""
     against_runs: Against | None = None
-    """None where the runs say nothing about the tables."""
+    """None if the runs say nothing about the tables."""
     label: str = ""
     """As readers see its name."""
     claims: Sequence[Claim] = ()
     observed: Observed | None = None
-    """None where the tables follow from runs alone, so that nothing can be measured again."""
+    """None if the tables follow from runs alone, so that nothing can be measured again."""
     compares: bool = False
     """Whether it is about all models whose runs it names alike, rather than about the first."""
 
@@ -104,7 +104,7 @@ class Remeasured:
     """What is judged together: a kind of condition, a score of a detector."""
     unit: str
     same: bool
-    """Whether what the model said is the same, to the letter."""
+    """Whether the model said exactly the same."""
     outcome: bool
     """Whether what is counted (success, a right answer) is the same."""
     words: str = ""
@@ -143,16 +143,16 @@ class UntriedError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Verifying:
-    """How somebody else makes again what an experiment of a kind says: `VERIFYING` of `again.py` in its folder."""
+    """How someone else makes again what an experiment of a kind says: `VERIFYING` of `again.py` in its folder."""
 
     planned: Callable[[Experiment, Sequence[Path]], Iterable[str]]
-    """What of its plan is not what its runs (all at hand, of the very bytes that it names, in its order) and the
+    """What of its plan is not what its runs (all available, of the very bytes that it names, in its order) and the
     constants of the kind give: heads removed, random heads and their seeds, settings of the statistics."""
     reproduced: Callable[[Experiment, Sequence[Path], Evidence], Iterable[str]] | None = None
-    """What of its samples or questions and prompts is not what its data and its model's tokenizer give. None where
+    """What of its samples or questions and prompts is not what its data and its model's tokenizer give. None if
     there are no prompts."""
     measuring: Measuring | None = None
-    """None where nothing is measured beside the runs."""
+    """None if nothing is measured beside the runs."""
     notes: Callable[[Json], Iterable[str]] = lambda document: ()
     """What is right and a reader should know all the same: choices that its maker was free to make."""
 

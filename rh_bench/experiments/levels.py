@@ -30,7 +30,7 @@ def experiment_levels(folder: Path, evidence: Evidence) -> Iterator[Level]:
     """The levels one by one, as soon as each is known.
 
     Raises:
-        InputError: what was named as evidence cannot be had.
+        InputError: what was named as evidence cannot be fetched.
     """
     level = _valid(folder, evidence)
     yield level
@@ -49,7 +49,8 @@ def experiment_levels(folder: Path, evidence: Evidence) -> Iterator[Level]:
 def _tried(
     name: str, step: Callable[[Experiment, Evidence], Level], experiment: Experiment, evidence: Evidence
 ) -> Level:
-    """A level; not tried where the experiment's own set or model cannot be had, an error where those named cannot."""
+    """A level; not tried where the experiment's own set or model cannot be fetched, an error where those named
+    cannot."""
     try:
         return step(experiment, evidence)
     except UntriedError as error:

@@ -32,7 +32,7 @@ def experiment_record(
     mark: Fingerprint | None = None,
     now: datetime | None = None,
 ) -> Json:
-    """What a verification of an experiment found, as a document. Arguments as of `results.verification_document`."""
+    """What a verification of an experiment found, as a document. Arguments as for `results.verification_document`."""
     kind, _, identity = found.folder.name.rpartition("-")
     return {
         "schema": f"rh_bench/{SCHEMA}",
@@ -71,7 +71,7 @@ def read_experiment_record(verification: Path | None, folder: Path) -> Json | No
 
 
 def read_experiment_mark(path: Path) -> Fingerprint | None:
-    """By what copies of an experiment are recognised, from the file of its record; None where it does not say."""
+    """By what copies of an experiment are recognised, from the file of its record; None if it does not say."""
     try:
         document = load_json(path)
     except InputError:

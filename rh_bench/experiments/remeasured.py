@@ -28,7 +28,7 @@ class Noise:
     """Shares of honest measurements that differ, of one type of numbers."""
 
     said: float
-    """Of answers, to the letter."""
+    """Of answers that must be exactly the same."""
     counted: float
     """Of what is counted of them."""
     heads: float

@@ -1,4 +1,4 @@
-"""The runs that an experiment names, where they are at hand, and what their files show of them."""
+"""The runs that an experiment names, where they are available, and what their files show of them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def find_runs(experiment: Experiment, named: Sequence[str]) -> tuple[list[Path |
         named: folders of runs that the verifier gave.
 
     Returns:
-        A folder for each run of the document, None where there is none; what is wrong with those there are; and which
-        are not at hand.
+        A folder for each run of the document, None if there is none; what is wrong with those there are; and which
+        are not available.
 
     Raises:
         InputError: a folder that was named is no run's.

@@ -2,7 +2,7 @@
 
 `schemas/experiment.v1.schema.json` is what all experiments have in common. `schema.json` of a folder applies, on top of
 it, to documents whose `kind` is one of the folder's. It refers to definitions of both, as `#/$defs/NAME`; the names of
-its own begin with that of the folder.
+its own start with that of the folder.
 """
 
 from __future__ import annotations

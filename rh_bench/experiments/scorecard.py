@@ -238,7 +238,7 @@ def read_about(folder: Path, run: Path, reference: Json, model: Json) -> tuple[s
     Args:
         folder: of the experiment.
         run: folder of the run, in a folder of runs in which others that the experiment names may lie.
-        reference, model: as of :func:`about`.
+        reference, model: see :func:`about`.
 
     Returns:
         (reason, document); both are None for an experiment about something else.

@@ -95,7 +95,7 @@ def push(
 ) -> Changes:
     """Make a repository contain exactly `files`, by path, in one commit. Idempotent.
 
-    If someone commits in between, the changes are computed again. Large files sent before a connection broke are not
+    If someone commits in between, the changes are recomputed. Large files sent before a connection broke are not
     sent again.
 
     Args:

@@ -92,7 +92,7 @@ def _installed(name: str) -> Format:
     """The format of this name that an installed package adds.
 
     Raises:
-        InputError: none does, or it is no format of this name.
+        InputError: none does, or it is not a format of this name.
     """
     found = load_plugin(GROUP, name)
     if found is None:

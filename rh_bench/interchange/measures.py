@@ -39,7 +39,7 @@ _MOST_TWOS = 1 << 7
 _FEWEST_MEANS = 8
 """Different means below which a common D shows nothing."""
 _MOST_NUMBERS = 1 << 16
-"""Different numbers that are looked at, evenly over their order: more show nothing more, and a file can hold many."""
+"""Different numbers that are checked, evenly over their order: more show nothing more, and a file can hold many."""
 _DOUBLE = 4e-15
 """What a mean of some hundred shares loses as a float64."""
 
@@ -64,7 +64,7 @@ class Evidence:
 
 
 def evidence_of_samples(rows: Iterable[Sequence[float]]) -> Evidence:
-    """Of single samples, a row a head."""
+    """Of single samples, a row per head."""
     return _evidence([np.asarray(row, dtype=np.float64) for row in rows], means=False)
 
 
@@ -91,7 +91,7 @@ def _evidence(parts: list[FloatArray], *, means: bool) -> Evidence:
 
 
 def _places(numbers: FloatArray) -> int | None:
-    """Decimal places that hold all numbers; None where they need more than six."""
+    """Decimal places that hold all numbers; None if they need more than six."""
     for places in range(_MOST_PLACES + 1):
         if np.all(np.abs(numbers - np.round(numbers, places)) <= 1e-12 * np.maximum(np.abs(numbers), 1)):
             return places

@@ -36,7 +36,7 @@ def _is_vague(mark: str) -> bool:
 
 
 def quantisation_of(document: Json, *labels: str) -> str | None:
-    """How a foreign document says that the model was quantised; None where it does not.
+    """How a foreign document says that the model was quantised; None if it does not.
 
     Args:
         labels: fields in which the document has names of its own for the model, which can hold a mark.

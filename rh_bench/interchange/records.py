@@ -55,7 +55,7 @@ class HeadList:
     selected: frozenset[Head] | None
     """Heads that the file names as chosen, where it does."""
     instances: tuple[tuple[float, ...], ...] | None = None
-    """Scores of single samples, one row a head; rows can differ in length in a damaged file."""
+    """Scores of single samples, one row per head; rows can differ in length in a damaged file."""
     order: tuple[Head, ...] | None = None
     """The heads as the file orders them (the chosen ones, where it chooses), where its order means something."""
     extra: Json = field(default_factory=dict)

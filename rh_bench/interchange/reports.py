@@ -55,12 +55,12 @@ def list_of_heads(
     threshold: float = HEAD_THRESHOLD,
     top: int | None = None,
 ) -> HeadList:
-    """A measured head list from numbers at hand.
+    """A measured head list from given numbers.
 
     Args:
         means: score of each head, in the order of `head_grid(layers)`.
         instances: scores of each head on the counted samples, where they are wanted.
-        threshold, top: as of `head_list`.
+        threshold, top: see `head_list`.
     """
     heads = tuple(head_grid(tuple(layers)))
     order = strongest_first(means).tolist()

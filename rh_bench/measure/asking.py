@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rh_bench.models.load import LoadedModel, Prompts
 
 FIRST_TOKENS = 12
-"""Tokens of an answer that tell whether it begins with a thought."""
+"""Tokens of an answer that tell whether it starts with a thought."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Asking:
 
     @property
     def thinking(self) -> Thinking | None:
-        """What is done about thoughts; None where nobody knows of any."""
+        """What is done about thoughts; None if none are known."""
         return self.builder.thinking
 
     @property
     def thought(self) -> Thought | None:
-        """What the model is let think before its answer, for an engine; None where nothing."""
+        """What the model is let think before its answer, for an engine; None if nothing."""
         from rh_bench.engines.base import Thought
 
         thinking = self.thinking
@@ -102,7 +102,7 @@ def ask_as(loaded: LoadedModel, haystacks: HaystackSet, samples: Sequence[Sample
         run: its run.json.
 
     Raises:
-        InputError: as of :func:`ask`; or the model's chat template cannot have given what the run records.
+        InputError: see :func:`ask`; or the model's chat template cannot have given what the run records.
     """
     builder = builder_as(loaded.tokenizer, haystacks, samples, run)
     return _with_stop(loaded, builder, samples, not is_older(run))

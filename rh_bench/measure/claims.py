@@ -1,6 +1,6 @@
 """What a run says of its model, its set and how the model was asked, against what those give.
 
-Whole descriptions are compared, field by field, so that a field that is new is compared without anybody's doing. What a
+Whole descriptions are compared, field by field, so that a field that is new is compared without anyone's doing. What a
 document of an older version does not say is left out. docs/verification.md says of every field where it is checked.
 """
 
@@ -28,7 +28,7 @@ _HOW_RUN = ("recurrent", "croppable", "read_from")
 
 
 def set_claims(haystack: Json, haystacks: HaystackSet, location: str, commit: str | None) -> list[str]:
-    """What the `haystack` of a run says otherwise than the set.
+    """What the `haystack` of a run says other than the set.
 
     Args:
         location, commit: where the set was found. What was measured on a local folder may lie elsewhere now.
@@ -44,7 +44,7 @@ def set_claims(haystack: Json, haystacks: HaystackSet, location: str, commit: st
 
 
 def model_claims(model: Json, found: Json, outline: Outline) -> list[str]:
-    """What the `model` of a run says otherwise than the model's files do, without its weights.
+    """What the `model` of a run says other than the model's files do, without its weights.
 
     Args:
         model: of a run whose revision is the model's.
@@ -74,7 +74,7 @@ def model_claims(model: Json, found: Json, outline: Outline) -> list[str]:
 
 
 def loaded_claims(run: Json, loaded: LoadedModel) -> list[str]:
-    """What the `model` of a run says otherwise than the model that was loaded: all of it, parameters and layers too.
+    """What the `model` of a run says other than the model that was loaded: all of it, parameters and layers too.
 
     Notes, and how a layer is run, are compared with those of the same versions: both are this package's words.
     """
@@ -109,7 +109,7 @@ def memory_claims(model: Json, loaded: LoadedModel) -> list[str]:
 
 def unknown_weights(model: Json) -> str | None:
     """Why the weights of a run's model, measured in memory, cannot be compared with those of its files: what it does is
-    all there is to compare then. None where they can."""
+    all there is to compare then. None if they can."""
     memory = model.get("memory")
     if memory is None:
         return None
@@ -129,7 +129,7 @@ def _is_plain(model: Json) -> bool:
 
 
 def asking_claims(run: Json, asking: Asking) -> list[str]:
-    """What the `protocol` of a run says otherwise than how its model is asked: template, what ends an answer, thoughts.
+    """What the `protocol` of a run says other than how its model is asked: template, what ends an answer, thoughts.
 
     A run that is older than turns ends no answer at one, and says nothing of thoughts.
     """
@@ -142,7 +142,7 @@ def asking_claims(run: Json, asking: Asking) -> list[str]:
 
 
 def grid_claims(protocol: Json, found: Json) -> list[str]:
-    """What the `grid` of a run says otherwise than what its lengths, depths, needles and limit make of the set."""
+    """What the `grid` of a run says other than what its lengths, depths, needles and limit make of the set."""
     return list(differences(protocol["grid"], found, "/protocol/grid"))
 
 

@@ -48,7 +48,7 @@ class Entry:
 
 
 def parse_entry(line: Json) -> Entry | None:
-    """The entry of a journal's line; None where it is none."""
+    """The entry of a journal's line; None if it is none."""
     try:
         events = np.asarray(line["events"], dtype=np.int32).reshape(-1, len(EVENT_FIELDS))
         generated = tuple(int(token) for token in line["generated"])

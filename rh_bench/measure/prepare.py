@@ -50,7 +50,7 @@ class ModelRequest:
 
         Args:
             run: the document of the run whose model this is, which says what is not asked for.
-            positions, prompts, on_plan: as of :func:`rh_bench.models.load.load_model`.
+            positions, prompts, on_plan: see :func:`rh_bench.models.load.load_model`.
 
         Raises:
             InputError: it cannot be loaded, or something about it is wrong.

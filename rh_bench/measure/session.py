@@ -42,7 +42,7 @@ class Step:
     samples_done: int
     samples: int
     succeeded: int | None
-    """None where success is not what is measured."""
+    """None if success is not what is measured."""
 
 
 OnStep = Callable[[Step], None]
@@ -137,7 +137,7 @@ class Measurement(Protocol[E, R]):
         ...
 
     def parse(self, line: Json) -> E | None:
-        """An entry of a journal's line; None where it is none of this measurement."""
+        """An entry of a journal's line; None if it is none of this measurement."""
         ...
 
     def measure(self, journal: Entries[E], watch: Watch) -> Findings[R]:
@@ -226,7 +226,7 @@ def identity(document: Json, deciding: Json) -> Json:
     """What must be equal for entries of two sessions to belong to one document.
 
     Args:
-        deciding: as of :meth:`Measurement.deciding`.
+        deciding: see :meth:`Measurement.deciding`.
     """
     name = "run_id" if "run_id" in document else "experiment_id"
     environment = document["environment"]

@@ -1,6 +1,6 @@
 """adapter_config.json of a PEFT adapter, read without trust: which kind it is, and which model it belongs to.
 
-It is anybody's file. What it cannot be measured with is refused here, before anything is downloaded or loaded.
+It is anyone's file. What it cannot be measured with is refused here, before anything is downloaded or loaded.
 """
 
 from __future__ import annotations

@@ -18,14 +18,14 @@ _HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 
 
 def config_problems(model: Json, named: str | None) -> list[str]:
-    """What of a run's layers and heads differs from its model's configuration; nothing where there is none to ask.
+    """What of a run's layers and heads differs from its model's configuration; nothing if there is none to ask.
 
     Args:
         model: `model` of a valid run.json.
         named: the model as of `rh-bench evaluate`, where it is not the run's own.
 
     Raises:
-        InputError: the configuration cannot be had or read.
+        InputError: the configuration cannot be fetched or read.
     """
     path = _config_path(model, named)
     if path is None:
@@ -71,7 +71,7 @@ def _hub_config(model: Json) -> Path:
 
 
 def _number(config: Any, names: tuple[str, ...]) -> int | None:
-    """A number by the first of its names, of the language model first; None where it is no one number."""
+    """A number by the first of its names, of the language model first; None if it is no one number."""
     if not isinstance(config, dict):
         return None
     speaking = config.get("thinker_config")  # a model that also speaks keeps what writes in a part of its own

@@ -1,8 +1,8 @@
 """Bounds on what a model's files may say, before a library builds what they say.
 
-A configuration is a stranger's numbers by which layers, heads and lists are made one by one: `num_hidden_layers` of a
-billion fills any memory before a weight is looked at. The bounds are far beyond every model that there is, and what the
-safetensors files hold is a bound, too. Neither torch nor transformers is imported.
+A configuration holds numbers from an untrusted source, by which layers, heads and lists are made one by one:
+`num_hidden_layers` of a billion fills any memory before a weight is checked. The bounds are far beyond every model that
+there is, and what the safetensors files hold is a bound, too. Neither torch nor transformers is imported.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def refuse_beyond_bounds(folder: Path, names: list[str], where: str) -> None:
 
 
 def refuse_more_layers_than_weights(folder: Path, names: list[str], where: str) -> None:
-    """Refuse a configuration with more layers than the weights have tensors. Arguments as of
+    """Refuse a configuration with more layers than the weights have tensors. Arguments as for
     :func:`refuse_beyond_bounds`, of a model within bounds.
 
     Raises:

@@ -1,9 +1,9 @@
 """Whether the tokenizer that transformers made of a GGUF file is the one that the file describes.
 
-Not every version of transformers rebuilds every tokenizer rightly: 5.17 reads Gemma 3's without its merges and without
-its first token, and says nothing. A model that is fed such tokens answers nothing, and would be measured as a model
-without retrieval heads. So the file's own words are asked: does it want a beginning-of-sequence token, and is a word
-that is one token in its vocabulary one token when it is encoded?
+Not every version of transformers rebuilds every tokenizer correctly: 5.17 reads Gemma 3's without its merges and
+without its first token, and says nothing. A model that is fed such tokens answers nothing, and would be measured as a
+model without retrieval heads. So the file's own words are asked: does it want a beginning-of-sequence token, and is a
+word that is one token in its vocabulary one token when it is encoded?
 """
 
 from __future__ import annotations

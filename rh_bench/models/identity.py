@@ -66,7 +66,7 @@ def revision(memory: Memory) -> str:
 
 
 def why_unhashed(model: Any) -> str | None:
-    """Why the weights of a model are not hashed; None where they are."""
+    """Why the weights of a model are not hashed; None if they are."""
     for name, module in model.named_modules():
         where = name or type(module).__name__
         if _hooks(module):
@@ -172,7 +172,7 @@ def _plain(value: Any) -> str:
 
 
 def _hooks(module: Any) -> list[Any]:
-    """The forward hooks that somebody put on a module."""
+    """The forward hooks that someone put on a module."""
     found = [hook for name in HOOKS for hook in getattr(module, name).values()]
     return [hook for hook in found if getattr(hook, "__module__", None) != _OF_TRANSFORMERS]
 

@@ -74,7 +74,7 @@ class Loader:
         window: int | None = None,
         prompts: Prompts | None = None,
     ) -> LoadedModel:
-        """Arguments as of `load_model`.
+        """Arguments as for `load_model`.
 
         Raises:
             InputError: the model is unsupported, or does not fit the options, its tokenizer or the memory.
@@ -119,7 +119,7 @@ def unwrapped(model: Any) -> Any:
     """The transformers model within the wrappers of PEFT and `torch.compile`.
 
     Raises:
-        InputError: it is no causal language model of transformers, or a wrapper does something that is left out
+        InputError: it is not a causal language model of transformers, or a wrapper does something that is left out
             without it.
     """
     inner = model
@@ -142,7 +142,7 @@ def unwrapped(model: Any) -> Any:
 
 
 def _within(model: Any) -> Any:
-    """What a wrapper holds; None where there is none.
+    """What a wrapper holds; None if there is none.
 
     Raises:
         InputError: the wrapper puts tokens of its own before a prompt.

@@ -70,9 +70,9 @@ class LoadedModel:
     device_name: str
     memory: MemoryPlan | None = None
     limit: Window | None = None
-    """The window and who says so; None where it is what the configuration says."""
+    """The window and who says so; None if it is what the configuration says."""
     whole: str | None = None
-    """The class of which this is the text decoder; None where it is all there is."""
+    """The class of which this is the text decoder; None if it is all there is."""
     notes: tuple[str, ...] = ()
     """What a reader of the run should know of how the model was loaded."""
 
@@ -84,7 +84,7 @@ class LoadedModel:
         Args:
             model: a transformers causal language model; PEFT and `torch.compile` may be around it.
             name: what to call it.
-            options: as of :func:`load_model`, but for what finds files.
+            options: see :func:`load_model`, but for what finds files.
 
         Raises:
             InputError: see :mod:`rh_bench.models.in_memory`.
@@ -96,7 +96,7 @@ class LoadedModel:
 
     @property
     def window(self) -> int | None:
-        """Largest number of positions; None where nobody says one."""
+        """Largest number of positions; None if unknown."""
         return self._limit.size
 
     @property
@@ -174,7 +174,7 @@ def outline(source: ModelSource, config: Any) -> Outline:
 
 
 def _counts(source: ModelSource, architecture: Any) -> tuple[frozenset[int], int | None]:
-    """The numbers of parameters that a model can have, and the largest; nothing where it cannot be built here."""
+    """The numbers of parameters that a model can have, and the largest; nothing if it cannot be built here."""
     held = None if source.weights.gguf_file else count_weights(weight_shapes(source.weights))
     try:
         empty = empty_model(architecture, where=source.id)

@@ -41,7 +41,7 @@ class Checkpoint:
 
     model: Any
     whole: str | None
-    """The class of which `model` is the text decoder; None where it is all there is."""
+    """The class of which `model` is the text decoder; None if it is all there is."""
     notes: tuple[str, ...]
     removed: tuple[str, ...] = ()
     """Modules of the whole that were taken off, by name."""
@@ -195,7 +195,7 @@ def empty_model(architecture: Architecture, trust_remote_code: bool = False, whe
 
 
 def load_weights(source: ModelSource, dtype: Any, trust_remote_code: bool = False) -> Any:
-    """The model itself, on the CPU. Arguments and errors as of :func:`load_checkpoint`."""
+    """The model itself, on the CPU. Arguments and errors as for :func:`load_checkpoint`."""
     architecture = find_architecture(read_config(source, trust_remote_code))
     return load_checkpoint(source, architecture, dtype, trust_remote_code).model
 
@@ -295,7 +295,7 @@ def _cannot(what: str, error: Exception, where: str, more: str | None = None) ->
 
 
 def _converted(said: Sequence[str]) -> str | None:
-    """The first weight that could not be converted, from the loader's report; None where there is none."""
+    """The first weight that could not be converted, from the loader's report; None if there is none."""
     for text in said:
         for line in text.splitlines():
             if "CONVERSION" in line and "|" in line:
@@ -345,7 +345,8 @@ def _without_adapter(source: ModelSource) -> Iterator[Path]:
 
 @contextmanager
 def _without_gguf_bar() -> Iterator[None]:
-    """transformers' bar of GGUF tensors heeds no setting; inside the block it is off, after it as it was."""
+    """transformers' progress bar of GGUF tensors has no setting: switched off inside the block, and restored after
+    it."""
     from transformers import modeling_gguf_pytorch_utils as module
 
     bar = getattr(module, "tqdm", None)

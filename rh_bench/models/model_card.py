@@ -1,6 +1,6 @@
 """What a model's card says of where the model comes from.
 
-A card is anybody's text: it is read within bounds, and one that cannot be read says nothing.
+A card is anyone's text: it is read within bounds, and one that cannot be read says nothing.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _FENCE = "---"
 
 def base_models(folder: Path) -> list[str] | None:
     """The `base_model` of the card in a model's folder: the models that this one was derived from, as the card names
-    them, in its order; None where there is no card or it names none.
+    them, in its order; None if there is no card or it names none.
 
     Names longer than 300 characters, with unprintable ones, or beyond the eighth are left out, and so are paths, which
-    are of somebody's machine.
+    are of someone's machine.
     """
     try:
         # Files of the Hub's cache are links, and what they lead to was downloaded by its digest.
@@ -46,7 +46,7 @@ def _is_path(name: str) -> bool:
 
 
 def _front_matter(text: str) -> str | None:
-    """The YAML between the two lines of hyphens that a card begins with."""
+    """The YAML between the two lines of hyphens that a card starts with."""
     lines = text.removeprefix("\ufeff").splitlines()
     if not lines or lines[0].rstrip() != _FENCE:
         return None

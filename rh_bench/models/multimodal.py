@@ -70,7 +70,7 @@ class Architecture:
     config: Any
     """The configuration itself, or that of its text part."""
     whole: str | None = None
-    """The class of which the text part alone is built from the start; None where all is."""
+    """The class of which the text part alone is built from the start; None if all is."""
     why: str | None = None
 
 

@@ -43,7 +43,7 @@ class Memory:
     """What a model that was measured in memory is recognised by; see :mod:`rh_bench.models.identity`."""
 
     weights_sha256: str | None
-    """None where the weights were not hashed; `unhashed` says why."""
+    """None if the weights were not hashed; `unhashed` says why."""
     config_sha256: str
     """Over the configuration, what ends an answer, the classes of all modules, and the adapters' settings."""
     tokenizer_sha256: str
@@ -143,7 +143,7 @@ def resolve_model(text: str, *, trust_remote_code: bool = False, base_revision: 
 
     Raises:
         InputError: there is no such file, folder or repository, its weights are in an unsafe format, or it is an
-            adapter whose base cannot be had.
+            adapter whose base cannot be fetched.
     """
     if text.startswith("gguf:"):
         return _gguf_source(Path(text.removeprefix("gguf:")).expanduser())
@@ -162,7 +162,7 @@ def hub_name(model: Json) -> str:
 
 
 def base_revision(model: Json) -> str | None:
-    """Commit of the base of the adapter that the `model` of a run is; None where there is none, or none on the Hub."""
+    """Commit of the base of the adapter that the `model` of a run is; None if there is none, or none on the Hub."""
     base = (model.get("adapter") or {}).get("base")
     return base["revision"] if base and base["source"] == "hub" else None
 
@@ -229,11 +229,11 @@ def _with_base(source: ModelSource, base_revision: str | None) -> ModelSource:
 
 
 def _base_source(config: AdapterConfig, source: ModelSource, revision: str | None) -> ModelSource:
-    """The base that an adapter names. What it says is somebody's file: an adapter from the Hub reaches the Hub alone,
+    """The base that an adapter names. What it says is someone's file: an adapter from the Hub reaches the Hub alone,
     and code of a repository that the user did not name is never run.
 
     Raises:
-        InputError: it names none, one that cannot be had, or one that is an adapter itself.
+        InputError: it names none, one that cannot be fetched, or one that is an adapter itself.
     """
     name, hint = config.base, f"name its base in {ADAPTER_CONFIG}: a Hub id or, for a local adapter, a folder"
     if name is None:

@@ -29,7 +29,7 @@ CONFIGURATION, ROPE_SCALING, OPTION = "configuration", "rope_scaling", "option"
 
 @dataclass(frozen=True)
 class Window:
-    """The largest number of positions, and who says so. `size` is None where nobody does: then nothing is refused."""
+    """The largest number of positions, and who says so. `size` is None if nobody does: then nothing is refused."""
 
     size: int | None
     origin: str | None
@@ -56,14 +56,14 @@ def find_window(config: Any, option: int | None = None) -> Window:
 
 
 def stated_positions(config: Any) -> int | None:
-    """The positions that a configuration states, whatever its rotary embedding makes of them; None where it states
+    """The positions that a configuration states, whatever its rotary embedding makes of them; None if it states
     none."""
     text = config.get_text_config(decoder=True)
     return next(filter(None, (_positive(_get(text, name)) for name in _NAMES)), None)
 
 
 def stated_window(model: Json) -> int | None:
-    """The window that the user stated for the `model` of a run, for what is done with that run again; None where the
+    """The window that the user stated for the `model` of a run, for what is done with that run again; None if the
     model's own counts."""
     return model["window"] if model.get("window_from") == OPTION else None
 
@@ -115,7 +115,7 @@ def _positive(value: Any) -> int | None:
 
 def position_table(model: Any) -> int | None:
     """Rows of the smallest table of absolute positions in a model, learned or precomputed: it has no position beyond
-    them. None where there is no such table.
+    them. None if there is no such table.
 
     Args:
         model: whose modules are those of the text decoder alone: towers for images have tables of their own.

@@ -126,7 +126,7 @@ class Plan:
 
     @property
     def unasked(self) -> Thinking | None:
-        """The way without a model at hand: thoughts that the template supports are closed."""
+        """The way without a model available: thoughts that the template supports are closed."""
         if self.settled is not None:
             return self.settled
         if self.in_template and self.left.way == NONE and self.prefills:
@@ -325,7 +325,7 @@ class _Reading:
 
     @cached_property
     def switch(self) -> tuple[dict[str, Variable], dict[str, Variable]] | None:
-        """What turns thinking off and on, if the template heeds any of _SWITCHES."""
+        """What turns thinking off and on, if the template uses any of _SWITCHES."""
         default, found, best = self.prompt({}), None, 3
         for name, off, on in _SWITCHES:
             named = re.search(rf"\b{name}\b", self._chat.source)

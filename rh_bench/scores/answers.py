@@ -70,7 +70,7 @@ def extract_number(text: str) -> str | None:
         return _last_number(boxed[-1])
     for match in reversed(list(_SAID.finditer(text))):
         line = _line(text[match.end() :])
-        # "Answer:" alone may head a whole solution, which then begins with words.
+        # "Answer:" alone may head a whole solution, which then starts with words.
         found = None if _HEADING.search(match[0]) and not _AT_ONCE.match(line) else _first_number(line)
         if found is not None:
             return found

@@ -22,7 +22,7 @@ class Choice:
     depths: tuple[float, ...] | None = None
     needles: tuple[str, ...] | None = None
     limit: int | None = None
-    """So many of them, spread evenly."""
+    """This many of them, evenly spaced."""
 
     @property
     def made(self) -> bool:

@@ -26,7 +26,7 @@ def find_set(text: str) -> FoundSet:
         text: a folder, or ``org/name[@revision]`` on the Hub.
 
     Raises:
-        InputError: it cannot be had, or something is wrong with it.
+        InputError: it cannot be fetched, or something is wrong with it.
     """
     path = Path(text).expanduser()
     if path.exists() or text.startswith((".", "/", "~")) or text.count("/") != 1:

@@ -130,7 +130,7 @@ class PromptBuilder:
         self.template_name = PLAIN if self.chat is None else CHAT
         plan = None if self.chat is None or thinking is not None else plan_thinking(self.chat)
         self.thinking = plan.unasked if plan else thinking
-        """What prompts do about the thoughts of the model; None where it has none that anybody knows of."""
+        """What prompts do about the thoughts of the model; None if none are known."""
         self._tokenizer = tokenizer
         self._needles = needles
         self._haystacks = {key: "\n" + text for key, text in haystacks.items()}
@@ -298,7 +298,7 @@ class PromptBuilder:
     def _made_up(self, ids: IntArray) -> int:
         """How many tokens at the start of a text are the tokenizer's own: 1 if it put a space in front, else 0.
 
-        What goes on in the middle of a prompt must not begin with a space that its text does not have.
+        What goes on in the middle of a prompt must not start with a space that its text does not have.
         """
         return int(self._adds_space and self._tokenizer.convert_ids_to_tokens(ids[:1].tolist())[0] in _SPACES)
 

@@ -51,7 +51,7 @@ class Question:
     answers: tuple[str, ...]
     """gsm8k: the number in canonical form; mmlu: the letter; else texts, any of which will do."""
     passage: str = ""
-    """What is to be read first; empty where a task has nothing."""
+    """What is to be read first; empty if a task has nothing."""
     choices: tuple[str, ...] = ()
     group: str = ""
     """Subject, number of hops or title: questions of a group are resampled together."""
@@ -138,7 +138,7 @@ def row_question(task: str, row: object, number: int, where: str) -> Question | 
         where: file and line, for errors.
 
     Returns:
-        None where the text has no answer.
+        None if the text has no answer.
 
     Raises:
         InputError: a field is missing or holds what it must not.

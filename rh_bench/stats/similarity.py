@@ -56,10 +56,10 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Null:
-    """A similarity held against what it would be if heads had nothing to do with each other."""
+    """A similarity compared with what it would be if heads had nothing to do with each other."""
 
     value: float | None
-    """The similarity; None where it is undefined."""
+    """The similarity; None if it is undefined."""
     mean: float | None
     """Its mean over the permutations."""
     p_value: float | None
@@ -134,7 +134,7 @@ def matrix(measure: Measure, rows: NanoArray) -> FloatArray:
     """The similarity of every two rows.
 
     Args:
-        rows: int64 [N, H] in nano units, one row a model, H at least 1.
+        rows: int64 [N, H] in nano units, one row per model, H at least 1.
 
     Returns:
         float64 [N, N], NaN where it is undefined.

@@ -2,7 +2,7 @@
 with the order and with the bytes that were submitted.
 
 A job's record and log can be read by those who may read its namespace, and by nobody else. So the job runs under a
-namespace of the maintainer's, and it is the maintainer who looks. What somebody's own job has done proves nothing to
+namespace of the maintainer's, and it is the maintainer who looks. What someone's own job has done proves nothing to
 others.
 """
 

@@ -22,7 +22,7 @@ _LONGEST = 80
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was seen of the job of an attested run, to be kept beside it: the Hub need not show it for ever."""
+    """What was seen of the job of an attested run, to be kept beside it: the Hub need not show it forever."""
 
     order: Order
     job: Job

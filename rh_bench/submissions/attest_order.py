@@ -102,7 +102,7 @@ class Order:
     image: str
     """By its digest."""
     requirements: str | None
-    """Pinned packages to install; None where the image holds rh_bench."""
+    """Pinned packages to install; None if the image holds rh_bench."""
     flavor: str
     timeout: int
     """Seconds that the job may take."""
@@ -158,7 +158,7 @@ def new_order(
     settings: Settings | None = None,
     now: datetime | None = None,
 ) -> Order:
-    """An order with a nonce of its own. Arguments as of :class:`Order`.
+    """An order with a nonce of its own. Arguments as for :class:`Order`.
 
     Raises:
         InputError: the image is not named by its digest.

@@ -99,7 +99,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The record of one submission. `draw` is None where nothing was to be measured again."""
+    """The record of one submission. `draw` is None if nothing was to be measured again."""
 
     path: str
     sha256: str

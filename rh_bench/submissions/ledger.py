@@ -60,7 +60,7 @@ class Ledger:
         `files`, which are new.
 
         Returns:
-            The commit; None if the repository holds one of the files, or another record, by somebody else.
+            The commit; None if the repository holds one of the files, or another record, by someone else.
 
         Raises:
             InputError: it cannot be written.

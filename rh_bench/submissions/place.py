@@ -32,7 +32,7 @@ class Kind:
     telling: str | None
     """The table that no two models and no two measurements give alike, byte for byte."""
     units: str | None
-    """Which of `counts` in the document says how many units could be measured again; None where nothing is measured,
+    """Which of `counts` in the document says how many units could be measured again; None if nothing is measured,
     so that no level above *recomputed* is to be reached."""
 
     def reachable(self, level: str) -> str:

@@ -33,7 +33,7 @@ _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 
 @dataclass(frozen=True)
 class Published:
-    """What was sent, or would be; `commit` is None where nothing was."""
+    """What was sent, or would be; `commit` is None if nothing was."""
 
     repo: str
     sent: tuple[str, ...]
@@ -188,7 +188,7 @@ _KEPT = (RUNS, EXPERIMENTS, VERIFICATION, JUDGEMENTS, ATTESTATIONS)
 
 def _keeps_runs(changes: Changes) -> None:
     """What was taken in or judged meanwhile is not thrown out, nor a judgement or an order put back to what it was
-    before, by somebody who did not know of it."""
+    before, by someone who did not know of it."""
     hint = "update the folder first: rh-bench collect REPO --out FOLDER"
     lost = [path for path in changes.removed if path.partition("/")[0] in _KEPT]
     if lost:
@@ -230,7 +230,7 @@ def _space_card() -> bytes:
 
 
 def _keeps_programs(changes: Changes) -> None:
-    """A Space that runs somebody's program is not replaced by a site."""
+    """A Space that runs someone's program is not replaced by a site."""
     lost = [path for path in changes.removed if not path.endswith(SITE_TYPES)]
     if lost:
         raise InputError(

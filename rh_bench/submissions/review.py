@@ -1,7 +1,7 @@
 """Reviewing submissions: one pull request after the other is verified, judged once, and taken in when told to.
 
 A pull request can change at any time, and the Hub cannot be told which commit of it to merge. Everything here is about
-one commit, named by its hash; what is taken in are the very bytes that were verified, with the record of it, in one
+one commit, named by its hash; what is accepted are the very bytes that were verified, with the record of it, in one
 commit of the maintainer's. The pull request is then closed.
 
 Which samples are measured again is drawn once for the bytes of a submission, and recorded before anything is measured;
@@ -144,7 +144,7 @@ class _Reviewer:
     ways: Ways
     access: Access
     marks: dict[str, Fingerprint]
-    """Of what is there, by its folder, to recognise copies; what is taken in is added."""
+    """Of what is there, by its folder, to recognise copies; what is accepted is added."""
     ledger: Ledger
     name: str | None
 
@@ -346,10 +346,10 @@ def verify_pull(
     """Verify the run of one pull request, and say and change nothing.
 
     Args:
-        attest: as of :class:`Ways`.
+        attest: see :class:`Ways`.
 
     Raises:
-        InputError: there is no such open pull request, or it cannot be had.
+        InputError: there is no such open pull request, or it cannot be fetched.
     """
     ways = Ways(
         rerun=evidence.rerun,

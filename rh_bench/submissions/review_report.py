@@ -17,7 +17,7 @@ from rh_bench.system.faults import our_fault
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one pull request is worth. `verification` is None where `problems` say why nothing was verified."""
+    """What one pull request is worth. `verification` is None if `problems` say why nothing was verified."""
 
     pull: Pull
     head: str = ""

@@ -25,7 +25,7 @@ from rh_bench.system.schema import load_json
 
 @dataclass(frozen=True)
 class Submission:
-    """What was sent, or would be. `pull_request` and `commit` are None where nothing was."""
+    """What was sent, or would be. `pull_request` and `commit` are None if nothing was."""
 
     repo: str
     folder: str
@@ -184,7 +184,7 @@ def _check(folder: Path) -> tuple[Place, dict[str, int]]:
 
 
 def _refuse_without_runs(folder: Path, place: Place, there: Mapping[str, RemoteFile], ref: RepoRef) -> None:
-    """An experiment is worth nothing where the runs that it is about are not."""
+    """An experiment is worth nothing if the runs that it is about are not."""
     for run in load_json(folder / place.kind.document).get("runs", ()) if place.kind.root == EXPERIMENTS else ():
         name = f"{run['slug']}/{run['run_id']}"
         if f"{RUNS}/{name}/run.json" not in there:

@@ -52,8 +52,8 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What each level of a verification may take. Recomputing and measuring again download what they need, and that
-    counts on the clock."""
+    """Limits of each level of a verification. The upper two levels download what they need, which counts towards their
+    wall-clock time."""
 
     valid: Limit = Limit(4 * GIB, 300, 900)
     recomputed: Limit = Limit(8 * GIB, 1800, 3600)

@@ -15,7 +15,7 @@ def plugin_names(group: str) -> list[str]:
 
 
 def load_plugin(group: str, name: str) -> Any:
-    """What an installed package adds under a name; None where none does.
+    """What an installed package adds under a name; None if none does.
 
     Raises:
         InputError: several packages add it, or it cannot be loaded.
@@ -33,7 +33,7 @@ def load_plugin(group: str, name: str) -> Any:
     (((value, package), point),) = found.items()
     try:
         return point.load()
-    except Exception as error:  # a package of somebody else's fails in any way
+    except Exception as error:  # a package of someone else's fails in any way
         said = " ".join(str(error).split())[:200]
         where = f"{shown(value)} of the package {shown(package)}"
         raise InputError(f"cannot be loaded ({type(error).__name__}: {shown(said)})", where=where) from error

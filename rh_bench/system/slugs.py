@@ -13,7 +13,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)", re.IGNORECA
 
 
 MEMORY = "memory:"
-"""What the id of a model begins with that was measured in memory."""
+"""What the id of a model starts with that was measured in memory."""
 
 
 def is_memory_id(model_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a run claims of one sample, held against what the model does along the claimed answer, head by head.
+"""What a run claims of one sample, compared with what the model does along the claimed answer, head by head.
 
 Every step whose token stands in the span is a decision of every head: does it look there or elsewhere? The margin of
 each says how likely an honest run is to claim the opposite, so that for each head there is a number of claims that

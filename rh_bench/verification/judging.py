@@ -64,7 +64,7 @@ def judge(found: Sequence[Agreement], heads: IntArray, noise: Noise) -> Judgemen
 def tail(count: float, mean: float, dispersion: float = DISPERSION) -> float:
     """Probability that a negative binomial of this mean, and a variance of `dispersion` times it, reaches `count`."""
     if count <= mean:
-        return 1.0  # near enough: only small ones are looked at
+        return 1.0  # near enough: only small ones are checked
     if mean <= 0:
         return 0.0
     size, odds = mean / (dispersion - 1), 1 / dispersion

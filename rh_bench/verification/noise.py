@@ -63,7 +63,7 @@ def measured_noise(dtype: str, environment: Json, here: Json) -> Noise:
     Args:
         dtype: of the run.
         environment: of its run.json. It is a claim, and believing it costs little: it chooses between two narrow rows.
-        here: as of `rh_bench.system.environment.describe_environment`.
+        here: see `rh_bench.system.environment.describe_environment`.
     """
     pair = SAME if all(environment.get(name) == here.get(name) for name in ALIKE) else OTHER
     row = _table()["rows"][dtype][pair]

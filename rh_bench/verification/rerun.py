@@ -84,7 +84,7 @@ def measure_again(
         haystack, model: the run's own without them.
 
     Raises:
-        InputError: the set or the model cannot be had, or cannot be run here.
+        InputError: the set or the model cannot be fetched, or cannot be run here.
     """
     from rh_bench.models.load import load_model
 

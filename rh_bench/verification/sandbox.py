@@ -3,7 +3,7 @@ never comes to an end costs a level, and nothing more.
 
 The tables of a stranger are read by a large library in another language, in which a damaged file can end the process
 rather than raise; the tokenizer and the model of a stranger bring a program, the chat template, and numbers by which
-libraries build what they say. Each level may take so much memory, processor time and time on the clock.
+libraries build what they say. Each level may take so much memory, processor time and wall-clock time.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _NO_MEMORY = ("memory allocation of", "std::bad_alloc", "cannot allocate memory"
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What was found about a run. `fingerprint` is None where it is not valid, or an import."""
+    """What was found about a run. `fingerprint` is None if it is not valid, or an import."""
 
     verification: Verification
     fingerprint: Fingerprint | None
@@ -70,9 +70,9 @@ class Ended:
 
     lines: tuple[Json, ...]
     signal: str | None = None
-    """The signal that ended it, by name; None where it ended by itself."""
+    """The signal that ended it, by name; None if it ended by itself."""
     late: bool = False
-    """It took too long on the clock, and was ended for that."""
+    """It exceeded its wall-clock time, and was ended for that."""
     said: str = ""
     """The last of what it wrote to its standard output and error."""
 
@@ -83,7 +83,7 @@ def verify_apart(folder: Path, evidence: Evidence | None = None, limits: Limits 
     A level that exceeds a limit is failed, and its `exceeded` names the limit; those above it are not tried.
 
     Raises:
-        InputError: as of `verify_run`; or this process may take less than `limits` promise, or the other was ended from
+        InputError: see `verify_run`; or this process may take less than `limits` promise, or the other was ended from
             outside: neither says anything about the run.
         RuntimeError: the process ended with a traceback, or without a word on a level: a bug.
     """
@@ -131,7 +131,7 @@ def run_apart(command: Sequence[str], order: str, clock: Callable[[Sequence[Json
     process is interrupted.
 
     Args:
-        clock: of the lines so far, the seconds on the clock that it may take after the last of them.
+        clock: of the lines so far, the seconds of wall-clock time that it may take after the last of them.
 
     Raises:
         RuntimeError: it ended with another status than 0.

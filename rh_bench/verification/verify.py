@@ -29,13 +29,13 @@ def verify_run(folder: Path, evidence: Evidence | None = None) -> Verification:
     """Verify a run, or an import as far as that goes.
 
     Raises:
-        InputError: there is no such folder, or what was named as evidence cannot be had.
+        InputError: there is no such folder, or what was named as evidence cannot be fetched.
     """
     return Verification(folder, tuple(verify_levels(folder, evidence or Evidence())))
 
 
 def verify_levels(folder: Path, evidence: Evidence) -> Iterator[Level]:
-    """The levels one by one, as soon as each is known. Arguments and errors as of `verify_run`."""
+    """The levels one by one, as soon as each is known. Arguments and errors as for `verify_run`."""
     if not folder.is_dir():
         raise InputError("no such folder", where=folder, hint="give the folder of a finished run")
     from rh_bench.experiments.artifact import is_experiment
@@ -63,7 +63,7 @@ def verify_levels(folder: Path, evidence: Evidence) -> Iterator[Level]:
 
 
 def _tried(name: str, step: Callable[[Run, Evidence], Level], run: Run, evidence: Evidence) -> Level:
-    """A level; not tried where the run's own set or model cannot be had, an error where those named here cannot."""
+    """A level; not tried where the run's own set or model cannot be fetched, an error where those named here cannot."""
     try:
         return step(run, evidence)
     except InputError as error:

@@ -52,7 +52,7 @@ def test_the_highest_level_counts_unless_one_failed(
 
 def test_no_record_is_valid_and_says_so() -> None:
     found = badge(None)
-    assert found.name == "valid" and "Nobody has verified more" in found.note and found.levels == ()
+    assert found.name == "valid" and "It has not been verified further" in found.note and found.levels == ()
 
 
 def test_the_site_shows_the_badge_and_who_verified(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_attested_stands_beside_the_level(tmp_path: Path) -> None:
     build_site(tmp_path / "results", tmp_path / "site")
     page = next((tmp_path / "site" / "models").rglob("*.html")).read_text()
     assert page.count('class="badge attested"') == 2 and 'class="badge recomputed"' in page
-    assert "Made by a job of the Hub that a maintainer ordered" in page and "is no rerun" in page
+    assert "Made by a Hub job that a maintainer ordered" in page and "it is not a rerun" in page
     assert "a10g-small" in page and "from 2026" not in page, "a time is only said where both are known"
     assert 'badge attested">attested' in (tmp_path / "site" / "method.html").read_text()
 

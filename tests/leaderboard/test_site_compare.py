@@ -138,15 +138,15 @@ def test_base_and_variant_change_places_and_the_address_keeps_them(
 ) -> None:
     keys = [briefs[f"acme/llama-1b{name} synthetic"].key for name in ("", "-chat", "-80k")]
     page = opened(watched, site, *keys, more="pair=1,3")
-    assert page.locator("#difference-box figcaption").inner_text() == "acme/llama-1b-80k less acme/llama-1b"
+    assert page.locator("#difference-box figcaption").inner_text() == "acme/llama-1b-80k minus acme/llama-1b"
     before = page.locator(".changes tbody tr td:last-child").first.inner_text()
     page.locator("#base").select_option("2")
-    assert page.locator("#difference-box figcaption").inner_text() == "acme/llama-1b less acme/llama-1b-80k"
+    assert page.locator("#difference-box figcaption").inner_text() == "acme/llama-1b minus acme/llama-1b-80k"
     after = page.locator(".changes tbody tr td:last-child").first.inner_text()
     assert {before[0], after[0]} == {"+", "−"} and before[1:] == after[1:]
     assert "pair=3%2C1" in page.url or "pair=3,1" in page.url
     again = opened(watched, site, more=page.url.partition("#")[2])
-    assert again.locator("#difference-box figcaption").inner_text() == "acme/llama-1b less acme/llama-1b-80k"
+    assert again.locator("#difference-box figcaption").inner_text() == "acme/llama-1b minus acme/llama-1b-80k"
 
 
 def test_models_are_added_and_removed_by_keyboard_alone(site: Path, watched: Watched) -> None:
@@ -173,13 +173,13 @@ def test_models_are_added_and_removed_by_keyboard_alone(site: Path, watched: Wat
 
 def test_a_base_is_offered_first_and_taken_as_such(site: Path, briefs: dict[str, RunBrief], watched: Watched) -> None:
     page = opened(watched, site, briefs["beta/qwen-3b synthetic"].key)
-    assert page.locator("#difference-box").inner_text() == "It takes two models."
+    assert page.locator("#difference-box").inner_text() == "Choose at least two models."
     page.locator("#find").focus()
     offers = page.locator("#found bdi").all_inner_texts()
     assert offers[0] == "beta/qwen-3b-coder"
     page.locator("#found button").first.click()
     page.wait_for_selector("#difference-box figcaption")
-    assert page.locator("#difference-box figcaption").inner_text() == "beta/qwen-3b less beta/qwen-3b-coder"
+    assert page.locator("#difference-box figcaption").inner_text() == "beta/qwen-3b minus beta/qwen-3b-coder"
 
 
 def test_a_models_page_leads_here_and_the_theme_comes_along(
@@ -223,7 +223,7 @@ def test_runs_of_other_sets_are_marked_and_not_compared_silently(
     page = opened(watched, site, keys[0], briefs["acme/llama-8b synthetic"].key)
     assert not page.locator("#differs").is_visible()
     page.locator("#find").fill("essays qwen")
-    assert "another set, protocol or choice of samples" in page.locator("#found").inner_text()
+    assert "different set, protocol or choice of samples" in page.locator("#found").inner_text()
 
 
 def test_unknown_runs_are_named_and_never_asked_for(site: Path, briefs: dict[str, RunBrief], watched: Watched) -> None:

@@ -152,7 +152,7 @@ def test_it_opens_by_share_and_says_that_this_is_no_verdict(site: Path, watched:
     assert models(page) == FIRST
     assert ranks(page) == ["1", "2", "3", "4", "–"]
     assert head(page, "share").get_attribute("aria-sort") == "descending"
-    assert "no verdict" in page.locator("#by").locator("xpath=..").inner_text()
+    assert "not a verdict" in page.locator("#by").locator("xpath=..").inner_text()
 
 
 def test_a_head_sorts_by_number_and_back_and_ranks_follow(site: Path, watched: Watched) -> None:

@@ -13,7 +13,7 @@ from rh_bench.scores.rouge import words
 from rh_bench.system.files import shown
 
 _MOST_WORK = 1 << 31
-"""Answers × (replicates + permutations): what is drawn when the results are computed again."""
+"""Answers × (replicates + permutations): what is drawn when the results are recomputed."""
 _MOST_TEXT = 20_000
 _MOST_GRAMS = 1_000
 _MOST_NAME = 300

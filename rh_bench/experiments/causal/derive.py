@@ -202,7 +202,7 @@ def _cell(seen: _Seen, conditions: Sequence[int]) -> Json:
 
 
 def _control(seen: _Seen, k: int, top: int, control: str) -> Json | None:
-    """The K strongest heads against random ones; None where none could be drawn."""
+    """The K strongest heads against random ones; None if none could be drawn."""
     draws = seen.of(control, k)
     if not draws:
         return None

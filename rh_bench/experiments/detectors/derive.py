@@ -61,7 +61,7 @@ SCORES = pa.schema(
         column("seconds", pa.float64()),
     ]
 )
-"""`values`: one number a head, in the order of `results.heads`, in units of 1e-9."""
+"""`values`: one number per head, in the order of `results.heads`, in units of 1e-9."""
 
 TOP = (5, 10, 20, 50)
 """How many of the strongest heads are compared."""
@@ -134,7 +134,7 @@ class _Observed:
 
     def means(self, scores: Sequence[str]) -> dict[str, Means] | None:
         """Means over the samples that count for all of these scores, resampled together: replicate i of one score is of
-        the same samples as replicate i of another. None where no sample counts."""
+        the same samples as replicate i of another. None if no sample counts."""
         counted_only = any(self.detector_of(score)["counted_only"] for score in scores)
         key = "counted" if counted_only else "all"
         return {score: self._all_means[key][score] for score in scores} if self.n(scores) else None

@@ -12,7 +12,7 @@ from rh_bench.stats.ranks import competition_ranks
 
 
 def detector_rows(results: Json, strongest: int = 5) -> list[Json]:
-    """One row a detector: `name`, `n` samples, `heads` there are, how many it has `named` (None with a `reason`), and
+    """One row per detector: `name`, `n` samples, `heads` there are, how many it has `named` (None with a `reason`), and
     the names of the `strongest` by its first score."""
     rows = []
     for detector in results["detectors"]:

@@ -162,7 +162,7 @@ class Parts:
     contexts: int
     """Contexts in which it copied some of what was copied there, but not all."""
     p_value: float | None
-    """None where too few contexts say anything."""
+    """None if too few contexts say anything."""
 
 
 def part_of(offset: npt.NDArray[np.int64], span: int, parts: int) -> npt.NDArray[np.int64]:

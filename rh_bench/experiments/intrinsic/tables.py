@@ -71,7 +71,7 @@ class Side:
     heads: tuple[tuple[int, int], ...]
     """Sorted by layer, head."""
     scores: FloatArray | None
-    """float64 [n, H], one row a sample; None where an import has none of single samples."""
+    """float64 [n, H], one row per sample; None if an import has none of single samples."""
     values: FloatArray
     """float64 [H]: scores of the heads, rounded to 9 decimals."""
     labels: Mapping[str, Sequence[str | float]]

@@ -13,7 +13,7 @@ _KINDS = {"none": "all heads", "top": "without the strongest", "random": "withou
 
 
 def thin(document: Json) -> Json:
-    """Scores of a question set without some heads: one row a kind of heads and a way of asking."""
+    """Scores of a question set without some heads: one row per kind of heads and a way of asking."""
     settings, results = document["settings"], document["results"]
     measure, rows = results["measure"], []
     for kind, mode in dict.fromkeys((row["kind"], row["mode"]) for row in results["scores"]):

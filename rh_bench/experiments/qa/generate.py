@@ -98,7 +98,7 @@ class Generator:
     def _try(
         self, prompts: Sequence[IntArray], heads: Sequence[Collection[Head]], max_new_tokens: int
     ) -> list[Generated] | None:
-        """One batch; None where memory is not enough."""
+        """One batch; None if memory is not enough."""
         try:
             return self._batch(prompts, heads, max_new_tokens)
         except (torch.OutOfMemoryError, RuntimeError) as error:

@@ -9,7 +9,7 @@ def load_questions(task: str, place: str) -> TaskData:
     """As `rh-bench reason` and `rh-bench extract-qa` take them with --data.
 
     Raises:
-        InputError: they cannot be had.
+        InputError: they cannot be fetched.
     """
     from rh_bench.data_builders.tasks import load_task
 

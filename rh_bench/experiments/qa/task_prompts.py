@@ -162,7 +162,7 @@ class AnswerPrompts:
         self.template_name = PLAIN if self.chat is None else CHAT
         plan = None if self.chat is None or thinking is not None else plan_thinking(self.chat)
         self.thinking = plan.unasked if plan else thinking
-        """What prompts do about the thoughts of the model; None where it has none that anybody knows of."""
+        """What prompts do about the thoughts of the model; None if none are known."""
         self.shots = shots
         self._tokenizer, self._prompts = tokenizer, prompts
         self._control = control_tokens(tokenizer)
