@@ -382,4 +382,4 @@ def test_another_model_and_another_set_are_caught(ablated: Path, place: Path, tm
     assert reached(found) == [True, False, None] and "not the run's model" in said(found, 1)
     build_set(Recipe(parse_source("synthetic:5"), GRID), tmp_path / "set")
     found = verify_run(ablated, Evidence(str(tmp_path / "set"), str(place / "model"), rerun=3, device="cpu"))
-    assert reached(found) == [True, False, None] and "not the run's set" in said(found, 1)
+    assert reached(found) == [True, False, None] and "another set than the experiment's" in said(found, 1)

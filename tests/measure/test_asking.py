@@ -454,7 +454,7 @@ def test_the_screen_says_what_was_done(
     assert found.err.count("note: ") == 2 and "the answer after a thought of up to 9 tokens" in found.err
     assert "'<|im_end|>'" in found.err and json.loads(found.out)["counts"]["samples"] == 1
     assert main([*line, "--thinking", "sometimes"]) == 2
-    assert "unknown way 'sometimes'; use auto, close, after" in capsys.readouterr().err
+    assert "unknown choice 'sometimes'; use auto, close, after" in capsys.readouterr().err
 
 
 # --- experiments ---

@@ -191,7 +191,7 @@ def test_a_job_that_still_runs_is_waited_for(results: WritableHub, order: Order,
     found = reviewed(results)
     assert not found.merged and found.verdict is None and found.waits
     pull = results.repo("datasets", RESULTS).pulls[1]
-    assert pull.status == "open" and "Waits" in str(pull.events[-1])
+    assert pull.status == "open" and "Waiting" in str(pull.events[-1])
     end_job(results, order, run)
     found = reviewed(results)
     assert found.merged and found.attested is not None and found.attested.reached
@@ -278,7 +278,7 @@ JOBS: dict[str, tuple[Callable[[HubJob], object], str]] = {
     ),
     "another owner": (
         lambda job: other_job(job, owner={"id": "0" * 24, "name": "renamed", "type": "org"}),
-        "the job belongs to renamed, ordered was org",
+        "the job belongs to renamed, not org as ordered",
     ),
     "a name that somebody else has now": (
         lambda job: other_job(job, owner={"id": "9" * 24, "name": "org", "type": "org"}),
@@ -334,7 +334,7 @@ RUNS: dict[str, tuple[Callable[[Order, dict[str, Any]], dict[str, Any]], str]] =
     "another image": (lambda order, run: {"attestation": claim_of(order) | {"image": OTHER}}, "its image is"),
     "another namespace": (
         lambda order, run: {"attestation": claim_of(order) | {"namespace": "stranger"}},
-        "its namespace is stranger, ordered was org",
+        "its namespace is stranger, not org as ordered",
     ),
     "another source": (
         lambda order, run: {"attestation": claim_of(order) | {"package_sha256": "0" * 64}},
@@ -346,7 +346,7 @@ RUNS: dict[str, tuple[Callable[[Order, dict[str, Any]], dict[str, Any]], str]] =
     ),
     "a model of that name from a folder": (
         lambda order, run: {"model": run["model"] | {"revision": order.model[1], "source": "folder"}},
-        "its model is folder acme/tiny-1, ordered was hub acme/tiny-1",
+        "its model is folder acme/tiny-1, not hub acme/tiny-1 as ordered",
     ),
     "another set": (
         lambda order, run: {"haystack": run["haystack"] | {"location": SET, "revision": "e" * 40}},
@@ -569,7 +569,7 @@ def test_whatever_answers_is_one_line(results: WritableHub, order: Order, tmp_pa
 
 
 MISSHAPEN: tuple[tuple[dict[str, Any], str], ...] = (
-    ({"id": "other"}, "it is job 'other'"),
+    ({"id": "other"}, "it returned job 'other'"),
     ({"id": 7}, "/id is 7"),
     ({"owner": "org"}, "/owner is 'org'"),
     ({"owner": {"id": "1", "name": None, "type": "org"}}, "/owner/name is None"),

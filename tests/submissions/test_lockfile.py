@@ -70,7 +70,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=words):
             read(tmp_path, text)
     long = "".join(f"n{place}==1 --hash=sha256:{A}\n" for place in range(2_000))
-    with pytest.raises(InputError, match="at most 120000 are taken"):
+    with pytest.raises(InputError, match="at most 120000 are allowed"):
         read(tmp_path, f"{OURS}\n{long}")
     (tmp_path / "x").write_bytes(b"\xff")
     with pytest.raises(InputError, match="UTF-8"):

@@ -127,7 +127,7 @@ def test_the_same_bytes_are_judged_once(results: WritableHub, run: Path, monkeyp
         for merge in (True, True, False):
             both = reviewed(results, rerun=32, merge=merge)
             assert [one.outcome for one in both] == ["refused", "refused"] and asked == []
-            assert all(one.failed and "judged already in pull request 1" in one.problems[0] for one in both)
+            assert all(one.failed and "already judged in pull request 1" in one.problems[0] for one in both)
     assert repo.branches["main"] == before
     assert "was judged before" in str(repo.pulls[2].events)
 

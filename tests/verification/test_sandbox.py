@@ -280,7 +280,7 @@ def test_who_has_less_memory_than_is_promised_judges_nobody(run: Path) -> None:
         timeout=120,
     )
     assert done.returncode == 2 and "valid" not in done.stdout
-    assert "memory: this process may have 976 MiB of address space; verifying may need" in done.stderr
+    assert "memory: this process is limited to 976 MiB of address space; verifying may need" in done.stderr
 
 
 def test_a_traceback_is_a_bug_and_shown(run: Path) -> None:
