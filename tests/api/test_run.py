@@ -231,7 +231,7 @@ def test_one_run_among_several(folder: Path, tmp_path: Path) -> None:
     for name in (other.name, f"acme__tiny-2/{other.name}"):
         if other.name != folder.name or "/" in name:
             assert rh.load_run(root, name).model == "acme/tiny-2"
-    with pytest.raises(rh.InputError, match="contains no run 'nothing'"):
+    with pytest.raises(rh.InputError, match="holds no run 'nothing'"):
         rh.load_run(root, "nothing")
     with pytest.raises(rh.InputError, match="is not the run 'nothing'"):
         rh.load_run(folder, "nothing")
