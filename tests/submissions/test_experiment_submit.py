@@ -95,7 +95,7 @@ def test_an_experiment_is_submitted_and_taken_in_by_the_commands(
     assert status == 0 and "recomputed: yes" in out, err
     # Nothing can be measured again of it, so that what is required of others is not required of it.
     status, out, err = command(results, tmp_path / "home", "review", RESULTS, "--merge", "--rerun", "4", token=TOKEN)
-    assert status == 0 and f"experiment {folder.parent.name}/{folder.name}" in out and "taken in" in out, err
+    assert status == 0 and f"experiment {folder.parent.name}/{folder.name}" in out and "accepted in commit" in out, err
     tree = main_tree(results)
     for name in ("experiment.json", "contexts.parquet", "copies.parquet"):
         path = f"experiments/{folder.parent.name}/{folder.name}/{name}"
@@ -127,7 +127,7 @@ def test_an_experiment_on_runs_that_are_not_there_is_told_so(
 ) -> None:
     other = make_run(tmp_path / "elsewhere")
     folder = make_dynamic(tmp_path / "experiments", other, permutations=2000)
-    with pytest.raises(InputError, match=f"is about the run {other.parent.name}/{other.name}, which .* does not hold"):
+    with pytest.raises(InputError, match=f"is about the run {other.parent.name}/{other.name}, which .* does not have"):
         submit_run(folder, RESULTS, access=stranger(results))
     open_by_hand(results, folder)
     (found,) = reviewed(results)
