@@ -187,7 +187,7 @@ def test_a_submission_is_one_experiment_and_nothing_else(
     (one / "samples.parquet").write_bytes(b"PAR1")
     open_by_hand(results, one)
     problems = [found.problems for found in reviewed(results)]
-    assert problems[0] == ("brings 2 experiments: submit them one by one",)
+    assert problems[0] == ("contains 2 experiments: submit them one by one",)
     record = f"verification/{one.parent.name}/{one.name}.json"
     assert problems[1] == (f"adds {record}, which is not a file of a run or an experiment",)
     assert "samples.parquet, which is not a file of a run or an experiment" in problems[2][0]
