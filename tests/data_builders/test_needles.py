@@ -170,10 +170,10 @@ def test_a_located_answer_reads_the_same(before: str, answer: str, after: str) -
 @pytest.mark.parametrize(
     ("row", "why"),
     [
-        (changed(needle_id="Tea"), "needle_id Tea is no id"),
+        (changed(needle_id="Tea"), "needle_id Tea is not a valid id"),
         (changed(needle_id="tea-"), "is not a valid id"),
         (changed(needle_id="../tea"), "is not a valid id"),
-        (changed(needle_id="tea\n"), "needle_id holds a control character"),
+        (changed(needle_id="tea\n"), "needle_id contains a control character"),
         (changed(needle_id="a" * 65), "needle_id is longer than 64"),
         (changed(needle=7), "needle is not a string"),
         (changed(question=None), "question is not a string"),
@@ -185,8 +185,8 @@ def test_a_located_answer_reads_the_same(before: str, answer: str, after: str) -
         (changed(answer=" two old"), "answer starts or ends with white space"),
         (changed(question="Are two OLD stamps in it?"), "the answer 'two old stamps' is in the question"),
         (changed(question="Which old stamps?"), "more than half of the words of the answer 'two old stamps' are in"),
-        (changed(domain="a\x1b[31m"), "domain holds a control character"),
-        (changed(needle="One\u2028two old stamps"), "needle holds a control character"),
+        (changed(domain="a\x1b[31m"), "domain contains a control character"),
+        (changed(needle="One\u2028two old stamps"), "needle contains a control character"),
         (changed(needle=ROW["needle"] + "x" * MAX_TEXT), "needle is longer than 2000"),
         (changed(colour="red"), "unknown field colour"),
         ({key: ROW[key] for key in ROW if key != "domain"}, "has no field domain"),
@@ -218,7 +218,7 @@ def test_bad_released_row_is_refused_by_line(tmp_path: Path, row: object, why: s
 
 
 def test_an_id_given_twice_is_refused(tmp_path: Path) -> None:
-    assert "tea-time stands twice" in refusal(own(tmp_path, ROW, ROW))
+    assert "tea-time occurs twice" in refusal(own(tmp_path, ROW, ROW))
 
 
 @pytest.mark.parametrize(
