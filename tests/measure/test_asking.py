@@ -156,10 +156,10 @@ def test_a_model_is_asked_whether_it_begins_by_a_thought(name: str, place: Path,
 def test_a_model_that_thinks_all_the_same_is_refused_at_its_first_answer(place: Path, tmp_path: Path) -> None:
     says = script("\n", "<think>", "h", "m", "</think>", "!", "<|im_end|>")
     model = thinker_checkpoint(tmp_path / "model", t.QWEN_3_THINKING, says)
-    with pytest.raises(InputError, match="begins its answer to .* with a thought.*; use --thinking after"):
+    with pytest.raises(InputError, match="starts its answer to .* with a thought.*; use --thinking after"):
         measured(place, model, tmp_path / "runs")
     plain = thinker_checkpoint(tmp_path / "plain", t.PLAIN_CHATML, script("\n", *"<think>"))
-    with pytest.raises(InputError, match="begins its answer to .* with a thought.*; use --template plain"):
+    with pytest.raises(InputError, match="starts its answer to .* with a thought.*; use --template plain"):
         measured(place, plain, tmp_path / "runs")
     assert not list((tmp_path / "runs").rglob("run.json"))
 
@@ -260,7 +260,7 @@ def test_it_goes_on_where_it_was_interrupted(place: Path, thinker: Path, tmp_pat
 def test_the_window_holds_prompt_thought_and_answer(place: Path, tmp_path: Path) -> None:
     model = thinker_checkpoint(tmp_path / "model", t.QWEN_3_THINKING, THINKS, window=1000)
     request = Request(str(model), str(place / "set"), tmp_path / "runs", thinking="after", thought_tokens=51)
-    with pytest.raises(InputError, match="window of 1000 tokens is too small for the lengths 900 and 101 new tokens"):
+    with pytest.raises(InputError, match="window of 1000 tokens is too small for the lengths 900 plus 101 new tokens"):
         evaluate(request)
     assert measured(place, model, tmp_path / "runs", thinking="after", thought_tokens=50)[0].measured == 4
 
@@ -268,7 +268,7 @@ def test_the_window_holds_prompt_thought_and_answer(place: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"thinking": "off"}, "--thinking: unknown way 'off'"),
+        ({"thinking": "off"}, "--thinking: unknown choice 'off'"),
         ({"thought_tokens": 5}, "--thought-tokens: only works with --thinking after"),
         ({"thinking": "after", "template": "plain"}, "--thinking: plain prompts have no thoughts"),
         ({"thinking": "close", "template": "plain"}, "--thinking: plain prompts have no thoughts"),
@@ -285,7 +285,7 @@ def test_options_that_do_not_fit_are_refused(
 def test_models_without_thoughts_cannot_be_asked_for_them(place: Path, tmp_path: Path) -> None:
     model = tiny_checkpoint(tmp_path / "model", chat=True)
     for choice in ("close", "after"):
-        with pytest.raises(InputError, match="knows thoughts; use --thinking auto"):
+        with pytest.raises(InputError, match="supports thoughts; use --thinking auto"):
             measured(place, model, tmp_path / "runs", thinking=choice)
     outcome, notes = measured(place, model, tmp_path / "runs", limit=1)
     assert notes == [] and outcome.document["protocol"].keys().isdisjoint({"thinking", "turn_token"})
@@ -309,7 +309,7 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], object], results: A
             "run.json",
             "only belongs to the way 'after'; here it is 'closed'",
         ),
-        (lambda p: p.pop("thinking"), "samples.parquet", "'thought_ids' is there"),
+        (lambda p: p.pop("thinking"), "samples.parquet", "must not be there"),
         (lambda p: p.pop("turn_token"), "run.json", "exactly if turn_token names a token"),
         (lambda p: p.update(template="plain"), "run.json", "only chat-template prompts"),
     ],
@@ -339,8 +339,8 @@ def test_a_thought_column_that_is_missing_is_found(place: Path, thinker: Path, t
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda p: p["thinking"].update(appended="\n</think>\n\nThe answer is"), "not what its model's chat template"),
-        (lambda p: p.pop("thinking"), "not what its model's chat template gives"),
+        (lambda p: p["thinking"].update(appended="\n</think>\n\nThe answer is"), "does not match its model's chat template"),
+        (lambda p: p.pop("thinking"), "does not match its model's chat template"),
         (
             lambda p: (p.pop("turn_token"), p["stop"].remove("turn")),
             "/protocol/turn_token is None, it must be <|im_end|>",

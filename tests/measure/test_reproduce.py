@@ -84,7 +84,7 @@ def test_another_set_is_caught(measured: dict[str, Path], tmp_path: Path) -> Non
 def test_another_model_is_caught(measured: dict[str, Path], tmp_path: Path) -> None:
     report = verified({**measured, "model": tiny_checkpoint(tmp_path / "model", seed=1)})
     assert reached(report) == [True, False, None]
-    assert "another model" in report.levels[1].reasons[0]
+    assert "not the run's model" in report.levels[1].reasons[0]
 
 
 def test_other_weights_than_the_models_are_caught(forged: dict[str, Path]) -> None:

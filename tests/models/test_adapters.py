@@ -392,7 +392,7 @@ class TestMeasured:
         other = Path(shutil.copytree(place / "adapter", place / "other"))
         edit(other, base_model_name_or_path=str(tiny_checkpoint(place / "another", seed=5)))
         found = verify_run(run, Evidence(haystack=str(place / "set"), model=str(other), rerun=2, device="cpu"))
-        assert "another model" in found.levels[1].reasons[0]
+        assert "not the run's model" in found.levels[1].reasons[0]
 
     @pytest.mark.slow
     def test_heads_are_removed_from_it(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
