@@ -52,6 +52,7 @@ def test_the_links_of_a_notebook_lead_somewhere() -> None:
             assert (notebook.parent / target).exists(), target
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.slow
 @pytest.mark.real_model
 @pytest.mark.timeout(3600)
@@ -76,4 +77,4 @@ def test_retrieval_heads() -> None:
     assert means[90, "retrieval"] == pytest.approx(removed["nothing"], abs=0.01), "masks alone change nothing"
     assert means[0, "retrieval"] < 0.5
     assert means[30, "retrieval"] > means[30, "random"] + 0.2
-    assert [path.name for path in names["exported"].paths] == ["full_attention_heads.tsv", "config.json"]
+    assert [path.name for path in names["exported"].paths] == ["heads.tsv", "config.json"]

@@ -339,7 +339,10 @@ def test_a_thought_column_that_is_missing_is_found(place: Path, thinker: Path, t
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda p: p["thinking"].update(appended="\n</think>\n\nThe answer is"), "does not match its model's chat template"),
+        (
+            lambda p: p["thinking"].update(appended="\n</think>\n\nThe answer is"),
+            "does not match its model's chat template",
+        ),
         (lambda p: p.pop("thinking"), "does not match its model's chat template"),
         (
             lambda p: (p.pop("turn_token"), p["stop"].remove("turn")),
