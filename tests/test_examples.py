@@ -52,7 +52,6 @@ def test_the_links_of_a_notebook_lead_somewhere() -> None:
             assert (notebook.parent / target).exists(), target
 
 
-@pytest.mark.timeout(1800)
 @pytest.mark.slow
 @pytest.mark.real_model
 @pytest.mark.timeout(3600)
