@@ -151,9 +151,8 @@ NO_SOFTMAX = (
     "deltanet",
     "cross_attention",
 )
-"""What configurations call layers that have no softmax attention over the text. They keep no
-keys and values of it. A layer that is called anything else and whose attention is not seen is a reason to refuse the
-model."""
+"""What configurations call layers that have no softmax attention over the text; they keep no keys and values of it. A
+model with a layer of any other name, whose attention is not seen, is refused."""
 
 
 @dataclass(frozen=True, slots=True)

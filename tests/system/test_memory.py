@@ -13,6 +13,7 @@ from transformers import LlamaConfig
 
 from rh_bench.engines.layers import find_layers
 from rh_bench.errors import InputError
+from rh_bench.records import NO_SOFTMAX
 from rh_bench.system.memory import CHUNK, SMALLEST_CHUNK, _cgroup, _meminfo, available_memory, model_shape, plan_memory
 
 LLAMA = model_shape(
@@ -61,6 +62,14 @@ def test_shapes_say_what_the_model_has(name: str) -> None:
     assert shape.whole == (name == "qwen3_next")
     if not shape.whole and name != "opt":  # whose tiny configuration names key/value heads that the model ignores
         assert shape.cached == sum(2 * layer.kv_heads * shape.head_dim for layer in layers if layer.kv_heads)
+
+
+@pytest.mark.parametrize("kind", NO_SOFTMAX)
+def test_layers_without_softmax_attention_keep_no_keys(kind: str) -> None:
+    config = LlamaConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4)
+    both = model_shape(config, 1).cached
+    config.layer_types = ["full_attention", kind]
+    assert both > 0 and model_shape(config, 1).cached == both // 2
 
 
 def test_memory_of_this_machine(tmp_path: Path) -> None:
